@@ -1,0 +1,145 @@
+"""The units that flow: a read of the log, and the batch of good events decoded from it.
+
+A **read** is what one poll of the source returned, still bytes. A **batch** is its good events as
+columns, in log order; what was bad has become dead letters. Both carry **spans**: for each source
+partition, which offsets were covered. Spans chain (each starts where the last one stopped, also
+over offsets that hold no event), so a lane can skip what it has and notice what it missed.
+
+Inside a process text columns are lists of ``str``; between processes they travel joined, because
+one long string is pickled hundreds of times faster than a list of short ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+I8 = NDArray[np.int8]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+U64 = NDArray[np.uint64]
+F64 = NDArray[np.float64]
+
+
+@dataclass(slots=True, frozen=True)
+class Span:
+    """Offsets ``start`` up to, not including, ``stop`` of one source partition.
+
+    Attributes:
+        partition: the source partition.
+        start: the first offset covered; the ``stop`` of the span before.
+        stop: the offset that comes next.
+        max_ts_ms: the highest event time among its good events; -1 where it has none.
+        at_end: the partition has been read to its end, so it holds no watermark back.
+    """
+
+    partition: int
+    start: int
+    stop: int
+    max_ts_ms: int = -1
+    at_end: bool = False
+
+
+@dataclass(slots=True)
+class Read:
+    """What one poll of the source returned: ``n`` messages, undecoded, and the spans they cover.
+
+    Attributes:
+        topic: the topic or file they came from.
+        payloads: the message values, n.
+        record_ts_ms: the log's own timestamp of each, int64[n]; -1 where the log has none.
+        partition: int32[n].
+        offset: int64[n].
+        spans: what was covered, at most one per partition; ``max_ts_ms`` is not yet known.
+        keys: the message keys, or None where the source has none.
+        more: more input is known to wait, so whoever commits may wait for it too.
+    """
+
+    topic: str
+    payloads: list[bytes]
+    record_ts_ms: I64
+    partition: I32
+    offset: I64
+    spans: list[Span]
+    keys: Sequence[bytes | None] | None = None
+    more: bool = False
+
+
+@dataclass(slots=True)
+class Labels:
+    """A text column as codes into its distinct values: ``codes`` int32[n], -1 where absent."""
+
+    codes: I32
+    values: list[str]
+
+
+@dataclass(slots=True)
+class Batch:
+    """Good events as columns, in log order.
+
+    Attributes:
+        users: user ids, n.
+        event_ids: event ids, n.
+        type: index into ``events.schema.TYPES``, int8[n].
+        ts_ms: event time, int64[n].
+        amount_minor: the line's total in minor units, int64[n]; 0 where absent.
+        quantity: int64[n]; 0 where absent.
+        value: float64[n]; NaN where absent.
+        event_hash: stable hash of user id and event id, uint64[n].
+        order_hash: stable hash of the order id (of the event id where there is none), uint64[n];
+            only purchases and refunds carry one, the others 0.
+        item, category, device, country, source: text columns.
+        partition: int32[n].
+        offset: int64[n].
+        spans: what the read behind this batch covered, with ``max_ts_ms`` filled in.
+        more: more input is known to wait.
+    """
+
+    users: list[str]
+    event_ids: list[str]
+    type: I8
+    ts_ms: I64
+    amount_minor: I64
+    quantity: I64
+    value: F64
+    event_hash: U64
+    order_hash: U64
+    item: Labels
+    category: Labels
+    device: Labels
+    country: Labels
+    source: Labels
+    partition: I32
+    offset: I64
+    spans: list[Span] = field(default_factory=list)
+    more: bool = False
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+
+@dataclass(slots=True, frozen=True)
+class DeadLetter:
+    """One message that could not become an event, with the reason and where it came from.
+
+    Attributes:
+        payload, key: the original bytes.
+        reason: a short code from ``events.schema.REASONS``.
+        path: what in the message is at fault, such as ``$.amount``; empty for the whole.
+        detail: the sentence for people: what must hold and what came.
+        topic, partition, offset: its place in the log; together its id.
+        at_ms: the log's timestamp of the message; -1 where it has none.
+    """
+
+    payload: bytes
+    key: bytes | None
+    reason: str
+    path: str
+    detail: str
+    topic: str
+    partition: int
+    offset: int
+    at_ms: int

@@ -1,0 +1,77 @@
+"""What one shard writes at once, as a value: the lane says what is true, the store writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class TableWrite:
+    """Changed entries of one side table: fields to set with their values, fields to remove."""
+
+    fields: list[bytes] = field(default_factory=list)
+    values: list[bytes] = field(default_factory=list)
+    removed: list[bytes] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class ShardCommit:
+    """One atomic write of one shard. Everything in it is absolute; nothing is an increment.
+
+    Attributes:
+        shard: which shard.
+        seq: the sequence of this commit, one above the last.
+        expected: the sequence that the store must hold now; lower than ``seq - 1`` only when
+            writing forward to a store that came back older.
+        record: fields of the commit record beside the sequence: positions, clock, layout.
+        users: user ids, n.
+        profiles, states: their documents and records, n each.
+        tables: side tables by name.
+        dedup: blocks of ids to append, by bucket.
+        dedup_dropped: buckets that ended.
+        joined, left: user ids by segment.
+        changes: the encoded outbox entry; empty for none.
+        change_count: how many changes it holds.
+    """
+
+    shard: int
+    seq: int
+    expected: int
+    record: dict[str, bytes] = field(default_factory=dict)
+    users: Sequence[str] = ()
+    profiles: Sequence[bytes] = ()
+    states: Sequence[bytes] = ()
+    tables: dict[str, TableWrite] = field(default_factory=dict)
+    dedup: dict[int, bytes] = field(default_factory=dict)
+    dedup_dropped: Sequence[int] = ()
+    joined: dict[str, list[str]] = field(default_factory=dict)
+    left: dict[str, list[str]] = field(default_factory=dict)
+    changes: bytes = b""
+    change_count: int = 0
+
+
+@dataclass(slots=True)
+class StoredShard:
+    """What the store holds of one shard, as it was loaded under a fence.
+
+    Attributes:
+        shard: which shard.
+        fence: the fence now in force, ours.
+        epoch: the fence's counter.
+        seq: sequence of the last commit; 0 for none.
+        record: the other fields of the commit record.
+        users, states: user ids and their state records, n each.
+        tables: side tables by name: fields and values.
+        dedup: blocks of ids by bucket.
+    """
+
+    shard: int
+    fence: bytes
+    epoch: int
+    seq: int
+    record: dict[str, bytes]
+    users: list[str]
+    states: list[bytes]
+    tables: dict[str, tuple[list[bytes], list[bytes]]]
+    dedup: dict[int, bytes]

@@ -1,0 +1,126 @@
+"""Decayed sums in forward-decay form, kept as a mantissa and an exponent.
+
+A decayed sum at time T is ``Σ w_i · 2^(-(T - t_i)/h)`` for weights w_i at times t_i and half-life
+h. Pulling out the part that depends on T leaves ``2^(-T/h) · Σ w_i · 2^(t_i/h)``: the second factor
+only ever gains terms, so events may come in any order, parts merge by addition, a silent user
+needs no sweep, and the order of users by decayed value does not change with time (forward decay,
+Cormode, Shkapenyuk, Srivastava and Xu, ICDE 2009).
+
+That factor overflows a float after a thousand half-lives, so it is stored as ``m · 2^e``: the whole
+half-lives of each time go to the integer exponent ``e``, by exact integer division, and only the
+remaining fraction is exponentiated. One logarithm would do as well, but at a half-life of an hour
+it is a number near 470,000 whose last bit is worth 4e-11 of the sum, lost anew at every batch;
+mantissa and exponent keep 1e-16 per addition and cost one ``ldexp`` instead of two
+transcendentals (``docs/decisions/0002-decay-as-mantissa-and-exponent.md``).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from state.table import Column
+from state.times import FAR_MS
+
+F64 = NDArray[np.float64]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+
+EMPTY_EXPONENT: Final = -(2**30)
+"""Exponent of a sum without terms: below that of any time."""
+
+_TINY_SHIFT: Final = -2000
+"""A shift that makes every float zero; ``ldexp`` must not see larger ones."""
+
+
+def columns(name: str) -> list[Column]:
+    """The two columns of one decayed sum: ``<name>.m`` and ``<name>.e``."""
+    return [Column(f"{name}.m", "f8", 0.0), Column(f"{name}.e", "i4", EMPTY_EXPONENT)]
+
+
+def terms(weight: ArrayLike, ts_ms: I64, half_life_ms: int) -> tuple[F64, I32]:
+    """One term ``w · 2^(t/h)`` per event as (mantissa float64[n], exponent int32[n])."""
+    exponent, rest = np.divmod(ts_ms, half_life_ms)
+    mantissa = np.asarray(weight, dtype=np.float64) * np.exp2(rest / half_life_ms)
+    return mantissa, exponent.astype(np.int32)
+
+
+def add(m1: F64, e1: I32, m2: F64, e2: I32) -> tuple[F64, I32]:
+    """The sum of two sums, elementwise; commutative, and associative up to rounding.
+
+    >>> m, e = terms([3.0], np.array([7_200_000]), 3_600_000)
+    >>> m, e = add(m, e, *terms([5.0], np.array([3_600_000]), 3_600_000))
+    >>> at(m, e, np.array([7_200_000]), 3_600_000).tolist()
+    [5.5]
+    """
+    exponent = np.maximum(e1, e2)
+    return _shift(m1, e1 - exponent) + _shift(m2, e2 - exponent), exponent
+
+
+def reduce(mantissa: F64, exponent: I32, starts: I64) -> tuple[F64, I32]:
+    """Add up terms by group; ``starts`` int64[u] as for ``ufunc.reduceat``; gives u sums."""
+    if len(starts) == 0:
+        return np.empty(0), np.empty(0, dtype=np.int32)
+    top = np.maximum.reduceat(exponent, starts)
+    counts = np.diff(starts, append=len(exponent))
+    return np.add.reduceat(_shift(mantissa, exponent - np.repeat(top, counts)), starts), top
+
+
+def at(mantissa: F64, exponent: I32, t_ms: I64, half_life_ms: int) -> F64:
+    """The value of each sum at its time ``t_ms`` (int64[n] or one time), float64[n].
+
+    A time before a term's own counts that term for more than its weight, as the definition says.
+    """
+    halves, rest = np.divmod(np.asarray(t_ms, dtype=np.int64), half_life_ms)
+    return _shift(mantissa * np.exp2(-rest / half_life_ms), exponent - halves)
+
+
+def log2(mantissa: F64, exponent: I32) -> F64:
+    """The sum in log form, ``log2 Σ w·2^(t/h)``: comparable between users at any time.
+
+    -inf where the sum has no terms.
+    """
+    with np.errstate(divide="ignore"):
+        out: F64 = np.log2(mantissa) + np.where(mantissa > 0, exponent, 0)
+        return out
+
+
+def falls_below_ms(
+    mantissa: F64, exponent: I32, now_ms: I64, half_life_ms: int, threshold: float
+) -> I64:
+    """First millisecond after ``now_ms`` at which a silent sum is below ``threshold``, int64[n].
+
+    ``FAR_MS`` where it already is below, and for thresholds that a positive sum never reaches.
+    The closed form is a float, so the answer is settled by evaluating the sum around it: what
+    this returns and what ``at`` says there always agree.
+    """
+    out = np.full(len(now_ms), FAR_MS, dtype=np.int64)
+    if not threshold > 0:
+        return out
+    live = np.flatnonzero(at(mantissa, exponent, now_ms, half_life_ms) >= threshold)
+    if len(live) == 0:
+        return out
+    m, e, now = mantissa[live], exponent[live], now_ms[live]
+    halves = (np.log2(m) - np.log2(threshold)) * half_life_ms
+    guess = e.astype(np.int64) * half_life_ms + np.ceil(halves).astype(np.int64)
+    guess = np.maximum(guess, now + 1)
+    for _ in range(4):
+        early = at(m, e, guess, half_life_ms) >= threshold
+        guess += early
+        if not early.any():
+            break
+    for _ in range(4):
+        late = (guess - 1 > now) & (at(m, e, guess - 1, half_life_ms) < threshold)
+        guess -= late
+        if not late.any():
+            break
+    out[live] = guess
+    return out
+
+
+def _shift(mantissa: F64, by: NDArray[np.integer]) -> F64:
+    """``mantissa · 2^by`` without overflow of the shift itself."""
+    out: F64 = np.ldexp(mantissa, np.maximum(by, _TINY_SHIFT).astype(np.int32))
+    return out

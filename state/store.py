@@ -1,0 +1,349 @@
+"""The store: Redis or Valkey as the checkpoint, and the only file that speaks to it.
+
+A shard has one owner at a time. The owner takes a **fence** (a counter plus random bits) before it
+loads anything, and every commit names that fence and the sequence it builds on, so that a writer
+that was replaced, however long it slept, writes nothing. One Lua script writes one shard
+(``commit.lua``); the scripts of all shards of a commit travel in one round trip.
+
+Keys, with ``{07}`` as the hash tag of shard 7, so that a cluster keeps a shard on one node::
+
+    ag:profile:{07}            hash    user id -> profile (MessagePack)
+    ag:state:{07}              hash    user id -> state record
+    ag:<table>:{07}            hash    side tables: orders, carts, parked
+    ag:members:{07}:<segment>  set     user ids
+    ag:outbox:{07}             stream  changes that are decided and maybe not yet published
+    ag:dedup:{07}:<bucket>     string  ids of events, by event time
+    ag:commit:{07}             hash    fence, epoch, sequence, positions, clock, layout
+    ag:meta                    hash    what must not change under the data: shards, format
+    ag:cuts, ag:model:<lane>   string  statistics that lanes share or keep
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from importlib import resources
+from typing import Any
+
+import msgspec
+import redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from state.commit import ShardCommit, StoredShard
+
+FORMAT = 1
+"""Version of the keys' layout; a store of another format is refused."""
+
+_FENCE = """
+local epoch = redis.call('HINCRBY', KEYS[1], 'epoch', 1)
+redis.call('HSET', KEYS[1], 'fence', string.format('%.0f:%s', epoch, ARGV[1]))
+return redis.call('HGETALL', KEYS[1])
+"""
+
+
+class StoreError(Exception):
+    """The store cannot be used as it is; the message says why and what to do.
+
+    - FencedOff: another engine took the shard over.
+    - StoreMismatch: the data there belong to other settings.
+    - StoreUnavailable: no answer, or only errors, for longer than the settings allow.
+    """
+
+
+class FencedOff(StoreError):
+    """Another engine owns the shard now; this one must end and not be restarted."""
+
+
+class StoreMismatch(StoreError):
+    """The stored data were written with settings that cannot be mixed with the present ones."""
+
+
+class StoreUnavailable(StoreError):
+    """The store gave no usable answer for longer than allowed."""
+
+
+class Store:
+    """All shards of one key prefix.
+
+    Args:
+        url: ``redis://``, ``rediss://`` or ``unix://`` address.
+        prefix: starts every key; without braces.
+        shards: how many shards the data are split into.
+        timeout_s: how long one answer may take.
+        give_up_s: how long errors may last before ``StoreUnavailable``.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        prefix: str = "ag",
+        shards: int = 64,
+        *,
+        timeout_s: float = 5.0,
+        give_up_s: float = 30.0,
+    ) -> None:
+        if "{" in prefix or "}" in prefix:
+            raise ValueError(
+                f"redis.prefix must hold no braces, because they mark the shard, but is {prefix!r}"
+            )
+        self.prefix = prefix
+        self.shards = shards
+        self._give_up_s = give_up_s
+        self._client: Any = redis.Redis.from_url(
+            url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, protocol=2
+        )
+        self._script = resources.files("state").joinpath("commit.lua").read_bytes()
+        self._sha = b""
+        self._fences: dict[int, bytes] = {}
+
+    # -- keys ---------------------------------------------------------------------------------
+
+    def key(self, kind: str, shard: int, rest: str = "") -> str:
+        """Name of one of a shard's keys: ``ag:profile:{07}``."""
+        return f"{self.prefix}:{kind}:{{{shard:02d}}}" + (f":{rest}" if rest else "")
+
+    # -- start --------------------------------------------------------------------------------
+
+    def check_meta(self) -> None:
+        """Refuse a store whose data were written with another format or number of shards."""
+        key = f"{self.prefix}:meta"
+        for name, value in (("format", FORMAT), ("shards", self.shards)):
+            self._client.hsetnx(key, name, value)
+            held = self._text(self._client.hget(key, name))
+            if held != str(value):
+                raise StoreMismatch(
+                    f"the store's data under {key!r} have {name} {held}, but the settings say "
+                    f"{value}: set redis.{name} back to {held}, or use another redis.prefix"
+                )
+
+    def positions(self) -> dict[int, int]:
+        """Per source partition the lowest position of any shard, where reading must start."""
+        lowest: dict[int, int] = {}
+        pipe = self._client.pipeline(transaction=False)
+        for shard in range(self.shards):
+            pipe.hget(self.key("commit", shard), "positions")
+        held = [
+            msgspec.json.decode(raw, type=dict[int, int]) if raw else {} for raw in pipe.execute()
+        ]
+        for partition in set().union(*held):
+            lowest[partition] = min(positions.get(partition, 0) for positions in held)
+        return lowest
+
+    def take_fence(self, shard: int) -> dict[bytes, bytes]:
+        """Become the owner of a shard; gives its commit record as it stands then."""
+        flat = self._client.eval(_FENCE, 1, self.key("commit", shard), secrets.token_hex(8))
+        record = dict(zip(flat[::2], flat[1::2], strict=True))
+        self._fences[shard] = record[b"fence"]
+        return record
+
+    def load(self, shard: int, tables: Sequence[str]) -> StoredShard:
+        """Take the fence of a shard, then read everything of it."""
+        record = {self._text(k): v for k, v in self.take_fence(shard).items()}
+        buckets = [int(b) for b in record.get("buckets", b"").split()]
+        pipe = self._client.pipeline(transaction=False)
+        for kind in ("state", *tables):
+            pipe.hgetall(self.key(kind, shard))
+        for bucket in buckets:
+            pipe.get(self.key("dedup", shard, str(bucket)))
+        replies = pipe.execute()
+        hashes, blocks = replies[: 1 + len(tables)], replies[1 + len(tables) :]
+        return StoredShard(
+            shard=shard,
+            fence=record.pop("fence"),
+            epoch=int(record.pop("epoch")),
+            seq=int(record.pop("seq", b"0")),
+            record=record,
+            users=[user.decode() for user in hashes[0]],
+            states=list(hashes[0].values()),
+            tables={
+                name: (list(held), list(held.values()))
+                for name, held in zip(tables, hashes[1:], strict=True)
+            },
+            dedup={b: block for b, block in zip(buckets, blocks, strict=True) if block},
+        )
+
+    # -- commit -------------------------------------------------------------------------------
+
+    def commit(self, commits: Sequence[ShardCommit]) -> dict[int, int]:
+        """Write shards, each atomically, all in one round trip; tries again until it is known.
+
+        Returns:
+            The shards that the store holds at an older sequence than expected, with that
+            sequence: it lost its tail, and they must be written forward. All others are written.
+
+        Raises:
+            FencedOff: another engine owns one of the shards.
+            StoreUnavailable: errors lasted longer than ``give_up_s``.
+        """
+        waiting = {c.shard: c for c in commits}
+        behind: dict[int, int] = {}
+        deadline, pause_s = time.monotonic() + self._give_up_s, 0.01
+        while waiting:
+            failure = self._try(waiting, behind)
+            if failure is None or not waiting:
+                continue
+            if time.monotonic() > deadline:
+                raise StoreUnavailable(
+                    f"{len(waiting)} shards could not be committed for {self._give_up_s:.0f} s; "
+                    f"the store's last answer was: {failure}. Nothing is lost: the engine resumes "
+                    "from its last commit when the store is well"
+                ) from failure
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, 1.0)
+        return behind
+
+    def _try(self, waiting: dict[int, ShardCommit], behind: dict[int, int]) -> Exception | None:
+        """One round trip; removes from ``waiting`` what is settled, gives the last failure."""
+        failure: Exception | None = None
+        try:
+            connection = self._client.connection_pool.get_connection()
+        except RedisError as error:
+            return error
+        try:
+            tried = list(waiting)
+            if not self._sha:
+                connection.send_command("SCRIPT", "LOAD", self._script)
+                self._sha = connection.read_response()
+            packed: list[bytes] = []
+            for shard in tried:
+                packed += connection.pack_command(*self._arguments(waiting[shard]))
+            connection.send_packed_command(packed)
+            for shard in tried:
+                try:
+                    reply = connection.read_response()
+                except ResponseError as error:
+                    if isinstance(error, NoScriptError):
+                        self._sha = b""
+                    failure = error
+                    continue
+                self._settle(shard, reply, behind)
+                del waiting[shard]
+        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+            connection.disconnect()
+            self._sha = b""
+            failure = error
+        finally:
+            self._client.connection_pool.release(connection)
+        return failure
+
+    def _settle(self, shard: int, reply: bytes, behind: dict[int, int]) -> None:
+        word, _, rest = reply.partition(b" ")
+        if word == b"FENCED":
+            raise FencedOff(
+                f"shard {shard} is owned by another engine now (its fence is "
+                f"{rest.decode(errors='replace') or 'gone'}, ours was "
+                f"{self._fences[shard].decode()}); this one has written nothing since and ends. "
+                "Run one engine per shard: stop the other one first if it is not meant to run"
+            )
+        if word == b"BEHIND":
+            behind[shard] = int(rest)
+
+    def _arguments(self, c: ShardCommit) -> list[Any]:
+        """The EVALSHA command of one shard, see ``commit.lua``."""
+        keys = [self.key("commit", c.shard), self.key("outbox", c.shard)]
+        work: list[Any] = []
+
+        def write(command: str, key: str, arguments: Sequence[Any]) -> None:
+            keys.append(key)
+            work.extend((command, len(keys), len(arguments)))
+            work.extend(arguments)
+
+        if c.users:
+            write("HSET", self.key("profile", c.shard), _pairs(c.users, c.profiles))
+            write("HSET", self.key("state", c.shard), _pairs(c.users, c.states))
+        for name, table in c.tables.items():
+            if table.removed:
+                write("HDEL", self.key(name, c.shard), table.removed)
+            if table.fields:
+                write("HSET", self.key(name, c.shard), _pairs(table.fields, table.values))
+        for segment, users in c.left.items():
+            write("SREM", self.key("members", c.shard, segment), users)
+        for segment, users in c.joined.items():
+            write("SADD", self.key("members", c.shard, segment), users)
+        for bucket, block in c.dedup.items():
+            write("APPEND", self.key("dedup", c.shard, str(bucket)), [block])
+        for bucket in c.dedup_dropped:
+            write("UNLINK", self.key("dedup", c.shard, str(bucket)), [])
+        head = [
+            self._fences[c.shard],
+            c.expected,
+            c.seq,
+            msgspec.msgpack.encode(c.record),
+            c.changes,
+        ]
+        return ["EVALSHA", self._sha, len(keys), *keys, *head, *work]
+
+    # -- outbox -------------------------------------------------------------------------------
+
+    def outbox(self, shard: int) -> list[tuple[int, bytes]]:
+        """Entries of a shard that were not trimmed yet: (sequence, changes), oldest first."""
+        entries = self._client.xrange(self.key("outbox", shard))
+        return [(int(entry.split(b"-")[0]), fields[b"changes"]) for entry, fields in entries]
+
+    def trim(self, sequences: Iterable[tuple[int, int]]) -> None:
+        """Forget outbox entries up to a sequence, for each (shard, sequence)."""
+        pipe = self._client.pipeline(transaction=False)
+        for shard, seq in sequences:
+            pipe.xtrim(self.key("outbox", shard), minid=f"{seq + 1}-0", approximate=False)
+        pipe.execute()
+
+    # -- statistics and repair ----------------------------------------------------------------
+
+    def shared(self, name: str) -> bytes | None:
+        """A value that belongs to no shard, such as ``cuts``."""
+        value: bytes | None = self._client.get(f"{self.prefix}:{name}")
+        return value
+
+    def share(self, name: str, value: bytes) -> None:
+        """Replace a value that belongs to no shard."""
+        self._client.set(f"{self.prefix}:{name}", value)
+
+    def fields(self, kind: str, shard: int) -> list[bytes]:
+        """The field names of one of a shard's hashes; for repair, not for the hot path."""
+        return list(self._client.hkeys(self.key(kind, shard)))
+
+    def profile(self, shard: int, user: str) -> bytes | None:
+        """One profile document."""
+        document: bytes | None = self._client.hget(self.key("profile", shard), user)
+        return document
+
+    def profiles(self, shard: int) -> Iterator[tuple[str, bytes]]:
+        """All profiles of a shard as (user id, document), in no order."""
+        for user, document in self._client.hscan_iter(self.key("profile", shard), count=1000):
+            yield user.decode(), document
+
+    def members(self, shard: int, segment: str) -> set[str]:
+        """The user ids of one shard in a segment."""
+        return {m.decode() for m in self._client.smembers(self.key("members", shard, segment))}
+
+    def record(self, shard: int) -> dict[str, bytes]:
+        """The commit record of a shard, read only."""
+        held = self._client.hgetall(self.key("commit", shard))
+        return {self._text(name): value for name, value in held.items()}
+
+    def ping(self) -> None:
+        """Raise ``StoreUnavailable`` in words unless the store answers."""
+        try:
+            self._client.ping()
+        except RedisError as error:
+            raise StoreUnavailable(
+                f"no answer from the store: {error}. Check REDIS_URL and that the server runs"
+            ) from error
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._client.close()
+
+    @staticmethod
+    def _text(raw: bytes | None) -> str:
+        return raw.decode() if raw else ""
+
+
+def _pairs(names: Sequence[Any], values: Sequence[Any]) -> list[Any]:
+    flat: list[Any] = [None] * (2 * len(names))
+    flat[::2] = names
+    flat[1::2] = values
+    return flat

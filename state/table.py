@@ -1,0 +1,84 @@
+"""The lane's users as a struct of arrays: one row per user, one numpy array per column.
+
+Columns double in length when rows run out, so adding a user costs amortised constant time and a
+column is always one contiguous array that a whole-array operation can take. Growth replaces the
+arrays: fetch ``table["name"]`` anew after rows were added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(slots=True, frozen=True)
+class Column:
+    """One column: its name, numpy dtype, the value of a new row, and the shape of one cell."""
+
+    name: str
+    dtype: str
+    initial: int | float = 0
+    shape: tuple[int, ...] = ()
+
+
+class Table:
+    """A growing struct of arrays.
+
+    >>> t = Table([Column("views", "i4"), Column("last_ms", "i8", -1)], capacity=2)
+    >>> t.grow(3).tolist()
+    [0, 1, 2]
+    >>> t["views"][[0, 2]] += 5
+    >>> t["views"][: t.size].tolist(), t["last_ms"][: t.size].tolist()
+    ([5, 0, 5], [-1, -1, -1])
+    """
+
+    def __init__(self, columns: Sequence[Column] = (), capacity: int = 1024) -> None:
+        self.size = 0
+        self._capacity = max(capacity, 1)
+        self._columns: dict[str, Column] = {}
+        self._arrays: dict[str, NDArray[Any]] = {}
+        self.add_columns("", columns)
+
+    def add_columns(self, prefix: str, columns: Sequence[Column]) -> None:
+        """Declare columns, each under ``prefix + name``; rows that exist get the initial value."""
+        for column in columns:
+            name = prefix + column.name
+            if name in self._columns:
+                raise ValueError(f"column names must be unique, but {name!r} is declared twice")
+            self._columns[name] = Column(name, column.dtype, column.initial, column.shape)
+            self._arrays[name] = self._fresh(self._columns[name], self._capacity)
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self._arrays[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._arrays
+
+    def __iter__(self) -> Iterator[Column]:
+        return iter(self._columns.values())
+
+    def grow(self, count: int) -> NDArray[np.int64]:
+        """Append ``count`` rows of initial values and return their indices, int64[count]."""
+        first, self.size = self.size, self.size + count
+        if self.size > self._capacity:
+            self._reserve(max(self.size, 2 * self._capacity))
+        return np.arange(first, self.size, dtype=np.int64)
+
+    def bytes_held(self) -> int:
+        """Bytes of all arrays, reserve included."""
+        return sum(array.nbytes for array in self._arrays.values())
+
+    def _reserve(self, capacity: int) -> None:
+        for name, old in self._arrays.items():
+            new = self._fresh(self._columns[name], capacity)
+            new[: len(old)] = old
+            self._arrays[name] = new
+        self._capacity = capacity
+
+    @staticmethod
+    def _fresh(column: Column, capacity: int) -> NDArray[Any]:
+        return np.full((capacity, *column.shape), column.initial, dtype=column.dtype)
