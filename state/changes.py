@@ -1,0 +1,125 @@
+"""Changes: one entry of a user into a segment, or one exit, with its cause.
+
+A change is decided once, in the lane, and then only copied: into the outbox with the commit that
+decided it, and from there to the change topic. Its id is its place in the commit, so a copy can
+always be told from a new one.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Kind = Literal[
+    "event",
+    "timer",
+    "cuts",
+    "definition",
+    "model",
+    "correction",
+    "consent",
+    "erasure",
+    "merge",
+    "retention",
+    "recovery",
+    "backfill",
+]
+
+
+class Cause(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a membership changed.
+
+    Attributes:
+        kind: what brought the evaluation about.
+        event_id: the event, where there was one.
+        late: the event came after the clock had passed its time.
+        values: what the definition's conditions measured.
+        thresholds: what they compared it with.
+    """
+
+    kind: Kind
+    event_id: str | None = None
+    late: bool = False
+    values: dict[str, float | int | str | bool | None] = {}
+    thresholds: dict[str, float | int | str | bool | None] = {}
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry into or exit from a segment, as it stands on the change topic.
+
+    Attributes:
+        id: epoch, shard, commit sequence and place in it; unique, and equal on every copy.
+        user_id: whose.
+        segment: which segment or family member.
+        action: what happened.
+        ts: event time of the change, epoch milliseconds.
+        decided_at: when it was decided, by the lane's wall clock; by its clock in a replay.
+        version: of the definition.
+        epoch: of the fence under which it was decided.
+        n: count of the user's changes, rising by one within an epoch.
+        segments: all of the user's memberships after it.
+        cause: why.
+    """
+
+    id: str
+    user_id: str
+    segment: str
+    action: Literal["entered", "exited"]
+    ts: int
+    decided_at: int
+    version: int
+    epoch: int
+    n: int
+    segments: list[str]
+    cause: Cause
+
+
+class Undated(msgspec.Struct):
+    """A change that is decided but not yet committed, so it has no id and no epoch yet."""
+
+    row: int
+    segment: str
+    action: Literal["entered", "exited"]
+    ts: int
+    decided_at: int
+    version: int
+    n: int
+    segments: list[str]
+    cause: Cause
+
+    def dated(self, user_id: str, epoch: int, shard: int, seq: int, place: int) -> Change:
+        """The change as the commit ``seq`` of ``shard`` publishes it."""
+        return Change(
+            id=f"{epoch}-{shard:02d}-{seq}-{place}",
+            user_id=user_id,
+            segment=self.segment,
+            action=self.action,
+            ts=self.ts,
+            decided_at=self.decided_at,
+            version=self.version,
+            epoch=epoch,
+            n=self.n,
+            segments=self.segments,
+            cause=self.cause,
+        )
+
+
+_encoder = msgspec.json.Encoder()
+_records = msgspec.msgpack.Decoder(list[tuple[bytes, bytes]])
+
+
+def encode_entry(changes: list[Change]) -> bytes:
+    """An outbox entry: (user id, change as JSON) for each, in order.
+
+    >>> c = Undated(0, "vip", "entered", 5, 5, 1, 1, ["vip"], Cause(kind="event")).dated(
+    ...     "ann", epoch=2, shard=7, seq=40, place=0)
+    >>> [(key, value[:20]) for key, value in decode_entry(encode_entry([c]))]
+    [(b'ann', b'{"id":"2-07-40-0","u')]
+    """
+    return msgspec.msgpack.encode([(c.user_id.encode(), _encoder.encode(c)) for c in changes])
+
+
+def decode_entry(raw: bytes) -> list[tuple[bytes, bytes]]:
+    """The records of an outbox entry as (key, value) for the change topic."""
+    return _records.decode(raw)
