@@ -1,0 +1,71 @@
+"""The lane and the store: load at the start, commit, and write forward.
+
+The lane's memory is the truth from the moment it is loaded. A commit hands all that changed since
+the last one to the store, shard by shard, and returns only when every shard is known to be
+written; then, and not before, its changes may be published. A store that came back older than its
+last acknowledged commit (it lost its tail, or a replica took over) gets everything that is newer
+than what it has, once more and from memory; nothing is decided again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from state.commit import ShardCommit
+from state.lane import Lane
+from state.store import Store
+
+
+@dataclass(slots=True, frozen=True)
+class Committed:
+    """The changes of one shard's commit, ready to be published: the outbox entry ``seq``."""
+
+    shard: int
+    seq: int
+    changes: bytes
+
+
+class Checkpoint:
+    """Keeps one lane in one store.
+
+    Args:
+        lane: a fresh lane; ``open`` fills it.
+        store: where its shards are kept.
+    """
+
+    def __init__(self, lane: Lane, store: Store) -> None:
+        self._lane = lane
+        self._store = store
+
+    def open(self) -> None:
+        """Take the fence of every shard of the lane and load what is stored."""
+        self._store.check_meta()
+        for shard in self._lane.shards:
+            self._lane.restore(self._store.load(shard, self._lane.side_tables))
+        self._lane.restored(self._store.shared("cuts"))
+
+    def commit(self, *, heartbeat: bool = False) -> list[Committed]:
+        """Write what changed; with ``heartbeat`` also the positions and clock of idle shards.
+
+        Raises:
+            FencedOff: another engine owns a shard; nothing more may be written.
+            StoreUnavailable: the store did not take it in time; a restart resumes from before.
+        """
+        commits = self._lane.collect(heartbeat=heartbeat)
+        self._write(commits)
+        self._lane.settle(commits)
+        cuts = self._lane.new_cuts()
+        if cuts is not None:
+            self._store.share("cuts", cuts)
+        return [Committed(c.shard, c.seq, c.changes) for c in commits if c.changes]
+
+    def _write(self, commits: list[ShardCommit]) -> None:
+        waiting = {c.shard: c for c in commits}
+        while behind := self._store.commit(list(waiting.values())):
+            waiting = {
+                shard: self._lane.forward(waiting[shard], have, self._fields_of(shard))
+                for shard, have in behind.items()
+            }
+
+    def _fields_of(self, shard: int) -> dict[str, list[bytes]]:
+        return {name: self._store.fields(name, shard) for name in self._lane.side_tables}
