@@ -1,0 +1,1 @@
+"""What is learned: River estimators, their labels and their metrics."""

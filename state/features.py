@@ -1,0 +1,128 @@
+"""What the lane measures of each user, and how each measure behaves in silence.
+
+A **feature** is a name with a value at any time. Segments, scores and profiles see nothing else.
+Each states how it changes while its user is silent, because that is what timers rest on: not at
+all, by falling in closed form (decayed sums), or at a known next step (windows, sessions, days).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from state.rfm import Cuts
+from state.table import Table
+from state.times import FAR_MS
+from state.view import Kind
+
+I64 = NDArray[np.int64]
+F64 = NDArray[np.float64]
+
+Measure = Callable[["RowView"], NDArray[Any]]
+
+
+@dataclass(slots=True, frozen=True)
+class Feature:
+    """One named measure of a user.
+
+    Attributes:
+        kind: what sort of value it is.
+        value: computes it for the rows of a view.
+        next_step: when it may next change in silence, int64[n]; None where it never does.
+        falls_below: for decayed kinds, when it falls below a threshold, int64[n].
+        code: for texts, the code of a text.
+    """
+
+    kind: Kind
+    value: Measure
+    next_step: Callable[[RowView], I64] | None = None
+    falls_below: Callable[[RowView, float], I64] | None = None
+    code: Callable[[str], int] | None = None
+
+
+class RowView:
+    """Some rows of the table, each at a time of its own; values are computed once and kept.
+
+    Args:
+        features: by name.
+        table: the lane's table.
+        rows: int64[n].
+        now_ms: the time of each row, int64[n].
+        cuts: the RFM cuts in force.
+        ids: all user ids, by row.
+
+    It is the ``View`` that segment conditions are evaluated on.
+    """
+
+    def __init__(
+        self,
+        features: Mapping[str, Feature],
+        table: Table,
+        rows: I64,
+        now_ms: I64,
+        cuts: Cuts,
+        ids: Sequence[str],
+    ) -> None:
+        self.rows = rows
+        self.now_ms = now_ms
+        self.cuts = cuts
+        self.ids = ids
+        self._features = features
+        self._table = table
+        self._values: dict[str, NDArray[Any]] = {}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def column(self, name: str) -> NDArray[Any]:
+        """A column of the table at these rows; do not write to it."""
+        return self.once("column " + name, lambda view: view._table[name][view.rows])
+
+    def once(self, name: str, measure: Measure) -> NDArray[Any]:
+        """A measure under a name, computed when it is first asked for."""
+        value = self._values.get(name)
+        if value is None:
+            value = self._values[name] = measure(self)
+        return value
+
+    def value(self, name: str) -> NDArray[Any]:
+        """A feature's value, one per row."""
+        return self.once(name, self._features[name].value)
+
+    def code(self, name: str, text: str) -> int:
+        """The code of a text as this feature's values have it; -2 for one never seen."""
+        code = self._features[name].code
+        return -2 if code is None else code(text)
+
+    def falls_below_ms(self, name: str, threshold: float) -> I64:
+        """When a decayed feature, in silence, is first below a threshold."""
+        falls_below = self._features[name].falls_below
+        if falls_below is None:
+            raise TypeError(f"{name} does not fall in closed form; ask for its next step")
+        return falls_below(self, threshold)
+
+    def next_step_ms(self, name: str) -> I64:
+        """When a feature's value may next change in silence."""
+        next_step = self._features[name].next_step
+        if next_step is None:
+            return np.full(len(self), FAR_MS, dtype=np.int64)
+        return self.once("step " + name, next_step)
+
+
+def column_feature(kind: Kind, column: str) -> Feature:
+    """A feature that is a column, constant in silence."""
+    return Feature(kind, lambda view: view.column(column))
+
+
+def buyers(view: RowView) -> NDArray[np.bool_]:
+    """Which rows have an order, bool[n]."""
+    return view.once("is_buyer", lambda v: v.value("lifetime.orders") > 0)
+
+
+def matrix(view: RowView, names: Sequence[str]) -> F64:
+    """Some features side by side, float64[n, k]."""
+    return np.stack([view.value(name).astype(np.float64) for name in names], axis=1)

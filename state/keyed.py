@@ -1,0 +1,275 @@
+"""Entries of users: rows of a table that are found by (owner row, 64-bit key).
+
+Orders, cart lines and parked labels all are a few entries per user that come and go. Each kind is
+one such table: columns as in ``Table``, an index from owner and key to the entry's slot, slots that
+are used again, and the list of every owner's entries. It also keeps what a commit needs: which
+entries changed since the last one and which ended, and their form in the store.
+
+In the store an entry is a field of its shard's hash: the owner's serial and the key, 12 bytes. Its
+value is a record of fixed layout. Columns that can be worked out again are *transient* and stay
+out of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from state.chain import Chain
+from state.hashset import KeyIndex
+from state.record import Layout, RecordFormat
+from state.table import Column, Table
+
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+U64 = NDArray[np.uint64]
+
+_OWN: Final = [
+    Column("owner", "i4", -1),
+    Column("key", "u8"),
+    Column("seq", "i8"),
+    Column("dirty", "?"),
+]
+_FIELD: Final = np.dtype([("serial", "<u4"), ("key", "<u8")])
+_ROUND_COST: Final = 4096
+"""Walking one more round costs about as much as reading the owners of this many entries."""
+
+
+@dataclass(slots=True, frozen=True)
+class Pending:
+    """What a commit has to write of a table: removals first, then the entries.
+
+    Attributes:
+        slots: entries that changed, ascending, int64[n].
+        removed_owners, removed_keys: entries that ended, int64[m] and uint64[m]. One may have
+            begun anew and be among ``slots`` too.
+    """
+
+    slots: I64
+    removed_owners: I64
+    removed_keys: U64
+
+
+class KeyedTable:
+    """A table of entries, each found by its owner's row and its key.
+
+    Args:
+        columns: what an entry holds beside ``owner``, ``key`` and ``seq`` (the commit it was last
+            written with; whoever commits sets it).
+        transient: names of columns that are not stored.
+
+    >>> orders = KeyedTable([Column("gross", "i8")])
+    >>> slots, new = orders.find_or_add(np.array([3, 5, 3]), np.array([9, 9, 9], np.uint64))
+    >>> slots[0] == slots[2], new.tolist(), len(orders)
+    (np.True_, [True, True, True], 2)
+    >>> orders["gross"][slots[0]] = 250
+    >>> found, place = orders.of(np.array([3]))
+    >>> orders["gross"][found].tolist()
+    [250]
+    """
+
+    def __init__(self, columns: Sequence[Column], transient: Sequence[str] = ()) -> None:
+        self._table = Table([*_OWN, *columns])
+        self._index = KeyIndex()
+        self._chain = Chain()
+        self._format = RecordFormat(columns, skip=transient)
+        self._free: I64 = np.empty(0, dtype=np.int64)
+        self._touched: list[I64] = []
+        self._removed: list[tuple[I64, U64]] = []
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """A whole column, to be indexed with slots; fetch it anew after entries were added."""
+        return self._table[name]
+
+    # -- entries ------------------------------------------------------------------------------
+
+    def find(self, owners: I64, keys: U64) -> I64:
+        """The slot of each pair, int64[n]; -1 where there is no such entry."""
+        return self._index.find(owners.astype(np.int32), keys).astype(np.int64)
+
+    def find_or_add(self, owners: I64, keys: U64) -> tuple[I64, NDArray[np.bool_]]:
+        """The slot of each pair, int64[n], and whether this call added it, bool[n].
+
+        A pair may occur more than once. New entries have the columns' initial values and count as
+        changed.
+        """
+        slots = self.find(owners, keys)
+        missing = np.flatnonzero(slots < 0)
+        if len(missing):
+            slots[missing] = self._add(owners[missing], keys[missing])
+        is_new = np.zeros(len(slots), dtype=np.bool_)
+        is_new[missing] = True
+        return slots, is_new
+
+    def delete(self, slots: I64) -> None:
+        """End entries, each in use and once per call."""
+        if len(slots) == 0:
+            return
+        owners, keys = self["owner"][slots].astype(np.int64), self["key"][slots]
+        self._index.remove(owners.astype(np.int32), keys)
+        self._chain.unlink(owners, slots)
+        self["owner"][slots] = -1
+        self["dirty"][slots] = False
+        self._free = np.concatenate([self._free, slots])
+        self._removed.append((owners, keys))
+
+    def of(self, owners: I64) -> tuple[I64, I64]:
+        """All entries of distinct owners (int64[n]), gathered by owner.
+
+        Returns:
+            slots: int64[k].
+            place: position in ``owners`` of each one's owner, ascending, int64[k].
+        """
+        size = self._table.size
+        slots, place, long = self._chain.walk(owners, rounds=16 + size // _ROUND_COST)
+        if len(long):
+            more, whose = self._scan(owners[long])
+            slots, place = np.concatenate([slots, more]), np.concatenate([place, long[whose]])
+        order = np.argsort(place, kind="stable")
+        return slots[order], place[order]
+
+    def counts(self, owners: I64) -> I64:
+        """How many entries each owner has, int64[n]."""
+        return self._chain.counts(owners)
+
+    def live(self) -> I64:
+        """The slots in use, ascending."""
+        return np.flatnonzero(self["owner"][: self._table.size] >= 0)
+
+    def in_use(self, slots: I64) -> NDArray[np.bool_]:
+        """Which slots hold an entry, bool[n]."""
+        used: NDArray[np.bool_] = self["owner"][slots] >= 0
+        return used
+
+    def bytes_held(self) -> int:
+        """Bytes of columns, index and lists, reserve included."""
+        return self._table.bytes_held() + self._index.bytes_held() + self._chain.bytes_held()
+
+    # -- what a commit needs ------------------------------------------------------------------
+
+    def mark(self, slots: I64) -> None:
+        """These entries changed: they belong to the next commit."""
+        fresh = slots[~self["dirty"][slots]]
+        if len(fresh):
+            self["dirty"][fresh] = True
+            self._touched.append(fresh)
+
+    def pending(self) -> Pending:
+        """All that changed since it was last settled."""
+        slots = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *self._touched]))
+        owners = [np.empty(0, dtype=np.int64), *(owners for owners, _ in self._removed)]
+        keys = [np.empty(0, dtype=np.uint64), *(keys for _, keys in self._removed)]
+        return Pending(slots[self["dirty"][slots]], np.concatenate(owners), np.concatenate(keys))
+
+    def settle(self, done: NDArray[np.bool_] | None = None) -> None:
+        """The store has what was pending: of the owner rows in ``done`` (bool by row), or of all.
+
+        Call it before anything else changes.
+        """
+        pending = self.pending()
+        left = np.zeros(len(pending.slots), dtype=np.bool_)
+        kept = np.zeros(len(pending.removed_owners), dtype=np.bool_)
+        if done is not None:
+            left, kept = ~done[self["owner"][pending.slots]], ~done[pending.removed_owners]
+        self["dirty"][pending.slots[~left]] = False
+        self._touched = [pending.slots[left]]
+        self._removed = [(pending.removed_owners[kept], pending.removed_keys[kept])]
+
+    # -- form in the store --------------------------------------------------------------------
+
+    def layout(self) -> Layout:
+        """The layout of the values, as plain data to be stored beside them."""
+        return self._format.layout()
+
+    def pack(self, slots: I64, serials: NDArray[np.uint32]) -> tuple[list[bytes], list[bytes]]:
+        """Fields and values of entries; ``serials`` uint32 is the users' column, by row."""
+        fields = self.pack_fields(self["owner"][slots], self["key"][slots], serials)
+        return fields, self._format.pack(self._table, slots)
+
+    @staticmethod
+    def pack_fields(
+        owners: NDArray[np.integer], keys: U64, serials: NDArray[np.uint32]
+    ) -> list[bytes]:
+        """The fields of entries that need not exist any more."""
+        fields = np.empty(len(owners), dtype=_FIELD)
+        fields["serial"], fields["key"] = serials[owners], keys
+        blob, size = fields.tobytes(), _FIELD.itemsize
+        return [blob[at : at + size] for at in range(0, len(blob), size)]
+
+    def load(
+        self,
+        fields: Sequence[bytes],
+        values: Sequence[bytes],
+        row_of_serial: I64,
+        layout: Layout,
+        seq: int = 0,
+    ) -> I64:
+        """Add a shard's stored entries, none of which is in the table; they are not pending.
+
+        Args:
+            fields, values: what ``pack`` gave, n each.
+            row_of_serial: the row of each serial of the shard, int64; -1 where there is none.
+            layout: the layout that the values were written with.
+            seq: the commit they come from.
+
+        Returns:
+            Their slots, int64[n].
+        """
+        stored = np.frombuffer(b"".join(fields), dtype=_FIELD)
+        owners = row_of_serial[stored["serial"]]
+        if len(owners) and int(owners.min()) < 0:
+            serial = int(stored["serial"][int(owners.argmin())])
+            raise ValueError(
+                f"every stored entry must belong to a stored user, but serial {serial} has none: "
+                "the store lost part of the shard; restore it from a copy"
+            )
+        slots = self._place(owners, stored["key"].astype(np.uint64))
+        self._format.unpack(self._table, slots, values, layout)
+        self["seq"][slots] = seq
+        return slots
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _add(self, owners: I64, keys: U64) -> I64:
+        """One new entry for each distinct pair; the slot of each pair."""
+        order = np.lexsort((keys, owners))
+        owner, key = owners[order], keys[order]
+        first = np.append(True, (owner[1:] != owner[:-1]) | (key[1:] != key[:-1]))
+        slots = self._place(owner[first], key[first])
+        self.mark(slots)
+        out = np.empty(len(owners), dtype=np.int64)
+        out[order] = slots[np.cumsum(first) - 1]
+        return out
+
+    def _place(self, owners: I64, keys: U64) -> I64:
+        """Slots for distinct pairs that are not in the table, with initial values."""
+        reused, self._free = self._free[: len(owners)], self._free[len(owners) :]
+        for column in self._table:
+            self[column.name][reused] = column.initial
+        slots = np.concatenate([reused, self._table.grow(len(owners) - len(reused))])
+        self["owner"][slots], self["key"][slots] = owners, keys
+        self._index.insert(owners.astype(np.int32), keys, slots.astype(np.int32))
+        self._chain.link(owners, slots)
+        return slots
+
+    def _scan(self, owners: I64) -> tuple[I64, I64]:
+        """The entries of owners whose lists are too long to walk: one look at every entry."""
+        place_of = np.full(int(owners.max()) + 2, -1, dtype=np.int64)
+        place_of[owners] = np.arange(len(owners))
+        owner = self["owner"][: self._table.size]
+        # rows above the highest asked for, and free slots (owner -1), read the last place: none
+        place = place_of[np.minimum(owner, len(place_of) - 1)]
+        slots = np.flatnonzero(place >= 0)
+        return slots, place[slots]
+
+
+def record_bytes(layout: Layout) -> int:
+    """The length of a value that was written with this layout."""
+    return sum(np.dtype((kind, tuple(shape))).itemsize for _, kind, shape in layout)

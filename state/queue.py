@@ -1,0 +1,70 @@
+"""What is to happen at which time, for many ids: the lane's alarm clock.
+
+Pushes and pops are whole arrays. The queue does not cancel: who has pushed an id and wants it no
+more, or at another time, recognises the stale pair when it comes out.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from state.runs import SortedRuns
+from state.times import FAR_MS
+
+I64 = NDArray[np.int64]
+
+
+class TimeQueue:
+    """(time, id) pairs that come out in order of time, equal times in order of id.
+
+    >>> queue = TimeQueue()
+    >>> queue.push(np.array([30, 10, 20]), np.array([3, 1, 2]))
+    >>> times, ids = queue.pop_until(20)
+    >>> times.tolist(), ids.tolist(), queue.min_ms()
+    ([10, 20], [1, 2], 30)
+    """
+
+    def __init__(self) -> None:
+        self._runs = SortedRuns()
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def push(self, times_ms: I64, ids: I64) -> None:
+        """Add pairs, int64[n] each; an id may wait at several times, ids fit int32."""
+        self._runs.add(times_ms, ids)
+
+    def min_ms(self) -> int:
+        """The earliest time; ``FAR_MS`` when nothing waits."""
+        return min((int(times[0]) for times, _ in self._runs.runs), default=FAR_MS)
+
+    def peek_until(self, until_ms: int) -> tuple[I64, I64]:
+        """The pairs with time ≤ ``until_ms``: times int64[n] and ids int64[n]; they stay."""
+        return self._first(self._counts(until_ms))
+
+    def pop_until(self, until_ms: int) -> tuple[I64, I64]:
+        """The pairs with time ≤ ``until_ms``: times int64[n] and ids int64[n]; they leave."""
+        counts = self._counts(until_ms)
+        popped = self._first(counts)
+        if any(counts):
+            self._runs.drop_first(counts)
+        return popped
+
+    def bytes_held(self) -> int:
+        """Bytes of the pairs that wait."""
+        return self._runs.bytes_held()
+
+    def _counts(self, until_ms: int) -> list[int]:
+        return [int(np.searchsorted(t, until_ms, side="right")) for t, _ in self._runs.runs]
+
+    def _first(self, counts: list[int]) -> tuple[I64, I64]:
+        parts = [
+            (times[:n], ids[:n]) for (times, ids), n in zip(self._runs.runs, counts, strict=True)
+        ]
+        if not any(counts):
+            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+        times = np.concatenate([times for times, _ in parts])
+        ids = np.concatenate([ids for _, ids in parts]).astype(np.int64)
+        order = np.lexsort((ids, times))
+        return times[order], ids[order]

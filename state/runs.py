@@ -1,0 +1,71 @@
+"""Sorted runs: (key, id) pairs in order of key, cheap to add to and to search.
+
+Inserting into one sorted array costs a copy of all of it; a heap costs Python per item. Here each
+call's pairs become a sorted run of their own, and a run is merged with the one before it when that
+is not much longer. So run lengths fall geometrically, there are O(log n) of them, and a pair is
+copied O(log n) times in its life (the logarithmic method of Bentley and Saxe, J. Algorithms 1980;
+today's log-structured merge trees). Everything is whole arrays: one sort per call, one
+``searchsorted`` per run and question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+I32 = NDArray[np.int32]
+Keys = NDArray[Any]
+Run = tuple[Keys, I32]
+
+
+class SortedRuns:
+    """Runs of keys and ids, the longest first.
+
+    Args:
+        keep: which keys of a merged run are still of interest, bool[n]; the others are dropped.
+
+    >>> runs = SortedRuns()
+    >>> runs.add(np.array([5, 3]), np.array([50, 30]))
+    >>> runs.add(np.array([4, 9, 1]), np.array([40, 90, 10]))
+    >>> [(keys.tolist(), ids.tolist()) for keys, ids in runs.runs]
+    [([1, 3, 4, 5, 9], [10, 30, 40, 50, 90])]
+    """
+
+    def __init__(self, keep: Callable[[Keys], NDArray[np.bool_]] | None = None) -> None:
+        self.runs: list[Run] = []
+        self._keep = keep
+
+    def __len__(self) -> int:
+        return sum(len(keys) for keys, _ in self.runs)
+
+    def add(self, keys: Keys, ids: NDArray[np.integer]) -> None:
+        """Add pairs: keys of one dtype in any order, ids that fit int32, n each."""
+        if len(keys) == 0:
+            return
+        order = np.argsort(keys, kind="stable")
+        self.runs.append((keys[order], ids[order].astype(np.int32)))
+        while len(self.runs) > 1 and len(self.runs[-2][0]) <= 2 * len(self.runs[-1][0]):
+            self._merge_last_two()
+
+    def drop_first(self, counts: list[int]) -> None:
+        """Drop the first pairs of each run, as many as ``counts`` says, one number per run."""
+        pairs = zip(self.runs, counts, strict=True)
+        self.runs = [(keys[n:], ids[n:]) for (keys, ids), n in pairs if n < len(keys)]
+
+    def bytes_held(self) -> int:
+        """Bytes of keys and ids that are not dropped."""
+        return sum(keys.nbytes + ids.nbytes for keys, ids in self.runs)
+
+    def _merge_last_two(self) -> None:
+        short, long = self.runs.pop(), self.runs.pop()
+        keys = np.concatenate([long[0], short[0]])
+        ids = np.concatenate([long[1], short[1]])
+        if self._keep is not None:
+            kept = self._keep(keys)
+            keys, ids = keys[kept], ids[kept]
+        if len(keys):
+            order = np.argsort(keys, kind="stable")  # a merge: the sort finds the two runs
+            self.runs.append((keys[order], ids[order]))

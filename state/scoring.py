@@ -1,0 +1,120 @@
+"""RFM as features of a user, and the measuring of the population that gives the cuts.
+
+Scores are computed from a row's values and the cuts in force whenever they are asked for; they are
+kept as columns only so that a new set of cuts can tell whom it moves.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from state import decay
+from state.features import Feature, RowView, buyers
+from state.rfm import Cuts, RfmSpec, next_recency_step_ms, quintiles, score, whole_days
+from state.times import DAY_MS, FAR_MS
+from state.view import Kind
+
+F64 = NDArray[np.float64]
+I8 = NDArray[np.int8]
+I64 = NDArray[np.int64]
+
+
+class RfmFeatures:
+    """``rfm.recency_days``, ``rfm.r``, ``rfm.f`` and ``rfm.m`` on one basis."""
+
+    def __init__(self, spec: RfmSpec) -> None:
+        self.spec = spec
+
+    def features(self) -> dict[str, Feature]:
+        """The features by name; scores are 0 for users without an order."""
+        steps = None if self.spec.basis == "decayed" else _window_step
+        if self.spec.basis == "lifetime":
+            steps = None
+        return {
+            "rfm.recency_days": Feature(Kind.NUMBER, _recency_days, next_step=_next_midnight),
+            "rfm.r": Feature(Kind.NUMBER, lambda v: self.scores(v)[:, 0], next_step=_next_r),
+            "rfm.f": Feature(Kind.NUMBER, lambda v: self.scores(v)[:, 1], next_step=steps),
+            "rfm.m": Feature(Kind.NUMBER, lambda v: self.scores(v)[:, 2], next_step=steps),
+        }
+
+    def scores(self, view: RowView) -> I8:
+        """R, F and M of each row, int8[n, 3]."""
+        return view.once("rfm.scores", self._scores)
+
+    def measure(self, view: RowView, version: int, as_of_ms: int) -> Cuts:
+        """The cuts at the quintiles of the buyers among the view's rows."""
+        index = np.flatnonzero(buyers(view))
+        frequency, monetary = self._basis(view)
+        return quintiles(
+            self.spec,
+            _recency_days(view)[index],
+            frequency[index],
+            monetary[index],
+            [view.ids[row] for row in view.rows[index].tolist()]
+            if self.spec.ties == "rank"
+            else (),
+            version=version,
+            as_of_ms=as_of_ms,
+        )
+
+    def _scores(self, view: RowView) -> I8:
+        out = np.zeros((len(view), 3), dtype=np.int8)
+        index = np.flatnonzero(buyers(view))
+        if len(index) and view.cuts.version:
+            frequency, monetary = self._basis(view)
+            out[index] = np.stack(
+                score(
+                    view.cuts,
+                    _recency_days(view)[index],
+                    frequency[index],
+                    monetary[index],
+                    _Names(view, index),
+                ),
+                axis=1,
+            )
+        return out
+
+    def _basis(self, view: RowView) -> tuple[F64, F64]:
+        """What F and M compare, float64[n] each."""
+        if self.spec.basis == "decayed":
+            frequency = decay.log2(view.column("orders.decayed.m"), view.column("orders.decayed.e"))
+            return frequency, decay.log2(*view.once("decayed.net", net_spend))
+        kind = self.spec.basis
+        return (
+            view.value(f"{kind}.orders").astype(np.float64),
+            view.value(f"{kind}.spend").astype(np.float64),
+        )
+
+
+class _Names:
+    """The user ids of some rows of a view, looked up only where asked."""
+
+    def __init__(self, view: RowView, index: I64) -> None:
+        self._ids = view.ids
+        self._rows = view.rows[index]
+
+    def __getitem__(self, i: int) -> str:
+        return self._ids[self._rows[i]]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+def _recency_days(view: RowView) -> I64:
+    """Whole UTC days since the last order; 0 for users without one."""
+    last_order = np.where(buyers(view), view.column("last_order"), view.now_ms)
+    return np.maximum(whole_days(view.now_ms, last_order), 0)
+
+
+def _next_r(view: RowView) -> I64:
+    step = next_recency_step_ms(view.cuts, view.column("last_order"), view.now_ms)
+    return np.where(buyers(view), step, FAR_MS)
+
+
+def _next_midnight(view: RowView) -> I64:
+    return np.where(buyers(view), (view.now_ms // DAY_MS + 1) * DAY_MS, FAR_MS)
+
+
+def _window_step(view: RowView) -> I64:
+    return view.next_step_ms("window.orders")

@@ -1,0 +1,155 @@
+"""Exact sums over the entries of each user that lie in a sliding window of time.
+
+An entry is inside while ``T - length < at ≤ T``: it counts from when it is known and leaves at
+``at + length``, to the millisecond. The sums are integers, changed by what enters and leaves, so
+they are the same whatever the order of events. What leaves is found through a ``Timeline``, so a
+touch or a step in time costs what moves, however many entries the user has.
+
+Per user the window keeps the next time at which something may leave. It is a lower bound, made
+good only when it is reached. A user evaluated ahead of the lane's clock is settled to their own
+time; times of a user never go back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from state.keyed import KeyedTable
+from state.queue import TimeQueue
+from state.table import Column, Table
+from state.timeline import Timeline
+from state.times import FAR_MS
+
+I64 = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+_NOBODY: Final = np.empty(0, dtype=np.int64)
+
+
+@dataclass(slots=True, frozen=True)
+class Columns:
+    """Names of a window's columns in the users' table."""
+
+    count: str
+    total: str
+    next_ms: str
+
+
+class Window:
+    """Count and total worth of each user's entries in the window.
+
+    Args:
+        entries: the table whose entries count; needs ``Window.COLUMN``, which it need not store.
+        at: its column with the time of an entry.
+        length_ms: of the window.
+        name: prefix of the window's columns in the users' table; they need not be stored.
+        worth: what entries are worth now, int64[n] of slots int64[n].
+    """
+
+    COLUMN = Column("inside", "?")
+
+    def __init__(
+        self,
+        entries: KeyedTable,
+        at: str,
+        length_ms: int,
+        name: str,
+        worth: Callable[[I64], I64] | None = None,
+    ) -> None:
+        self.names = Columns(f"{name}.count", f"{name}.total", f"{name}.next_ms")
+        self._entries = entries
+        self._at = at
+        self._length_ms = length_ms
+        self._worth = worth
+        self._timeline = Timeline()
+        self._alarms = TimeQueue()
+
+    def columns(self) -> list[Column]:
+        """What the users' table needs: the count, the total unless nothing has a worth, the next
+        time at which something may leave.
+        """
+        count, total = Column(self.names.count, "i4"), Column(self.names.total, "i8")
+        next_ms = Column(self.names.next_ms, "i8", FAR_MS)
+        return [count, next_ms] if self._worth is None else [count, total, next_ms]
+
+    def take_out(self, table: Table, slots: I64) -> None:
+        """Uncount entries, each once: before they change or end. Those outside may be given."""
+        slots = slots[self._entries[self.COLUMN.name][slots]]
+        self._entries[self.COLUMN.name][slots] = False
+        self._count(table, slots, -1)
+
+    def put_in(self, table: Table, slots: I64, clock_ms: int, moved: Bools) -> None:
+        """Count entries that were taken out or are new, each once.
+
+        Args:
+            table: the users.
+            slots: int64[n].
+            clock_ms: of the lane; what has left by then is not counted.
+            moved: bool[n], the entry is new or its time has changed since it was last put in.
+        """
+        leaves = self._entries[self._at][slots] + self._length_ms
+        inside = leaves > clock_ms
+        slots, leaves, moved = slots[inside], leaves[inside], moved[inside]
+        self._entries[self.COLUMN.name][slots] = True
+        self._count(table, slots, 1)
+        owners = self._entries["owner"][slots].astype(np.int64)
+        self._timeline.add(owners[moved], (leaves - self._length_ms)[moved], slots[moved])
+        earlier = leaves < table[self.names.next_ms][owners]
+        self._wake(table, owners[earlier], leaves[earlier])
+
+    def settle(self, table: Table, rows: I64, t_ms: I64) -> I64:
+        """Let go what has left distinct rows by a time of their own; both int64[n].
+
+        Returns:
+            The slots that left, int64[k], ascending. Rows with nothing due cost next to nothing.
+        """
+        due = table[self.names.next_ms]
+        reached = due[rows] <= t_ms
+        rows, horizon = rows[reached], t_ms[reached] - self._length_ms
+        if len(rows) == 0:
+            return _NOBODY
+        first = due[rows] - self._length_ms
+        place, times, slots = self._timeline.between(rows, first - 1, horizon)
+        current = self._entries[self.COLUMN.name][slots]
+        current &= self._entries[self._at][slots] == times
+        current &= self._entries["owner"][slots] == rows[place]
+        left = np.unique(slots[current])
+        self.take_out(table, left)
+        following = self._timeline.next_after(rows, horizon)
+        more = (table[self.names.count][rows] > 0) & (following < FAR_MS)
+        due[rows] = FAR_MS
+        self._wake(table, rows[more], following[more] + self._length_ms)
+        return left
+
+    def expire(self, table: Table, clock_ms: int) -> I64:
+        """Let go what has left by the lane's clock; the rows it left, ascending, int64[k]."""
+        rows = np.unique(self._alarms.pop_until(clock_ms)[1])
+        left = self.settle(table, rows, np.full(len(rows), clock_ms, dtype=np.int64))
+        self._timeline.forget(clock_ms - self._length_ms)
+        return np.unique(self._entries["owner"][left].astype(np.int64))
+
+    def restore(self, table: Table, slots: I64, clock_ms: int) -> None:
+        """Count entries that were loaded, into columns that are as new."""
+        self.put_in(table, slots, clock_ms, np.ones(len(slots), dtype=np.bool_))
+
+    def bytes_held(self) -> int:
+        """Bytes beside the columns."""
+        return self._timeline.bytes_held() + self._alarms.bytes_held()
+
+    def _count(self, table: Table, slots: I64, sign: int) -> None:
+        owners = self._entries["owner"][slots]
+        np.add.at(table[self.names.count], owners, sign)
+        if self._worth is not None:
+            np.add.at(table[self.names.total], owners, sign * self._worth(slots))
+
+    def _wake(self, table: Table, rows: I64, at_ms: I64) -> None:
+        """Lower the rows' next time to ``at_ms`` and set an alarm; a row may occur repeatedly."""
+        due = table[self.names.next_ms]
+        np.minimum.at(due, rows, at_ms)
+        lowest = due[rows] == at_ms
+        self._alarms.push(at_ms[lowest], rows[lowest])

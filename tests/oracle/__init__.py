@@ -1,0 +1,1 @@
+"""Slow and obvious recomputations that the engine is held against."""
