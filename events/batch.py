@@ -11,8 +11,10 @@ one long string is pickled hundreds of times faster than a list of short ones.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,6 +77,17 @@ class Labels:
     codes: I32
     values: list[str]
 
+    def take(self, index: I64) -> Labels:
+        """Only some rows; the values stay."""
+        return Labels(self.codes[index], self.values)
+
+    def __reduce__(self) -> tuple[type[Labels], tuple[I32, list[str]]]:
+        used = np.unique(self.codes)
+        used = used[used >= 0]
+        values = [self.values[code] for code in used.tolist()]
+        codes = np.searchsorted(used, self.codes).astype(np.int32)
+        return Labels, (np.where(self.codes < 0, np.int32(-1), codes), values)
+
 
 @dataclass(slots=True)
 class Batch:
@@ -119,6 +132,53 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.users)
+
+    def take(self, index: I64) -> Batch:
+        """Only the events at ``index`` (int64[k], ascending); the spans stay whole."""
+        places = index.tolist()
+        return Batch(
+            users=[self.users[i] for i in places],
+            event_ids=[self.event_ids[i] for i in places],
+            **{name: getattr(self, name)[index] for name in _NUMBERS},
+            **{name: getattr(self, name).take(index) for name in _TEXTS},
+            spans=self.spans,
+            more=self.more,
+        )
+
+    def __reduce__(self) -> tuple[Callable[..., Batch], tuple[Any, ...]]:
+        columns = [getattr(self, name) for name in (*_NUMBERS, *_TEXTS)]
+        ids = (_join(self.users), _join(self.event_ids))
+        return _unpickle, (*ids, *columns, self.spans, self.more)
+
+
+_NUMBERS: Final = (
+    "type",
+    "ts_ms",
+    "amount_minor",
+    "quantity",
+    "value",
+    "event_hash",
+    "order_hash",
+    "partition",
+    "offset",
+)
+_TEXTS: Final = ("item", "category", "device", "country", "source")
+
+
+def _join(texts: list[str]) -> tuple[str, I32]:
+    """Texts as one string and their lengths."""
+    return "".join(texts), np.fromiter(map(len, texts), np.int32, len(texts))
+
+
+def _split(joined: str, lengths: I32) -> list[str]:
+    ends = np.cumsum(lengths).tolist()
+    return [joined[a:b] for a, b in pairwise([0, *ends])]
+
+
+def _unpickle(users: tuple[str, I32], event_ids: tuple[str, I32], *rest: Any) -> Batch:
+    *columns, spans, more = rest
+    named = dict(zip((*_NUMBERS, *_TEXTS), columns, strict=True))
+    return Batch(_split(*users), _split(*event_ids), **named, spans=spans, more=more)
 
 
 @dataclass(slots=True, frozen=True)

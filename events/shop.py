@@ -16,8 +16,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from events.shop_messages import DAMAGES, Messages, user_id
 from events.shop_habits import Habits
+from events.shop_messages import DAMAGES, Messages, user_id
 from events.shop_sessions import STEP, Simulation, Steps
 
 __all__ = ["BROKEN", "DAMAGES", "DUPLICATE", "GOOD", "Habits", "Shop", "ShopBlock"]
@@ -115,7 +115,7 @@ class Shop:
         Args:
             n: how many.
             now_ms: the caller's clock, for a live run: the block's events are spread up to it.
-                Without it the shop's own clock runs on by ``n / rate``.
+                Without it the shop's own clock runs on by ``n / rate``. Give it always or never.
         """
         sent = self._take(n)
         log_ms = self._clock(n, now_ms)

@@ -178,7 +178,7 @@ class Simulation:
         return [bought, *self._follow_ups(visit, of, leaves[of], bought)]
 
     def _follow_ups(self, visit: _Visits, of: I64, paid: F64, bought: Steps) -> list[Steps]:
-        """Refunds, ratings and reviews of the lines ``bought`` in visits ``of``, paid at ``paid``."""
+        """Refunds, ratings and reviews of lines; ``of`` and ``paid``: each one's visit and time."""
         rng = self._rng
         wait_ms = self._habits.or_paces(self._habits.follow_up_s, 20)
         parts = []

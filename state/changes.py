@@ -27,6 +27,9 @@ Kind = Literal[
 ]
 
 
+Facts = dict[str, float | int | str | bool | None]
+
+
 class Cause(msgspec.Struct, frozen=True, kw_only=True):
     """Why a membership changed.
 
@@ -41,8 +44,8 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
     kind: Kind
     event_id: str | None = None
     late: bool = False
-    values: dict[str, float | int | str | bool | None] = {}
-    thresholds: dict[str, float | int | str | bool | None] = {}
+    values: Facts = {}
+    thresholds: Facts = {}
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):

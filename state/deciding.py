@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from state.changes import Cause, Kind, Undated
+from state.changes import Cause, Facts, Kind, Undated
 from state.features import RowView
 from state.scoring import RfmFeatures
 from state.segments import Outcome, SegmentPlan, SegmentState
@@ -39,7 +39,7 @@ class Occasion:
     event_ids: Sequence[str] | None = None
     late: NDArray[np.bool_] | None = None
 
-    def cause(self, i: int, values: dict[str, object], thresholds: dict[str, object]) -> Cause:
+    def cause(self, i: int, values: Facts, thresholds: Facts) -> Cause:
         """The cause of a change of row ``i``."""
         return Cause(
             kind=self.kind,

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from state import decay
 from state.rfm import Cuts
 from state.table import Table
-from state.times import FAR_MS
+from state.times import DAY_MS, FAR_MS
 from state.view import Kind
 
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
+I32 = NDArray[np.int32]
 
 Measure = Callable[["RowView"], NDArray[Any]]
 
@@ -34,7 +36,8 @@ class Feature:
         value: computes it for the rows of a view.
         next_step: when it may next change in silence, int64[n]; None where it never does.
         falls_below: for decayed kinds, when it falls below a threshold, int64[n].
-        code: for texts, the code of a text.
+        code, text: for texts, the code of a text and the text of a code.
+        pair: for decayed kinds, the sum as mantissa and exponent.
     """
 
     kind: Kind
@@ -42,6 +45,8 @@ class Feature:
     next_step: Callable[[RowView], I64] | None = None
     falls_below: Callable[[RowView, float], I64] | None = None
     code: Callable[[str], int] | None = None
+    text: Callable[[int], str] | None = None
+    pair: Callable[[RowView], tuple[F64, I32]] | None = None
 
 
 class RowView:
@@ -74,6 +79,7 @@ class RowView:
         self._features = features
         self._table = table
         self._values: dict[str, NDArray[Any]] = {}
+        self._pairs: dict[str, tuple[F64, I32]] = {}
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -98,6 +104,25 @@ class RowView:
         code = self._features[name].code
         return -2 if code is None else code(text)
 
+    def kind(self, name: str) -> Kind:
+        """What sort of value a feature has."""
+        return self._features[name].kind
+
+    def text(self, name: str, code: int) -> str | None:
+        """The text behind a code of a text feature; None for -1."""
+        text = self._features[name].text
+        return None if text is None or code < 0 else text(code)
+
+    def pair(self, name: str) -> tuple[F64, I32]:
+        """A decayed feature as mantissa and exponent, see ``state.decay``."""
+        pair = self._features[name].pair
+        if pair is None:
+            raise TypeError(f"{name} is not a decayed feature")
+        held = self._pairs.get(name)
+        if held is None:
+            held = self._pairs[name] = pair(self)
+        return held
+
     def falls_below_ms(self, name: str, threshold: float) -> I64:
         """When a decayed feature, in silence, is first below a threshold."""
         falls_below = self._features[name].falls_below
@@ -118,11 +143,44 @@ def column_feature(kind: Kind, column: str) -> Feature:
     return Feature(kind, lambda view: view.column(column))
 
 
+def decayed_feature(pair: Callable[[RowView], tuple[F64, I32]], half_life_ms: int) -> Feature:
+    """A decayed sum, given as mantissa and exponent: it falls in closed form."""
+
+    def value(view: RowView) -> F64:
+        return decay.at(*pair(view), view.now_ms, half_life_ms)
+
+    def falls_below(view: RowView, threshold: float) -> I64:
+        return decay.falls_below_ms(*pair(view), view.now_ms, half_life_ms, threshold)
+
+    return Feature(Kind.DECAYED, value, falls_below=falls_below, pair=pair)
+
+
 def buyers(view: RowView) -> NDArray[np.bool_]:
     """Which rows have an order, bool[n]."""
     return view.once("is_buyer", lambda v: v.value("lifetime.orders") > 0)
 
 
 def matrix(view: RowView, names: Sequence[str]) -> F64:
-    """Some features side by side, float64[n, k]."""
-    return np.stack([view.value(name).astype(np.float64) for name in names], axis=1)
+    """Some features side by side for a model, float64[n, k], all finite and of like size.
+
+    Amounts and counts become ``log(1 + x)``; times become the logarithm of their age in days, and
+    ``_OLDEST_DAYS`` where they never happened; flags become 0 or 1. The one function for learning
+    and for scoring.
+    """
+    if not names:
+        return np.empty((len(view), 0))
+    return np.stack([view.once("input " + name, _input(name)) for name in names], axis=1)
+
+
+_OLDEST_DAYS: Final = 3650.0
+
+
+def _input(name: str) -> Measure:
+    def measure(view: RowView) -> F64:
+        value = view.value(name)
+        if view.kind(name) is Kind.TIME:
+            days = (view.now_ms - value) / DAY_MS
+            value = np.clip(days, 0.0, _OLDEST_DAYS)
+        return np.log1p(np.maximum(value.astype(np.float64), 0.0))
+
+    return measure

@@ -135,11 +135,7 @@ class KeyIndex:
 
     def _walk(self, owners: I32, keys: U64) -> tuple[I64, I64]:
         """Where each pair's walk starts and its odd stride, so that it meets every place."""
-        mixed = keys ^ (owners.astype(np.uint64) * _OWNER_FACTOR)
-        mixed ^= mixed >> np.uint64(32)
-        mixed *= _MIX_FACTOR
-        mixed ^= mixed >> np.uint64(32)
-        whole = mixed.view(np.int64)
+        whole = mix(keys ^ (owners.astype(np.uint64) * _OWNER_FACTOR)).view(np.int64)
         return whole & (len(self._places) - 1), ((whole >> 32) & (len(self._places) - 1)) | 1
 
     def _rebuild(self, expected: int) -> None:
@@ -148,6 +144,14 @@ class KeyIndex:
         self._places = _blank(max(_SMALLEST, 1 << (3 * expected - 1).bit_length()))
         self._live = self._marks = 0
         self._place(entries)
+
+
+def mix(words: U64) -> U64:
+    """Spread every bit of each word over the whole word, uint64[n]; different words stay so."""
+    mixed = words ^ (words >> np.uint64(32))
+    mixed *= _MIX_FACTOR
+    mixed ^= mixed >> np.uint64(32)
+    return mixed
 
 
 def _blank(places: int) -> I64:

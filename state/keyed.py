@@ -35,6 +35,7 @@ _OWN: Final = [
     Column("dirty", "?"),
 ]
 _FIELD: Final = np.dtype([("serial", "<u4"), ("key", "<u8")])
+_LEAST_ROUNDS: Final = 16
 _ROUND_COST: Final = 4096
 """Walking one more round costs about as much as reading the owners of this many entries."""
 
@@ -61,6 +62,7 @@ class KeyedTable:
         columns: what an entry holds beside ``owner``, ``key`` and ``seq`` (the commit it was last
             written with; whoever commits sets it).
         transient: names of columns that are not stored.
+        listed: keep a list of each owner's entries, so that ``of`` need not look at all entries.
 
     >>> orders = KeyedTable([Column("gross", "i8")])
     >>> slots, new = orders.find_or_add(np.array([3, 5, 3]), np.array([9, 9, 9], np.uint64))
@@ -72,10 +74,12 @@ class KeyedTable:
     [250]
     """
 
-    def __init__(self, columns: Sequence[Column], transient: Sequence[str] = ()) -> None:
+    def __init__(
+        self, columns: Sequence[Column], transient: Sequence[str] = (), *, listed: bool = True
+    ) -> None:
         self._table = Table([*_OWN, *columns])
         self._index = KeyIndex()
-        self._chain = Chain()
+        self._chain = Chain() if listed else None
         self._format = RecordFormat(columns, skip=transient)
         self._free: I64 = np.empty(0, dtype=np.int64)
         self._touched: list[I64] = []
@@ -114,7 +118,8 @@ class KeyedTable:
             return
         owners, keys = self["owner"][slots].astype(np.int64), self["key"][slots]
         self._index.remove(owners.astype(np.int32), keys)
-        self._chain.unlink(owners, slots)
+        if self._chain is not None:
+            self._chain.unlink(owners, slots)
         self["owner"][slots] = -1
         self["dirty"][slots] = False
         self._free = np.concatenate([self._free, slots])
@@ -127,16 +132,21 @@ class KeyedTable:
             slots: int64[k].
             place: position in ``owners`` of each one's owner, ascending, int64[k].
         """
-        size = self._table.size
-        slots, place, long = self._chain.walk(owners, rounds=16 + size // _ROUND_COST)
-        if len(long):
-            more, whose = self._scan(owners[long])
-            slots, place = np.concatenate([slots, more]), np.concatenate([place, long[whose]])
+        if self._chain is None:
+            slots, place = self._scan(owners)
+        else:
+            rounds = _LEAST_ROUNDS + self._table.size // _ROUND_COST
+            slots, place, long = self._chain.walk(owners, rounds)
+            if len(long):
+                more, whose = self._scan(owners[long])
+                slots, place = np.concatenate([slots, more]), np.concatenate([place, long[whose]])
         order = np.argsort(place, kind="stable")
         return slots[order], place[order]
 
     def counts(self, owners: I64) -> I64:
-        """How many entries each owner has, int64[n]."""
+        """How many entries each owner has, int64[n]; of a listed table."""
+        if self._chain is None:
+            raise TypeError("entries are counted by owner only where they are listed by owner")
         return self._chain.counts(owners)
 
     def live(self) -> I64:
@@ -150,7 +160,8 @@ class KeyedTable:
 
     def bytes_held(self) -> int:
         """Bytes of columns, index and lists, reserve included."""
-        return self._table.bytes_held() + self._index.bytes_held() + self._chain.bytes_held()
+        chain = 0 if self._chain is None else self._chain.bytes_held()
+        return self._table.bytes_held() + self._index.bytes_held() + chain
 
     # -- what a commit needs ------------------------------------------------------------------
 
@@ -214,7 +225,8 @@ class KeyedTable:
         """Add a shard's stored entries, none of which is in the table; they are not pending.
 
         Args:
-            fields, values: what ``pack`` gave, n each.
+            fields: what ``pack`` gave, n.
+            values: what ``pack`` gave, n.
             row_of_serial: the row of each serial of the shard, int64; -1 where there is none.
             layout: the layout that the values were written with.
             seq: the commit they come from.
@@ -256,7 +268,8 @@ class KeyedTable:
         slots = np.concatenate([reused, self._table.grow(len(owners) - len(reused))])
         self["owner"][slots], self["key"][slots] = owners, keys
         self._index.insert(owners.astype(np.int32), keys, slots.astype(np.int32))
-        self._chain.link(owners, slots)
+        if self._chain is not None:
+            self._chain.link(owners, slots)
         return slots
 
     def _scan(self, owners: I64) -> tuple[I64, I64]:

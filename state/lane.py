@@ -2,7 +2,7 @@
 
 One batch goes through it in this order::
 
-    admit (skip what is covered, drop duplicates) ▸ fire the timers that came before it
+    admit (skip what is covered, drop duplicates) ▸ fire the timers that come before it
     ▸ update every feature ▸ decide segments ▸ move the clock ▸ fire the timers it passed
 
 All of it is in memory. ``collect`` then says what one atomic write per shard must hold, and
@@ -13,20 +13,231 @@ batches and the same times always lead to the same state.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from events.batch import Batch
+from events.hashing import shard_of
 from state.clock import Clock
 from state.commit import ShardCommit, StoredShard
+from state.counters import Counters
+from state.dedup import Dedup
+from state.deciding import Decider, Occasion
+from state.features import RowView
 from state.groups import Groups, group
+from state.measures import Measures
+from state.plan import LanePlan
+from state.population import Population
+from state.portraits import Portraits
 from state.positions import Positions
-from state.rfm import Cuts
-from state.table import Column, Table
+from state.saving import Saver
+from state.table import Table
 from state.times import NEVER_MS
 from state.users import COLUMNS as USER_COLUMNS
 from state.users import Users
 
 I64 = NDArray[np.int64]
+
+
+class Lane:
+    """A lane of some shards, empty until it is restored.
+
+    Args:
+        plan: what is measured and decided, compiled from the settings.
+        shards: the shards it owns.
+    """
+
+    def __init__(self, plan: LanePlan, shards: Sequence[int]) -> None:
+        self.shards = tuple(shards)
+        self.counters = Counters()
+        self.clock = Clock(plan.lateness_ms, plan.wall_delay_ms)
+        self.table = Table(USER_COLUMNS)
+        self.users = Users(self.table, plan.shards)
+        self.measures = Measures(plan, self.table)
+        self.decider = Decider(plan.segments, self.measures.rfm, self.table)
+        self.positions = Positions(shards)
+        self.population = Population(plan, self.measures.rfm)
+        self._plan = plan
+        self.dedup = Dedup(
+            shards,
+            plan.dedup_window_ms,
+            max(plan.dedup_window_ms // 10, 1),
+            plan.dedup_cap,
+        )
+        self.portraits = Portraits(self)
+        self._saver = Saver(self)
+        self._touched: list[I64] = []
+        self._timers_ms = NEVER_MS
+
+    # -- events -------------------------------------------------------------------------------
+
+    def apply(self, batch: Batch, wall_ms: int | None = None) -> None:
+        """Take in a batch, then let time go on.
+
+        Args:
+            batch: good events, with the spans that were read for them.
+            wall_ms: the wall clock; None in a replay, where events alone move time.
+
+        Raises:
+            GapError: the batch does not follow on what was taken before.
+        """
+        spans = batch.spans
+        batch, rows = self._admit(batch)
+        if len(batch):
+            self._take(batch, rows, wall_ms)
+        self.positions.advance(spans)
+        self.clock.observe(spans, wall_ms)
+        self.tick(wall_ms)
+
+    def tick(self, wall_ms: int | None = None) -> None:
+        """Do what the clock makes due: windows, timers, cuts, labels that have matured."""
+        now = self.clock.now_ms
+        if now == NEVER_MS:
+            return
+        occasion = Occasion("timer", self._decided_at(wall_ms))
+        if now - self._timers_ms >= self._plan.timer_step_ms:
+            self._timers_ms = now
+            self._fire(self._due(now), now, occasion)
+            expired = self.measures.expire(now)
+            if len(expired):
+                self._decide(expired, self._times(expired), occasion)
+            self._refresh_cuts()
+        moved = self.population.moved(self._plan.sweep_rows, self._view_now, self.table)
+        if len(moved):
+            cause = Occasion("cuts", occasion.decided_at_ms)
+            self._decide(moved, self._times(moved), cause)
+
+    def finish(self, at_ms: int) -> None:
+        """Bring every user to one time: the values, cuts and labels of a replay's end."""
+        self.clock.restore(at_ms)
+        occasion = Occasion("timer", at_ms)
+        while len(rows := self._due(at_ms)):
+            self._fire(rows, at_ms, occasion)
+        self.measures.expire(at_ms)
+        everyone = np.arange(self.table.size)
+        self.population.remeasure(self._view_now(everyone), at_ms)
+        self._decide(everyone, self._times(everyone), Occasion("cuts", at_ms))
+
+    # -- checkpoint ---------------------------------------------------------------------------
+
+    @property
+    def side_tables(self) -> tuple[str, ...]:
+        """Names of the tables that are stored beside the users' states."""
+        return self._saver.side_tables
+
+    def restore(self, stored: StoredShard) -> None:
+        """Take over a shard from the store."""
+        self._saver.restore(stored)
+
+    def restored(self, cuts: bytes | None) -> None:
+        """All shards are loaded; take over what lanes share."""
+        self.population.restore(cuts)
+
+    def collect(self, *, heartbeat: bool = False) -> list[ShardCommit]:
+        """What changed since the last commit, per shard; idle shards only for a heartbeat."""
+        rows = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *self._touched]))
+        return self._saver.collect(rows, heartbeat=heartbeat)
+
+    def settle(self, commits: Sequence[ShardCommit]) -> None:
+        """The store has these; what they held is not dirty any more."""
+        self._saver.settle(commits)
+        self._touched.clear()
+
+    def forward(
+        self, commit: ShardCommit, have: int, stored: dict[str, list[bytes]]
+    ) -> ShardCommit:
+        """A commit for a store that came back at sequence ``have``: all that is newer."""
+        return self._saver.forward(commit, have, stored)
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _admit(self, batch: Batch) -> tuple[Batch, I64]:
+        """The batch without what is covered and without duplicates, and its rows, int64[n]."""
+        fresh = self.positions.fresh(
+            batch.spans,
+            lambda: shard_of(batch.users, self._plan.shards),
+            batch.partition,
+            batch.offset,
+        )
+        if fresh is not None:
+            batch = batch.take(np.flatnonzero(fresh))
+        rows = self.users.rows(batch.users)
+        shards = self.table["shard"][rows].astype(np.int64)
+        new, unchecked = self.dedup.check(
+            batch.event_hash, batch.ts_ms, shards, self.clock.newest_ms
+        )
+        self.counters.unchecked += int(np.count_nonzero(unchecked))
+        if new.all():
+            return batch, rows
+        kept = np.flatnonzero(new)
+        self.counters.duplicates += len(batch) - len(kept)
+        return batch.take(kept), rows[kept]
+
+    def _take(self, batch: Batch, rows: I64, wall_ms: int | None) -> None:
+        groups = group(rows)
+        ts = batch.ts_ms[groups.index]
+        self._fire_before(groups.rows, np.minimum.reduceat(ts, groups.starts), wall_ms)
+        late = batch.ts_ms < self.clock.now_ms
+        self.counters.events += len(batch)
+        self.counters.late += int(np.count_nonzero(late))
+        self.measures.update(groups, batch, self.clock.now_ms)
+        last = groups.index[np.append(groups.starts[1:], len(groups)) - 1]
+        occasion = Occasion(
+            "event",
+            self._decided_at(wall_ms),
+            event_ids=[batch.event_ids[i] for i in last.tolist()],
+            late=late[last],
+        )
+        self._decide(groups.rows, self._times(groups.rows), occasion)
+
+    def _decide(self, rows: I64, now_ms: I64, occasion: Occasion) -> None:
+        if len(rows):
+            self.decider.decide(self.view(rows, now_ms), occasion)
+            self._touched.append(rows)
+            self.counters.decided += len(rows)
+
+    def view(self, rows: I64, now_ms: I64) -> RowView:
+        """Some rows at times of their own, which must not lie before what they have seen."""
+        return self.measures.view(rows, now_ms, self.population.cuts, self.users.ids)
+
+    def _view_now(self, rows: I64) -> RowView:
+        return self.view(rows, self._times(rows))
+
+    def _times(self, rows: I64) -> I64:
+        """When rows are evaluated: at the clock, or at what they have seen if that is later."""
+        seen = np.maximum(self.table["last_seen"][rows], self.table["as_of"][rows])
+        return np.maximum(seen, self.clock.now_ms)
+
+    def _due(self, until_ms: int) -> I64:
+        """Rows with a timer up to a time: the oldest first where there are too many."""
+        due = self.table["due_ms"][: self.table.size]
+        rows = np.flatnonzero(due <= until_ms)
+        if len(rows) > self._plan.timer_budget:
+            oldest = np.argpartition(due[rows], self._plan.timer_budget)
+            rows = np.sort(rows[oldest[: self._plan.timer_budget]])
+        return rows
+
+    def _fire(self, rows: I64, until_ms: int | I64, occasion: Occasion) -> None:
+        """Evaluate rows at the time of their timers, again and again up to a time (of each)."""
+        until = np.broadcast_to(until_ms, rows.shape)
+        while len(rows):
+            now = self.table["due_ms"][rows]
+            self._decide(rows, now, occasion)
+            again = self.table["due_ms"][rows] <= until
+            rows, until = rows[again], until[again]
+
+    def _fire_before(self, rows: I64, first_ms: I64, wall_ms: int | None) -> None:
+        """Timers of silent users that come before their new events."""
+        waiting = self.table["due_ms"][rows] <= first_ms
+        if waiting.any():
+            occasion = Occasion("timer", self._decided_at(wall_ms))
+            self._fire(rows[waiting], first_ms[waiting], occasion)
+
+    def _refresh_cuts(self) -> None:
+        if self.population.is_stale(self.clock.now_ms, self.counters.events):
+            sample = self.population.sample(self.table.size)
+            self.population.remeasure(self._view_now(sample), self.clock.now_ms)
+
+    def _decided_at(self, wall_ms: int | None) -> int:
+        return self.clock.now_ms if wall_ms is None else wall_ms

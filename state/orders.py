@@ -1,22 +1,20 @@
 """Orders and refunds of each user: lifetime totals, decayed sums and the window.
 
 An order is one entry however many purchase lines it has; its time is that of its latest line. A
-refund finds its order by hash and counts at the order's time. Refunds whose order has not been
-seen are *loose*: they have a table of their own, count at their own time, and become the order's
-when its purchase comes, early or late. So every value is a function of the set of events.
+refund finds its order by hash and counts at the order's time, before or after the purchase is
+seen (``state.refunds``). So every value is a function of the set of events.
 
 Totals and the window are integers. A decayed sum can only be added to without loss, so nothing is
 ever subtracted from one: when an order's time moves forward the difference ``2^(t2/h) - 2^(t1/h)``
-is added, refunds are a sum beside the gross, and the sum of the loose refunds, which do leave,
-is built anew from the few that are left.
+is added, and refunds are sums beside the gross.
 
-Orders are found for ``keep_ms`` after they were last touched; a refund or line that comes later
-than that counts as one of an unknown order. Memory rests on this.
+An order is found for ``keep_ms`` after it was last touched; a refund or line that comes later than
+that counts as one of an unknown order. Memory rests on this.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,69 +24,74 @@ from events.schema import PURCHASE, REFUND
 from state import decay
 from state.groups import Groups, group
 from state.keyed import KeyedTable
-from state.record import Layout
+from state.refunds import LOOSE, SETTLED, LooseRefunds, add_terms
 from state.retention import Retention
 from state.table import Column, Table
-from state.times import FAR_MS, NEVER_MS
+from state.times import NEVER_MS
 from state.window import Window
 
-Bools = NDArray[np.bool_]
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
-ORDERS = "orders.decayed"
-GROSS = "orders.decayed_gross"
-REFUNDS = "orders.decayed_refunds"
-LOOSE = "orders.decayed_loose"
+ORDERS: Final = "orders.decayed"
+GROSS: Final = "orders.decayed_gross"
 
-_ROUNDING = 2.0**-40
-"""A remainder of gross less refunds that is smaller than this share of the gross is none."""
+_ROUNDING: Final = 2.0**-40
+"""Decayed gross less refunds is nothing when it is a smaller share of the gross than this."""
 
 
 class Orders:
     """What the users of a lane bought and gave back.
 
     Args:
-        window_ms: length of the window.
+        window_ms: length of the window: an order is inside while ``T - window < ts ≤ T``.
         half_life_ms: of the decayed sums.
-        keep_ms: for how long an order can be found after it was touched; the window if shorter.
+        keep_ms: for how long an order can be found after it was touched; at least the window.
 
     Attributes:
-        entries: the orders: ``ts`` of the latest line, ``gross``, ``refunded``, minor units.
-        loose: refunds of unknown orders: ``refunded`` and the latest ``ts``.
+        entries: the orders: ``ts`` of the latest line, ``gross`` and ``refunded`` in minor units.
+        refunds: those of unknown orders.
     """
 
     def __init__(self, window_ms: int, half_life_ms: int, keep_ms: int = 0) -> None:
         self._half_life_ms = half_life_ms
         self._keep_ms = max(window_ms, keep_ms)
-        money = [Column("ts", "i8", NEVER_MS), Column("refunded", "i8")]
-        common = [*money, Retention.COLUMN, Window.COLUMN]
-        transient = [Window.COLUMN.name]
-        self.entries = KeyedTable([*common, Column("gross", "i8")], transient)
-        self.loose = KeyedTable([*common, *decay.columns("decayed")], transient)
-        self._window = Window(self.entries, "ts", window_ms, "orders.window", self._net)
-        self._loose_window = Window(
-            self.loose, "ts", window_ms, "orders.loose_window", lambda s: self.loose["refunded"][s]
+        self.entries = KeyedTable(
+            [
+                Column("ts", "i8", NEVER_MS),
+                Column("gross", "i8"),
+                Column("refunded", "i8"),
+                Retention.COLUMN,
+                Window.COLUMN,
+            ],
+            transient=[Window.COLUMN.name],
+            listed=False,
         )
+        self.refunds = LooseRefunds(window_ms, half_life_ms, self._keep_ms)
+        self._window = Window(self.entries, "ts", window_ms, "orders.window", self._net)
         self._retention = Retention(self.entries)
-        self._loose_retention = Retention(self.loose)
 
     def columns(self) -> list[Column]:
-        """What the users' table needs; all but the windows' columns are to be stored."""
+        """What the users' table needs, by whole name."""
         return [
+            Column("last_order", "i8", NEVER_MS),
             Column("orders.count", "i4"),
             Column("orders.gross", "i8"),
             Column("orders.refunds", "i8"),
-            Column("orders.last_ms", "i8", NEVER_MS),
-            *(c for name in (ORDERS, GROSS, REFUNDS, LOOSE) for c in decay.columns(name)),
+            *decay.columns(ORDERS),
+            *decay.columns(GROSS),
+            *self.refunds.columns(),
             *self._window.columns(),
-            *self._loose_window.columns(),
         ]
 
     def transient(self) -> list[str]:
-        """Names of the columns that ``restore`` works out, so that they need not be stored."""
-        return [c.name for c in [*self._window.columns(), *self._loose_window.columns()]]
+        """Columns that ``restore`` works out from the entries, so that they are not stored."""
+        return [c.name for c in [*self._window.columns(), *self.refunds.window.columns()]]
+
+    def tables(self) -> dict[str, KeyedTable]:
+        """The side tables to be stored, by name."""
+        return {"orders": self.entries, "refunds": self.refunds.entries}
 
     # -- events and time ----------------------------------------------------------------------
 
@@ -104,65 +107,166 @@ class Orders:
         kind = batch.type[groups.index]
         purchases = groups.where(kind == PURCHASE)
         if len(purchases):
-            self._total_lines(table, purchases, batch)
-            self._place_lines(table, purchases, batch, clock_ms)
+            self._total(table, purchases, batch)
+            self._place(table, purchases, batch, clock_ms)
         refunds = groups.where(kind == REFUND)
         if len(refunds):
             amount = batch.amount_minor[refunds.index]
             table["orders.refunds"][refunds.rows] += np.add.reduceat(amount, refunds.starts)
             slots = self.entries.find(refunds.row_of, batch.order_hash[refunds.index])
-            self._refund(table, slots[slots >= 0], amount[slots >= 0], clock_ms)
-            self._refund_unknown(table, refunds.where(slots < 0), batch, clock_ms)
+            known = slots >= 0
+            if known.any():
+                self._refund(table, slots[known], amount[known], clock_ms)
+            if not known.all():
+                self.refunds.add(table, refunds.where(~known), batch, clock_ms)
 
     def settle_rows(self, table: Table, rows: I64, t_ms: I64) -> None:
         """Let go from the window what left distinct rows by a time of their own, int64[n] each.
 
-        To be called before values at ``t_ms`` are read; a row's times must not go back.
+        To be called before values at ``t_ms`` are read; neither it nor the clock may go back.
         """
         self._window.settle(table, rows, t_ms)
-        self._loose_window.settle(table, rows, t_ms)
+        self.refunds.window.settle(table, rows, t_ms)
 
     def expire(self, table: Table, clock_ms: int) -> I64:
-        """Let go what has left the window, and forget what is too old, by the lane's clock.
+        """Let go what left the windows and forget what is too old, by the lane's clock.
 
         Returns:
-            The rows whose values or state changed, ascending, int64[n].
+            The rows whose values or stored columns changed, ascending, int64[n].
         """
-        left = self._window.expire(table, clock_ms)
-        left_loose = self._loose_window.expire(table, clock_ms)
+        rows = self._window.expire(table, clock_ms)
         self.entries.delete(self._retention.ended(clock_ms))
-        forgotten = self._forget_loose(table, self._loose_retention.ended(clock_ms))
-        return np.unique(np.concatenate([left, left_loose, forgotten]))
+        more = self.refunds.expire(table, clock_ms)
+        return np.union1d(rows, more) if len(more) else rows
+
+    def restore(self, table: Table, clock_ms: int) -> None:
+        """After the users and all side tables were loaded, and before anything else."""
+        for column in [*self._window.columns(), *self.refunds.window.columns()]:
+            table[column.name][:] = column.initial
+        slots = self.entries.live()
+        self._window.restore(table, slots, clock_ms)
+        self._retention.restore(slots)
+        self.refunds.restore(table, clock_ms)
 
     # -- values -------------------------------------------------------------------------------
 
     def lifetime_spend(self, table: Table, rows: I64) -> I64:
         """Gross less refunds, never below zero, int64[n] minor units."""
-        spend: I64 = table["orders.gross"][rows] - table["orders.refunds"][rows]
-        return np.maximum(spend, 0)
+        spend: I64 = np.maximum(table["orders.gross"][rows] - table["orders.refunds"][rows], 0)
+        return spend
 
     def window_orders(self, table: Table, rows: I64) -> I32:
-        """Orders in the window of rows that have been settled, int32[n]."""
+        """Orders in the window, int32[n]."""
         orders: I32 = table[self._window.names.count][rows]
         return orders
 
     def window_spend(self, table: Table, rows: I64) -> I64:
-        """What the orders in the window come to, less its loose refunds, int64[n] minor units."""
-        known, loose = self._window.names.total, self._loose_window.names.total
-        return np.maximum(table[known][rows] - table[loose][rows], 0)
-
-    def decayed_orders(self, table: Table, rows: I64) -> tuple[F64, I32]:
-        """Decayed number of orders as mantissa and exponent, see ``state.decay``."""
-        return table[f"{ORDERS}.m"][rows], table[f"{ORDERS}.e"][rows]
-
-    def decayed_spend(self, table: Table, rows: I64) -> tuple[F64, I32]:
-        """Decayed gross less decayed refunds, never below zero, as mantissa and exponent."""
-        gross, e = table[f"{GROSS}.m"][rows], table[f"{GROSS}.e"][rows]
-        mantissa, exponent = decay.add(gross, e, -table[f"{REFUNDS}.m"][rows], table[f"{REFUNDS}.e"][rows])
-        mantissa, exponent = decay.add(mantissa, exponent, -table[f"{LOOSE}.m"][rows], table[f"{LOOSE}.e"][rows])
-        return mantissa, exponent
+        """What the window's orders come to, less its loose refunds, int64[n] minor units, ≥ 0."""
+        known, loose = self._window.names.total, self.refunds.window.names.total
+        spend: I64 = np.maximum(table[known][rows] - table[loose][rows], 0)
+        return spend
 
     def next_expiry_ms(self, table: Table, rows: I64) -> I64:
-        """When the window of each row may next change in silence, int64[n]; a lower bound."""
-        known, loose = self._window.names.next_ms, self._loose_window.names.next_ms
-        return np.minimum(table[known][rows], table[loose][rows])
+        """When a window of each row may next change in silence, int64[n]; a lower bound."""
+        known, loose = self._window.names.next_ms, self.refunds.window.names.next_ms
+        due: I64 = np.minimum(table[known][rows], table[loose][rows])
+        return due
+
+    @staticmethod
+    def decayed_orders(table: Table, rows: I64) -> tuple[F64, I32]:
+        """The decayed number of orders as mantissa and exponent, see ``state.decay``."""
+        return table[f"{ORDERS}.m"][rows], table[f"{ORDERS}.e"][rows]
+
+    @staticmethod
+    def decayed_spend(table: Table, rows: I64) -> tuple[F64, I32]:
+        """Decayed gross less decayed refunds as mantissa and exponent, ≥ 0."""
+        gross, exponent = table[f"{GROSS}.m"][rows], table[f"{GROSS}.e"][rows]
+        settled = table[f"{SETTLED}.m"][rows], table[f"{SETTLED}.e"][rows]
+        refunds = decay.add(*settled, table[f"{LOOSE}.m"][rows], table[f"{LOOSE}.e"][rows])
+        net, top = decay.add(gross, exponent, -refunds[0], refunds[1])
+        least = np.ldexp(gross * _ROUNDING, np.maximum(exponent - top, -2000))
+        return np.where(net > least, net, 0.0), top
+
+    def bytes_held(self) -> int:
+        """Bytes of all of it, but not of the users' columns."""
+        own = self.entries.bytes_held() + self._window.bytes_held() + self._retention.bytes_held()
+        return own + self.refunds.bytes_held()
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _net(self, slots: I64) -> I64:
+        """What an order is worth: never less than nothing."""
+        net: I64 = np.maximum(self.entries["gross"][slots] - self.entries["refunded"][slots], 0)
+        return net
+
+    def _total(self, table: Table, purchases: Groups, batch: Batch) -> None:
+        """What counts line by line."""
+        rows, starts = purchases.rows, purchases.starts
+        ts, amount = batch.ts_ms[purchases.index], batch.amount_minor[purchases.index]
+        table["orders.gross"][rows] += np.add.reduceat(amount, starts)
+        last = table["last_order"]
+        last[rows] = np.maximum(last[rows], np.maximum.reduceat(ts, starts))
+        add_terms(table, GROSS, purchases, *decay.terms(amount, ts, self._half_life_ms))
+
+    def _place(self, table: Table, purchases: Groups, batch: Batch, clock_ms: int) -> None:
+        """What counts order by order: lines find theirs, or begin one."""
+        keys = batch.order_hash[purchases.index]
+        by = group(self.entries.find_or_add(purchases.row_of, keys)[0])
+        slots = by.rows
+        self._window.take_out(table, slots)
+        before = self.entries["ts"][slots]
+        latest = np.maximum.reduceat(batch.ts_ms[purchases.index][by.index], by.starts)
+        after = np.maximum(before, latest)
+        self.entries["ts"][slots] = after
+        amount = batch.amount_minor[purchases.index][by.index]
+        self.entries["gross"][slots] += np.add.reduceat(amount, by.starts)
+        self._begin(table, slots[before == NEVER_MS])
+        self._move(table, slots, before, after)
+        self._window.put_in(table, slots, clock_ms, after > before)
+        self._touch(slots, clock_ms)
+
+    def _begin(self, table: Table, slots: I64) -> None:
+        """New orders count, and take over the refunds that came before them."""
+        owners = self.entries["owner"][slots].astype(np.int64)
+        np.add.at(table["orders.count"], owners, 1)
+        claimed = self.refunds.claim(table, owners, self.entries["key"][slots])
+        self.entries["refunded"][slots] = claimed
+
+    def _move(self, table: Table, slots: I64, before: I64, after: I64) -> None:
+        """Weigh orders, and what was refunded of them, at their later time."""
+        moved = after > before
+        slots, before, after = slots[moved], before[moved], after[moved]
+        owners = group(self.entries["owner"][slots].astype(np.int64))
+        slots, before, after = slots[owners.index], before[owners.index], after[owners.index]
+        add_terms(table, ORDERS, owners, *self._step(np.ones(len(slots)), before, after))
+        refunded = self.entries["refunded"][slots]
+        if (given_back := refunded > 0).any():
+            step = self._step(
+                refunded[given_back].astype(np.float64), before[given_back], after[given_back]
+            )
+            add_terms(table, SETTLED, group(owners.row_of[given_back]), *step)
+
+    def _step(self, weight: F64, before: I64, after: I64) -> tuple[F64, I32]:
+        """The terms ``w · (2^(after/h) - 2^(before/h))``; all of it where there was no before."""
+        had = before != NEVER_MS
+        new = decay.terms(weight, after, self._half_life_ms)
+        old = decay.terms(-weight * had, np.where(had, before, after), self._half_life_ms)
+        return decay.add(*new, *old)
+
+    def _refund(self, table: Table, slots: I64, amount: I64, clock_ms: int) -> None:
+        """Refunds of known orders; they count at the order's time."""
+        by = group(slots)
+        slots = by.rows
+        self._window.take_out(table, slots)
+        given_back = np.add.reduceat(amount[by.index], by.starts)
+        self.entries["refunded"][slots] += given_back
+        terms = decay.terms(given_back, self.entries["ts"][slots], self._half_life_ms)
+        owners = group(self.entries["owner"][slots].astype(np.int64))
+        add_terms(table, SETTLED, owners, terms[0][owners.index], terms[1][owners.index])
+        self._window.put_in(table, slots, clock_ms, np.zeros(len(slots), dtype=np.bool_))
+        self._touch(slots, clock_ms)
+
+    def _touch(self, slots: I64, clock_ms: int) -> None:
+        touched_ms = np.maximum(self.entries["ts"][slots], clock_ms)
+        self._retention.keep(slots, touched_ms + self._keep_ms)
+        self.entries.mark(slots)

@@ -8,7 +8,7 @@ position would be a hole in its history: that ends the lane.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -33,7 +33,7 @@ class Positions:
     >>> p.restore(3, {0: 10})
     >>> p.restore(7, {0: 4})
     >>> spans = [Span(0, 4, 12)]
-    >>> p.fresh(spans, np.array([3, 7]), np.array([0, 0]), np.array([9, 9])).tolist()
+    >>> p.fresh(spans, lambda: np.array([3, 7]), np.array([0, 0]), np.array([9, 9])).tolist()
     [False, True]
     >>> p.advance(spans)
     >>> p.of(3), p.of(7)
@@ -59,9 +59,19 @@ class Positions:
         return {p: offset for p, offset in enumerate(row.tolist()) if offset != UNKNOWN}
 
     def fresh(
-        self, spans: Iterable[Span], shard: I64, partition: NDArray[np.int32], offset: I64
+        self,
+        spans: Iterable[Span],
+        shard_of: Callable[[], I64],
+        partition: NDArray[np.int32],
+        offset: I64,
     ) -> NDArray[np.bool_] | None:
         """Which events no position covers yet, bool[n]; None when that is all of them.
+
+        Args:
+            spans: what was read.
+            shard_of: gives the shard of each event, int64[n]; asked only when it matters.
+            partition: int32[n].
+            offset: int64[n].
 
         Raises:
             GapError: a span starts beyond the position of one of the shards.
@@ -80,7 +90,7 @@ class Positions:
             covered |= high > span.start
         if not covered:
             return None
-        return offset >= self._next[self._place_of[shard], partition]
+        return offset >= self._next[self._place_of[shard_of()], partition]
 
     def advance(self, spans: Iterable[Span]) -> None:
         """All shards have taken these spans."""

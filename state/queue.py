@@ -6,6 +6,8 @@ more, or at another time, recognises the stale pair when it comes out.
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +15,8 @@ from state.runs import SortedRuns
 from state.times import FAR_MS
 
 I64 = NDArray[np.int64]
+
+_NOTHING: Final = np.empty(0, dtype=np.int64)
 
 
 class TimeQueue:
@@ -46,9 +50,10 @@ class TimeQueue:
     def pop_until(self, until_ms: int) -> tuple[I64, I64]:
         """The pairs with time ≤ ``until_ms``: times int64[n] and ids int64[n]; they leave."""
         counts = self._counts(until_ms)
+        if not any(counts):
+            return _NOTHING, _NOTHING
         popped = self._first(counts)
-        if any(counts):
-            self._runs.drop_first(counts)
+        self._runs.drop_first(counts)
         return popped
 
     def bytes_held(self) -> int:
@@ -62,9 +67,7 @@ class TimeQueue:
         parts = [
             (times[:n], ids[:n]) for (times, ids), n in zip(self._runs.runs, counts, strict=True)
         ]
-        if not any(counts):
-            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-        times = np.concatenate([times for times, _ in parts])
-        ids = np.concatenate([ids for _, ids in parts]).astype(np.int64)
+        times = np.concatenate([_NOTHING, *(times for times, _ in parts)])
+        ids = np.concatenate([_NOTHING, *(ids for _, ids in parts)])
         order = np.lexsort((ids, times))
         return times[order], ids[order]

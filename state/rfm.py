@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 import msgspec
 import numpy as np
@@ -37,6 +37,12 @@ I8 = NDArray[np.int8]
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
 Basis = Literal["decayed", "window", "lifetime"]
+
+class Names(Protocol):
+    """User ids that are looked up one by one."""
+
+    def __getitem__(self, i: int, /) -> str: ...
+
 
 QUINTILES: Final = (0.2, 0.4, 0.6, 0.8)
 
@@ -126,7 +132,7 @@ def quintiles(
 
 
 def score(
-    cuts: Cuts, days: I64, frequency: F64, monetary: F64, user_ids: Sequence[str]
+    cuts: Cuts, days: I64, frequency: F64, monetary: F64, user_ids: Names
 ) -> tuple[I8, I8, I8]:
     """R, F and M of n buyers, int8[n] each; all 0 where there are no cuts yet.
 

@@ -25,7 +25,7 @@ class SortedRuns:
     """Runs of keys and ids, the longest first.
 
     Args:
-        keep: which keys of a merged run are still of interest, bool[n]; the others are dropped.
+        keep: which (keys, ids) are still of interest, bool[n]; the others may be dropped.
 
     >>> runs = SortedRuns()
     >>> runs.add(np.array([5, 3]), np.array([50, 30]))
@@ -34,7 +34,7 @@ class SortedRuns:
     [([1, 3, 4, 5, 9], [10, 30, 40, 50, 90])]
     """
 
-    def __init__(self, keep: Callable[[Keys], NDArray[np.bool_]] | None = None) -> None:
+    def __init__(self, keep: Callable[[Keys, I32], NDArray[np.bool_]] | None = None) -> None:
         self.runs: list[Run] = []
         self._keep = keep
 
@@ -64,7 +64,7 @@ class SortedRuns:
         keys = np.concatenate([long[0], short[0]])
         ids = np.concatenate([long[1], short[1]])
         if self._keep is not None:
-            kept = self._keep(keys)
+            kept = self._keep(keys, ids)
             keys, ids = keys[kept], ids[kept]
         if len(keys):
             order = np.argsort(keys, kind="stable")  # a merge: the sort finds the two runs

@@ -28,9 +28,7 @@ class RfmFeatures:
 
     def features(self) -> dict[str, Feature]:
         """The features by name; scores are 0 for users without an order."""
-        steps = None if self.spec.basis == "decayed" else _window_step
-        if self.spec.basis == "lifetime":
-            steps = None
+        steps = _window_step if self.spec.basis == "window" else None
         return {
             "rfm.recency_days": Feature(Kind.NUMBER, _recency_days, next_step=_next_midnight),
             "rfm.r": Feature(Kind.NUMBER, lambda v: self.scores(v)[:, 0], next_step=_next_r),
@@ -78,8 +76,8 @@ class RfmFeatures:
     def _basis(self, view: RowView) -> tuple[F64, F64]:
         """What F and M compare, float64[n] each."""
         if self.spec.basis == "decayed":
-            frequency = decay.log2(view.column("orders.decayed.m"), view.column("orders.decayed.e"))
-            return frequency, decay.log2(*view.once("decayed.net", net_spend))
+            frequency = decay.log2(*view.pair("decayed.orders"))
+            return frequency, decay.log2(*view.pair("decayed.spend"))
         kind = self.spec.basis
         return (
             view.value(f"{kind}.orders").astype(np.float64),
@@ -95,20 +93,17 @@ class _Names:
         self._rows = view.rows[index]
 
     def __getitem__(self, i: int) -> str:
-        return self._ids[self._rows[i]]
-
-    def __len__(self) -> int:
-        return len(self._rows)
+        return self._ids[int(self._rows[i])]
 
 
 def _recency_days(view: RowView) -> I64:
     """Whole UTC days since the last order; 0 for users without one."""
-    last_order = np.where(buyers(view), view.column("last_order"), view.now_ms)
+    last_order = np.where(buyers(view), view.value("last_order"), view.now_ms)
     return np.maximum(whole_days(view.now_ms, last_order), 0)
 
 
 def _next_r(view: RowView) -> I64:
-    step = next_recency_step_ms(view.cuts, view.column("last_order"), view.now_ms)
+    step = next_recency_step_ms(view.cuts, view.value("last_order"), view.now_ms)
     return np.where(buyers(view), step, FAR_MS)
 
 

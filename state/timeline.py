@@ -6,11 +6,13 @@ they cost the same for a row with thirty thousand entries as for a row with one.
 time is held as one complex number, because numpy orders those by real, then imaginary part, and
 both parts are exact up to 2^53: epoch milliseconds need 41 bits, rows 31.
 
-Entries are not taken out. One that moved or ended is recognised by whoever asked; one before the
-``forget`` time is dropped when its run is next merged.
+Entries are not taken out. One that moved or ended is recognised by whoever asked, and is dropped,
+as those before the ``forget`` time are, when its run is next merged.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,18 +26,23 @@ I64 = NDArray[np.int64]
 class Timeline:
     """(row, time, slot) triples, searched by row and time.
 
-    >>> line = Timeline()
+    Args:
+        holds: which triples of rows, times and slots still say something true, bool[n].
+
+    >>> line = Timeline(lambda rows, times, slots: slots >= 0)
     >>> line.add(np.array([7, 7, 8]), np.array([100, 300, 200]), np.array([0, 1, 2]))
-    >>> place, times, slots = line.between(np.array([8, 7]), np.array([0, 100]), np.array([200, 300]))
-    >>> place.tolist(), times.tolist(), slots.tolist()
+    >>> found = line.between(np.array([8, 7]), np.array([0, 100]), np.array([200, 300]))
+    >>> place, times, slots = (part.tolist() for part in found)
+    >>> place, times, slots
     ([0, 1], [200, 300], [2, 1])
     >>> line.next_after(np.array([7]), np.array([99])).tolist()
     [100]
     """
 
-    def __init__(self) -> None:
+    def __init__(self, holds: Callable[[I64, I64, I64], NDArray[np.bool_]]) -> None:
         self._forgotten_ms = NEVER_MS
-        self._runs = SortedRuns(keep=lambda keys: keys.imag > self._forgotten_ms)
+        self._holds = holds
+        self._runs = SortedRuns(self._keep)
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -79,10 +86,13 @@ class Timeline:
         """Bytes of all triples."""
         return self._runs.bytes_held()
 
+    def _keep(self, keys: Keys, ids: NDArray[np.int32]) -> NDArray[np.bool_]:
+        times = keys.imag.astype(np.int64)
+        kept = self._holds(keys.real.astype(np.int64), times, ids.astype(np.int64))
+        return kept & (times > self._forgotten_ms)
+
     @staticmethod
-    def _cut(
-        keys: Keys, ids: NDArray[np.int32], after: Keys, until: Keys
-    ) -> tuple[I64, I64, I64]:
+    def _cut(keys: Keys, ids: NDArray[np.int32], after: Keys, until: Keys) -> tuple[I64, I64, I64]:
         """The stretches of one run from ``after`` up to ``until``, end to end."""
         first = np.searchsorted(keys, after, side="right")
         counts = np.maximum(np.searchsorted(keys, until, side="right") - first, 0)

@@ -21,7 +21,8 @@ class Kind(Enum):
 
     Attributes:
         NUMBER: an integer or float; changes in silence only at ``next_step_ms``.
-        DECAYED: a number that silence only lowers, in closed form (``falls_below_ms``).
+        DECAYED: a number that is never negative and that silence only lowers, in closed form
+            (``falls_below_ms``).
         TIME: epoch milliseconds, ``NEVER_MS`` where it never happened; changes in silence only at
             ``next_step_ms``.
         FLAG: true or false; changes in silence only at ``next_step_ms``.
@@ -51,6 +52,10 @@ class View(Protocol):
 
     def code(self, name: str, text: str) -> int:
         """The code of a text in a TEXT feature; -2 where that text was never seen."""
+        ...
+
+    def text(self, name: str, code: int) -> str | None:
+        """The text behind a code of a TEXT feature, for causes and explanations; None for -1."""
         ...
 
     def falls_below_ms(self, name: str, threshold: float) -> I64:

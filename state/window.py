@@ -19,8 +19,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from state.alarms import Alarms
 from state.keyed import KeyedTable
-from state.queue import TimeQueue
 from state.table import Column, Table
 from state.timeline import Timeline
 from state.times import FAR_MS
@@ -66,13 +66,11 @@ class Window:
         self._at = at
         self._length_ms = length_ms
         self._worth = worth
-        self._timeline = Timeline()
-        self._alarms = TimeQueue()
+        self._timeline = Timeline(self._holds)
+        self._alarms = Alarms()
 
     def columns(self) -> list[Column]:
-        """What the users' table needs: the count, the total unless nothing has a worth, the next
-        time at which something may leave.
-        """
+        """What the users' table needs: count, total if there is a worth, and next time to leave."""
         count, total = Column(self.names.count, "i4"), Column(self.names.total, "i8")
         next_ms = Column(self.names.next_ms, "i8", FAR_MS)
         return [count, next_ms] if self._worth is None else [count, total, next_ms]
@@ -115,9 +113,8 @@ class Window:
             return _NOBODY
         first = due[rows] - self._length_ms
         place, times, slots = self._timeline.between(rows, first - 1, horizon)
-        current = self._entries[self.COLUMN.name][slots]
-        current &= self._entries[self._at][slots] == times
-        current &= self._entries["owner"][slots] == rows[place]
+        current = self._holds(rows[place], times, slots)
+        current &= self._entries[self.COLUMN.name][slots]
         left = np.unique(slots[current])
         self.take_out(table, left)
         following = self._timeline.next_after(rows, horizon)
@@ -128,7 +125,9 @@ class Window:
 
     def expire(self, table: Table, clock_ms: int) -> I64:
         """Let go what has left by the lane's clock; the rows it left, ascending, int64[k]."""
-        rows = np.unique(self._alarms.pop_until(clock_ms)[1])
+        rows = self._alarms.ring(clock_ms, table[self.names.next_ms])
+        if len(rows) == 0:
+            return rows
         left = self.settle(table, rows, np.full(len(rows), clock_ms, dtype=np.int64))
         self._timeline.forget(clock_ms - self._length_ms)
         return np.unique(self._entries["owner"][left].astype(np.int64))
@@ -149,7 +148,11 @@ class Window:
 
     def _wake(self, table: Table, rows: I64, at_ms: I64) -> None:
         """Lower the rows' next time to ``at_ms`` and set an alarm; a row may occur repeatedly."""
-        due = table[self.names.next_ms]
-        np.minimum.at(due, rows, at_ms)
-        lowest = due[rows] == at_ms
-        self._alarms.push(at_ms[lowest], rows[lowest])
+        np.minimum.at(table[self.names.next_ms], rows, at_ms)
+        self._alarms.set(rows, at_ms)
+
+    def _holds(self, rows: I64, times: I64, slots: I64) -> Bools:
+        """Whether the slots still hold entries of these rows at these times."""
+        holds: Bools = self._entries[self._at][slots] == times
+        holds &= self._entries["owner"][slots] == rows
+        return holds

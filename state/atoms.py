@@ -1,0 +1,289 @@
+"""Atoms: the single tests of which conditions are made, and what silence does to each.
+
+- A number **steps**: it may change at its feature's next step and not before.
+- A decayed number only **falls**, in closed form: ``x > c`` is ``x >= the next float after c``, so
+  the answer of ``falls_below_ms`` is exact for both.
+- An age only **grows**: ``age(t) >= k`` begins at ``t + k``.
+- Anything else is **polled**: looked at again after a fixed time.
+
+A comparison with a missing value (a text that is absent, the time between events of which one never
+happened, the result of a division by zero) is false, whichever way it is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from state.evaluation import I64, Bools, Evaluation, Operand, Shown, earliest
+from state.operands import Age, Constant, Feature, shown
+from state.times import NEVER_MS
+from state.view import Kind
+
+TINY: Final = 1e-300
+"""Below this a decayed number counts as zero; smaller floats no longer halve exactly."""
+
+_COMPARE: Final[dict[str, Callable[[Any, Any], Any]]] = {
+    "<": np.less,
+    "<=": np.less_equal,
+    ">": np.greater,
+    ">=": np.greater_equal,
+    "==": np.equal,
+    # of two numbers of which one is missing, neither is smaller
+    "!=": lambda left, right: np.less(left, right) | np.greater(left, right),
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Comparison:
+    """What atoms share that compare a left side with a right one."""
+
+    operator: str
+    left: Operand
+    right: Operand
+
+    @property
+    def measure(self) -> str:
+        """The left side."""
+        return self.left.text
+
+    @property
+    def limit(self) -> str:
+        """The right side."""
+        return self.right.text
+
+    def measured(self, on: Evaluation, index: I64) -> list[Shown]:
+        """The left side's values."""
+        return shown(on, self.left, index)
+
+    def limits(self, on: Evaluation, index: I64) -> list[Shown]:
+        """The right side's values."""
+        return shown(on, self.right, index)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Compared(_Comparison):
+    """Two operands compared; ``poll_ms`` is set where silence changes them without closed form."""
+
+    poll_ms: int | None = None
+
+    def truth(self, on: Evaluation) -> Bools:
+        """False wherever a side is missing."""
+        left, right = on.value(self.left), on.value(self.right)
+        held: Bools = np.asarray(_COMPARE[self.operator](left, right))
+        if self.left.kind is Kind.TIME:
+            held &= (left != NEVER_MS) & (right != NEVER_MS)
+        return held
+
+    def rise(self, on: Evaluation) -> I64 | None:
+        """The next step of either side, or the next poll."""
+        names = self.left.names + self.right.names
+        if self.poll_ms is None:
+            return on.steps(names)
+        return earliest([on.steps(names), on.view.now_ms + self.poll_ms])
+
+    def fall(self, on: Evaluation) -> I64 | None:
+        """The same as its rise."""
+        return on.rise(self)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decayed(_Comparison):
+    """A decayed feature against a number: it holds while the value is at least, or below, a floor.
+
+    ``floor`` is the float that makes ``operator right`` a question of at-least or below.
+    """
+
+    left: Feature
+    right: Constant
+
+    @property
+    def floor(self) -> float:
+        """The smallest float that makes ``>`` or ``>=`` true."""
+        number = float(self.right.value)
+        floor = float(np.nextafter(number, np.inf)) if self.operator in (">", "<=") else number
+        return max(floor, TINY) if floor > 0 else floor
+
+    def truth(self, on: Evaluation) -> Bools:
+        """At least the floor for ``>`` and ``>=``, below it for ``<`` and ``<=``."""
+        compare = np.greater_equal if self.operator[0] == ">" else np.less
+        return np.asarray(compare(on.value(self.left), self.floor))
+
+    def rise(self, on: Evaluation) -> I64 | None:
+        """Only being small comes by itself."""
+        return self._sinks(on) if self.operator[0] == "<" else None
+
+    def fall(self, on: Evaluation) -> I64 | None:
+        """Only being large passes by itself."""
+        return self._sinks(on) if self.operator[0] == ">" else None
+
+    def _sinks(self, on: Evaluation) -> I64 | None:
+        if self.floor <= 0 or not (on.value(self.left) >= self.floor).any():
+            return None
+        return on.view.falls_below_ms(self.left.name, self.floor)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Aged(_Comparison):
+    """An age against a constant duration; ages are whole milliseconds, so ``> d`` is ``>= d+1``."""
+
+    left: Age
+    right: Constant
+
+    @property
+    def _from_ms(self) -> int:
+        """The age at which ``>`` or ``>=`` becomes true; beyond any real age at most."""
+        number = self.right.value
+        whole = number // 1 + 1 if self.operator in (">", "<=") else -(-number // 1)
+        return int(whole)
+
+    def truth(self, on: Evaluation) -> Bools:
+        """Old enough for ``>`` and ``>=``, young enough for ``<`` and ``<=``."""
+        compare = np.greater_equal if self.operator[0] == ">" else np.less
+        return np.asarray(compare(on.value(self.left), self._from_ms))
+
+    def rise(self, on: Evaluation) -> I64 | None:
+        """Being old comes by itself, being young only when the time steps."""
+        steps = on.steps(self.left.names)
+        return earliest([steps, self._comes(on)]) if self.operator[0] == ">" else steps
+
+    def fall(self, on: Evaluation) -> I64 | None:
+        """Being young passes by itself, being old only when the time steps."""
+        steps = on.steps(self.left.names)
+        return earliest([steps, self._comes(on)]) if self.operator[0] == "<" else steps
+
+    def _comes(self, on: Evaluation) -> I64:
+        return np.asarray(on.value(self.left.time) + self._from_ms)
+
+
+class _Plain:
+    """What atoms share that are true by themselves."""
+
+    __slots__ = ()
+    operator = "is"
+
+    @property
+    def limit(self) -> str:
+        """True, unless it says otherwise."""
+        return "true"
+
+    def rise(self, on: Evaluation) -> I64 | None:
+        """The next step."""
+        return on.steps(self._names())
+
+    def fall(self, on: Evaluation) -> I64 | None:
+        """The next step."""
+        return on.steps(self._names())
+
+    def measured(self, on: Evaluation, index: I64) -> list[Shown]:
+        """Whether it holds."""
+        held: list[Shown] = on.truth(self)[index].tolist()
+        return held
+
+    def limits(self, on: Evaluation, index: I64) -> list[Shown]:  # noqa: ARG002 - an atom's signature
+        """True."""
+        return [True] * len(index)
+
+    def _names(self) -> tuple[str, ...]:
+        return ()
+
+    def truth(self, on: Evaluation) -> Bools:
+        """Each knows its own."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Flag(_Plain):
+    """A feature that is true or false."""
+
+    feature: Feature
+
+    @property
+    def measure(self) -> str:
+        """The feature."""
+        return self.feature.text
+
+    def truth(self, on: Evaluation) -> Bools:
+        """Its value."""
+        return np.asarray(on.value(self.feature), dtype=np.bool_)
+
+    def _names(self) -> tuple[str, ...]:
+        return self.feature.names
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Present(_Plain):
+    """A time that has happened, or a text that is known."""
+
+    feature: Feature
+
+    @property
+    def measure(self) -> str:
+        """As it is written."""
+        function = "happened" if self.feature.kind is Kind.TIME else "known"
+        return f"{function}({self.feature.text})"
+
+    def truth(self, on: Evaluation) -> Bools:
+        """Whether a value is there."""
+        value = on.value(self.feature)
+        return np.asarray(value != NEVER_MS if self.feature.kind is Kind.TIME else value >= 0)
+
+    def _names(self) -> tuple[str, ...]:
+        return self.feature.names
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Member(_Plain):
+    """Membership of another segment, as of the same evaluation."""
+
+    segment: str
+
+    @property
+    def measure(self) -> str:
+        """As it is written."""
+        return f'member("{self.segment}")'
+
+    def truth(self, on: Evaluation) -> Bools:
+        """What the evaluation decided before."""
+        return on.members[self.segment]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TextIs(_Plain):
+    """A text feature that is, or is known and is not, a given text."""
+
+    operator: str
+    feature: Feature
+    text: str
+
+    @property
+    def measure(self) -> str:
+        """The feature."""
+        return self.feature.text
+
+    @property
+    def limit(self) -> str:
+        """The text in quotes."""
+        return f'"{self.text}"'
+
+    def truth(self, on: Evaluation) -> Bools:
+        """False where the text is missing, for both operators."""
+        codes = on.value(self.feature)
+        code = on.view.code(self.feature.name, self.text)
+        if self.operator == "==":
+            return np.asarray(codes == code)
+        return np.asarray((codes != code) & (codes >= 0))
+
+    def _names(self) -> tuple[str, ...]:
+        return self.feature.names
+
+    def measured(self, on: Evaluation, index: I64) -> list[Shown]:
+        """The texts."""
+        return shown(on, self.feature, index)
+
+    def limits(self, on: Evaluation, index: I64) -> list[Shown]:  # noqa: ARG002 - an atom's signature
+        """The text."""
+        return [self.text] * len(index)

@@ -1,0 +1,261 @@
+"""Deduplication: an event id counts once, as long as the first one is remembered.
+
+Ids are remembered for a **window** of event time behind the newest event, in **buckets** by event
+time, because what is stored can then be dropped bucket by bucket. An id is looked up in all buckets
+at once: an event that was sent again with another time is a duplicate too.
+
+Whether an event is within the window is judged against the highest event time up to and including
+itself, in log order. So a batch is judged as its events would be one by one, and cutting the log
+into other batches after a restart changes nothing. An event that is older cannot be checked: it
+passes, and is counted by the caller. When there are more ids than the cap, the oldest bucket is
+forgotten whole and the window is shorter for a while.
+
+In the store a bucket is a string to which each commit appends its entries: the hash and the
+commit's sequence. Entries above the committed sequence are of a commit that did not come about,
+and are not read, or else the event they stand for would be lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from state.idset import LEAST_HASH, MOST_TAGS, IdSet
+from state.times import NEVER_MS
+
+Bools = NDArray[np.bool_]
+I64 = NDArray[np.int64]
+U16 = NDArray[np.uint16]
+U64 = NDArray[np.uint64]
+
+_ENTRY: Final = np.dtype([("hash", "<u8"), ("seq", "<u4")])
+
+
+class Dedup:
+    """The ids of a lane's recent events.
+
+    Args:
+        shards: the shards of the lane; each one's ids are stored by themselves.
+        window_ms: how far behind the newest event duplicates are found.
+        bucket_ms: length of a bucket; a tenth of the window is a good choice.
+        cap: how many ids at most; a bucket at the busiest time must be well below it.
+
+    A bucket is named by its first millisecond.
+
+    >>> dedup = Dedup([0, 1], window_ms=600, bucket_ms=60, cap=1_000)
+    >>> hashes, ts_ms = np.array([7, 8, 7], np.uint64), np.array([900, 1_000, 900])
+    >>> fresh, unchecked = dedup.check(hashes, ts_ms, np.array([0, 1, 0]), newest_ms=0)
+    >>> fresh.tolist(), dedup.taken(0)
+    ([True, True, False], {900: array([7], dtype=uint64)})
+    """
+
+    def __init__(self, shards: Sequence[int], window_ms: int, bucket_ms: int, cap: int) -> None:
+        self._slots = -(-window_ms // bucket_ms) + 1  # buckets that a window can touch
+        if self._slots * len(shards) > MOST_TAGS:
+            raise ValueError(
+                f"a lane's shards times its buckets must be at most {MOST_TAGS}, but "
+                f"{len(shards)} shards have {self._slots} buckets each: make the buckets longer "
+                f"than {bucket_ms} ms, or the window shorter than {window_ms} ms"
+            )
+        self._window_ms, self._bucket_ms, self._cap = window_ms, bucket_ms, cap
+        self._shards = list(shards)
+        self._lane_shard = np.zeros(max(shards, default=0) + 1, dtype=np.int64)
+        self._lane_shard[self._shards] = np.arange(len(shards))
+        self._ids = IdSet()
+        self._floor_ms = NEVER_MS
+        # which bucket each slot holds, and how many ids
+        self._bucket_of = np.full(self._slots, NEVER_MS)
+        self._count_of = np.zeros(self._slots, dtype=np.int64)
+        # new since the last commit, as it came; then sorted out by shard and bucket
+        self._new: list[tuple[U64, U16]] = []
+        self._untaken: dict[int, dict[int, list[U64]]] = {shard: {} for shard in shards}
+        self._stored: dict[int, set[int]] = {shard: set() for shard in shards}
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @property
+    def floor_ms(self) -> int:
+        """Events before this time are not checked."""
+        return self._floor_ms
+
+    def bytes_held(self) -> int:
+        """Bytes of the ids in memory, those not yet committed counted once more."""
+        new = sum(hashes.nbytes + tags.nbytes for hashes, tags in self._new)
+        for buckets in self._untaken.values():
+            new += sum(part.nbytes for parts in buckets.values() for part in parts)
+        return self._ids.bytes_held() + new
+
+    # -- events -------------------------------------------------------------------------------
+
+    def check(self, hashes: U64, ts_ms: I64, shards: I64, newest_ms: int) -> tuple[Bools, Bools]:
+        """Which events of a batch are new, and which could not be checked and pass as new.
+
+        The new ones are remembered. Of an id that comes twice in the batch the first one is new.
+
+        Args:
+            hashes: of user id and event id, uint64[n], in log order.
+            ts_ms: event times, int64[n].
+            shards: the shard of each, all of the lane, int64[n].
+            newest_ms: the highest event time that the lane has seen before this batch.
+
+        Returns:
+            fresh bool[n], unchecked bool[n]; what is unchecked is fresh.
+        """
+        fresh, unchecked = np.ones(len(hashes), np.bool_), np.zeros(len(hashes), np.bool_)
+        if len(hashes) == 0:
+            return fresh, unchecked
+        newest = np.maximum(np.maximum.accumulate(ts_ms), newest_ms)
+        np.less(ts_ms, np.maximum(newest - self._window_ms, self._floor_ms), out=unchecked)
+        asked = np.flatnonzero(~unchecked)
+        ids = _usable(hashes[asked])
+        known = self._ids.has(ids) | _repeats(ids)
+        fresh[asked[known]] = False
+        self._raise_floor(int(newest[-1]) - self._window_ms)
+        new = asked[~known]
+        self._new.append(self._remember(ids[~known], ts_ms[new], shards[new]))
+        self._keep_cap()
+        return fresh, unchecked
+
+    # -- commit -------------------------------------------------------------------------------
+
+    def taken(self, shard: int) -> dict[int, U64]:
+        """The shard's new ids since its last commit, by bucket: what a commit appends."""
+        self._sort_out()
+        untaken = self._untaken[shard].items()
+        return {b: np.concatenate(parts) for b, parts in untaken if self._is_alive(b)}
+
+    def ended(self, shard: int) -> list[int]:
+        """The shard's stored buckets that are out of the window: what a commit deletes."""
+        return sorted(b for b in self._stored[shard] if not self._is_alive(b))
+
+    def buckets(self, shard: int) -> list[int]:
+        """The shard's buckets as they will be stored after a commit."""
+        self._sort_out()
+        return sorted(filter(self._is_alive, self._stored[shard] | self._untaken[shard].keys()))
+
+    def settle(self, shard: int) -> None:
+        """The shard's commit is written: what was taken is stored, what had ended is gone."""
+        self._stored[shard] = set(self.buckets(shard))
+        self._untaken[shard] = {}
+
+    def remembered(self, shard: int) -> dict[int, U64]:
+        """All ids of a shard by bucket, for a store that lost some; new ones are among them."""
+        hashes, tags = self._ids.listed()
+        slot, at = np.divmod(tags, len(self._shards))
+        mine = at == self._lane_shard[shard]
+        hashes, slot = hashes[mine], slot[mine]
+        return {int(self._bucket_of[s]): hashes[slot == s] for s in np.unique(slot)}
+
+    def load(self, shard: int, bucket: int, hashes: U64) -> None:
+        """Take in one stored bucket of a shard; ``hashes`` uint64[n] as ``unpack_ids`` gives them.
+
+        Buckets may come in any order. The length of a bucket may have been another.
+        """
+        self._stored[shard].add(bucket)
+        self._raise_floor(bucket - self._window_ms)
+        ids = np.unique(_usable(hashes))
+        ids = ids[~self._ids.has(ids)]
+        self._remember(ids, np.full(len(ids), bucket), np.full(len(ids), shard))
+        self._keep_cap()
+
+    # -- within -------------------------------------------------------------------------------
+
+    def _is_alive(self, bucket: int) -> bool:
+        return bucket + self._bucket_ms > self._floor_ms
+
+    def _remember(self, hashes: U64, ts_ms: I64, shards: I64) -> tuple[U64, U16]:
+        """Add ids that are not known, but for those out of the window; which, with their tags."""
+        bucket = ts_ms // self._bucket_ms
+        alive = (bucket + 1) * self._bucket_ms > self._floor_ms
+        hashes, bucket, shards = hashes[alive], bucket[alive], shards[alive]
+        slot = bucket % self._slots
+        self._bucket_of[slot] = bucket * self._bucket_ms
+        self._count_of += np.bincount(slot, minlength=self._slots)
+        tags = (slot * len(self._shards) + self._lane_shard[shards]).astype(np.uint16)
+        self._ids.add(hashes, tags)
+        return hashes, tags
+
+    def _raise_floor(self, floor_ms: int) -> None:
+        """Forget the buckets that are wholly before ``floor_ms``."""
+        self._floor_ms = max(self._floor_ms, floor_ms)
+        held = self._count_of > 0
+        gone = held & (self._bucket_of + self._bucket_ms <= self._floor_ms)
+        if not gone.any():
+            return
+        self._sort_out()  # while a slot still tells the bucket
+        if (gone == held).all():
+            self._ids = IdSet()
+        else:
+            for slot in np.flatnonzero(gone).tolist():
+                self._ids.drop(slot * len(self._shards), (slot + 1) * len(self._shards))
+        self._count_of[gone] = 0
+
+    def _keep_cap(self) -> None:
+        while len(self._ids) > self._cap:
+            oldest = int(self._bucket_of[self._count_of > 0].min())
+            self._raise_floor(oldest + self._bucket_ms)
+
+    def _sort_out(self) -> None:
+        """Put what is new to its shard and bucket."""
+        if not self._new:
+            return
+        hashes = np.concatenate([part for part, _ in self._new])
+        tags = np.concatenate([part for _, part in self._new])
+        self._new.clear()
+        order = np.argsort(tags, kind="stable")  # 16 bits: a radix sort
+        hashes, tags = hashes[order], tags[order]
+        cuts = np.flatnonzero(np.diff(tags)) + 1
+        for start, stop in pairwise([0, *cuts.tolist(), len(tags)]):
+            if start < stop:
+                slot, at = divmod(int(tags[start]), len(self._shards))
+                buckets = self._untaken[self._shards[at]]
+                buckets.setdefault(int(self._bucket_of[slot]), []).append(hashes[start:stop])
+
+
+def pack_ids(hashes: U64, seq: int) -> bytes:
+    """The entries that the commit ``seq`` appends to a bucket, 12 bytes each."""
+    entries = np.empty(len(hashes), dtype=_ENTRY)
+    entries["hash"], entries["seq"] = hashes, seq
+    return entries.tobytes()
+
+
+def unpack_ids(block: bytes, committed_seq: int) -> U64:
+    """The ids of a stored bucket, uint64[n], but for entries of a later commit than the last.
+
+    >>> block = pack_ids(np.array([7, 8], np.uint64), 3) + pack_ids(np.array([9], np.uint64), 4)
+    >>> unpack_ids(block, committed_seq=3).tolist()
+    [7, 8]
+
+    Raises:
+        ValueError: the block does not consist of whole entries.
+    """
+    if len(block) % _ENTRY.itemsize:
+        raise ValueError(
+            f"a bucket of ids must consist of entries of {_ENTRY.itemsize} bytes, but has "
+            f"{len(block)} bytes: something else wrote to it; delete the key to go on without it"
+        )
+    entries = np.frombuffer(block, dtype=_ENTRY)
+    return entries["hash"][entries["seq"] <= committed_seq].astype(np.uint64)
+
+
+def _usable(hashes: U64) -> U64:
+    """Hashes that ``IdSet`` takes; two of 2^64 are the same as a third."""
+    return np.maximum(hashes, LEAST_HASH)
+
+
+def _repeats(ids: U64) -> Bools:
+    """Which ids came before in the same array, bool[n]."""
+    out = np.zeros(len(ids), dtype=np.bool_)
+    ordered = np.sort(ids)
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    if len(twice):
+        places = np.flatnonzero(np.isin(ids, twice))
+        _, first = np.unique(ids[places], return_index=True)
+        out[places] = True
+        out[places[first]] = False
+    return out

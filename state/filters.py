@@ -1,0 +1,87 @@
+"""Conditions on the fields of events, in the language of segments, for declared features."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from events.batch import Batch, Labels
+from events.schema import TYPES
+from state.conditions import compile_condition
+from state.times import FAR_MS
+from state.view import Kind
+
+I64 = NDArray[np.int64]
+
+FIELDS: Final = {
+    "type": Kind.TEXT,
+    "item_id": Kind.TEXT,
+    "category": Kind.TEXT,
+    "device": Kind.TEXT,
+    "country": Kind.TEXT,
+    "source": Kind.TEXT,
+    "amount": Kind.NUMBER,
+    "quantity": Kind.NUMBER,
+    "value": Kind.NUMBER,
+}
+"""What a filter may ask of an event; amounts in minor units."""
+
+
+class EventFilter:
+    """A condition on events, whole batches at a time.
+
+    Args:
+        where: the condition; empty lets every event pass.
+    """
+
+    def __init__(self, where: str) -> None:
+        self._condition = compile_condition(where, FIELDS, ()) if where else None
+
+    def __call__(self, batch: Batch) -> NDArray[np.bool_] | np.bool_:
+        """Which events pass, bool[n], or one answer for all."""
+        if self._condition is None:
+            return np.True_
+        return self._condition.truth(EventView(batch), {})
+
+
+class EventView:
+    """A batch's fields as the ``View`` of a condition; events do not change in silence."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.now_ms = batch.ts_ms
+        self._batch = batch
+        self._columns: dict[str, NDArray[Any]] = {
+            "type": batch.type,
+            "amount": batch.amount_minor,
+            "quantity": batch.quantity,
+            "value": batch.value,
+        }
+
+    def value(self, name: str) -> NDArray[Any]:
+        """A field of each event; texts as codes of this batch."""
+        column = self._columns.get(name)
+        return self._labels(name).codes if column is None else column
+
+    def code(self, name: str, text: str) -> int:
+        """The code of a text in this batch; -2 where it does not occur."""
+        values = list(TYPES) if name == "type" else self._labels(name).values
+        return values.index(text) if text in values else -2
+
+    def text(self, name: str, code: int) -> str | None:
+        """The text behind a code."""
+        values = TYPES if name == "type" else self._labels(name).values
+        return None if code < 0 else values[code]
+
+    def falls_below_ms(self, name: str, threshold: float) -> I64:
+        """Never: there are no decayed fields."""
+        return self.next_step_ms(name)
+
+    def next_step_ms(self, name: str) -> I64:
+        """Never."""
+        return np.full(len(self._batch), FAR_MS, dtype=np.int64)
+
+    def _labels(self, name: str) -> Labels:
+        held: Labels = getattr(self._batch, "item" if name == "item_id" else name)
+        return held

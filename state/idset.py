@@ -1,0 +1,182 @@
+"""A set of 64-bit hashes with a small tag each, asked and filled whole arrays at a time.
+
+Open addressing as in ``state.hashset``, with less to it, since millions of ids must fit: ten bytes
+a place, and from four tenths to five eighths of the places in use, so 16 to 25 bytes per id. The
+number of places is prime: any stride meets every place, and sizes can be chosen so.
+
+A full table is not rewritten at once: at millions of ids that would stop the stream for a second.
+A new one is begun, and every addition carries some places of the old one over; until that is done
+both are asked. What was carried may stay in the old one too, this being a set.
+
+Ids leave by tag, all of some tags at once, in one pass over the tags.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from state.hashset import mix
+
+Bools = NDArray[np.bool_]
+I64 = NDArray[np.int64]
+U16 = NDArray[np.uint16]
+U64 = NDArray[np.uint64]
+
+MOST_TAGS: Final = 2**16
+LEAST_HASH: Final = np.uint64(2)
+"""Hashes below are marks of the table: 0 for a free place, 1 for one whose id has left."""
+
+_REMOVED: Final = np.uint64(1)
+_LOW: Final = np.uint64(2**32 - 1)
+_HALF: Final = np.uint64(32)
+_FULL: Final = 0.625
+_AT_FIRST: Final = 0.4
+_CARRY: Final = 16
+"""Places carried over per id added, so that the old table is empty before the new one is full."""
+
+
+class IdSet:
+    """Hashes and their tags. All hashes must be ``LEAST_HASH`` or more.
+
+    >>> ids = IdSet()
+    >>> ids.add(np.array([5, 6, 7], np.uint64), np.array([1, 1, 2], np.uint16))
+    >>> ids.drop(1, 2)
+    >>> ids.has(np.array([5, 7], np.uint64)).tolist(), len(ids)
+    ([False, True], 1)
+    """
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._table = _Places(64)
+        self._old: _Places | None = None
+        self._carried = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def has(self, hashes: U64) -> Bools:
+        """Which hashes (uint64[n]) are in the set, bool[n]."""
+        found = self._table.has(hashes)
+        return found if self._old is None else found | self._old.has(hashes)
+
+    def add(self, hashes: U64, tags: U16) -> None:
+        """Add hashes (uint64[n]) that are not in the set, each once, with tags uint16[n]."""
+        self._carry_over(_CARRY * len(hashes))
+        if not self._table.takes(len(hashes)):
+            self._begin_new(len(hashes))
+        self._table.put(hashes, tags)
+        self._size += len(hashes)
+
+    def drop(self, first: int, stop: int) -> None:
+        """Take out all ids with tags from ``first`` up to, not including, ``stop``."""
+        self._size -= self._table.drop(first, stop, 0)
+        if self._old is not None:
+            self._size -= self._old.drop(first, stop, self._carried)
+
+    def listed(self) -> tuple[U64, U16]:
+        """All hashes and their tags, in no order."""
+        hashes, tags = self._table.listed(slice(None))
+        if self._old is not None:
+            more, their = self._old.listed(slice(self._carried, None))
+            hashes, tags = np.concatenate([hashes, more]), np.concatenate([tags, their])
+        return hashes, tags
+
+    def bytes_held(self) -> int:
+        """Bytes of the tables, free places included."""
+        old = 0 if self._old is None else self._old.nbytes
+        return self._table.nbytes + old
+
+    def _begin_new(self, count: int) -> None:
+        """Make room for ``count`` more; an old table that is still there is finished first."""
+        if self._old is not None:
+            self._carry_over(self._old.count)
+        if not self._table.takes(count):
+            self._old, self._carried = self._table, 0
+            self._table = _Places(int((self._size + count) / _AT_FIRST))
+
+    def _carry_over(self, places: int) -> None:
+        if self._old is None:
+            return
+        stop = min(self._carried + places, self._old.count)
+        self._table.put(*self._old.listed(slice(self._carried, stop)))
+        self._carried = stop
+        if stop == self._old.count:
+            self._old = None
+
+
+class _Places:
+    """One table of at least ``count`` places; ``used`` of them hold an id or the mark of one."""
+
+    def __init__(self, count: int) -> None:
+        self.count = _prime_from(count)
+        self.used = 0
+        self._hashes = np.zeros(self.count, dtype=np.uint64)
+        self._tags = np.zeros(self.count, dtype=np.uint16)
+
+    @property
+    def nbytes(self) -> int:
+        return self._hashes.nbytes + self._tags.nbytes
+
+    def takes(self, count: int) -> bool:
+        return self.used + count <= _FULL * self.count
+
+    def has(self, hashes: U64) -> Bools:
+        out = np.zeros(len(hashes), dtype=np.bool_)
+        place, stride = self._walk(hashes)
+        asked = np.arange(len(hashes))
+        while len(asked):
+            seen = self._hashes[place]
+            hit = seen == hashes
+            out[asked[hit]] = True
+            on = np.flatnonzero(~hit & (seen != 0))
+            asked, hashes, stride = asked[on], hashes[on], stride[on]
+            place = self._next(place[on], stride)
+        return out
+
+    def put(self, hashes: U64, tags: U16) -> None:
+        """Write new hashes; of several that reach for one place, the last stays there."""
+        place, stride = self._walk(hashes)
+        while len(hashes):
+            before = self._hashes[place]
+            free = before < LEAST_HASH
+            self._hashes[place[free]] = hashes[free]
+            stays = self._hashes[place] == hashes
+            self._tags[place[stays]] = tags[stays]
+            self.used += int(np.count_nonzero(before[stays] == 0))
+            on = np.flatnonzero(~stays)
+            hashes, tags, stride = hashes[on], tags[on], stride[on]
+            place = self._next(place[on], stride)
+
+    def drop(self, first: int, stop: int, counted_from: int) -> int:
+        """Mark all with such a tag as removed; how many of them stood at ``counted_from`` or on."""
+        places = np.flatnonzero((self._tags >= first) & (self._tags < stop))
+        places = places[self._hashes[places] >= LEAST_HASH]
+        self._hashes[places] = _REMOVED
+        return int(np.count_nonzero(places >= counted_from))
+
+    def listed(self, where: slice) -> tuple[U64, U16]:
+        live = self._hashes[where] >= LEAST_HASH
+        return self._hashes[where][live], self._tags[where][live]
+
+    def _walk(self, hashes: U64) -> tuple[I64, I64]:
+        """Where each walk starts, and its stride, from 1 to one less than the places."""
+        mixed, count = mix(hashes), np.uint64(self.count)
+        place = ((mixed >> _HALF) * count) >> _HALF
+        stride = (((mixed & _LOW) * (count - np.uint64(1))) >> _HALF) + np.uint64(1)
+        return place.view(np.int64), stride.view(np.int64)
+
+    def _next(self, place: I64, stride: I64) -> I64:
+        place = place + stride
+        place -= self.count * (place >= self.count)
+        return place
+
+
+def _prime_from(least: int) -> int:
+    """The smallest prime of at least ``least``, and at least 3."""
+    candidate = max(least, 3) | 1
+    while any(candidate % d == 0 for d in range(3, int(candidate**0.5) + 1, 2)):
+        candidate += 2
+    return candidate

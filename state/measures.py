@@ -1,0 +1,237 @@
+"""All that a lane measures: the parts that keep it, and the features that name it.
+
+The parts (orders, sessions, carts, declared sums and windows) each own their columns and say how a
+batch changes them. Here they are put together, and here every name that a segment, a score or a
+profile may use gets its meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from events.batch import Batch, Labels
+from events.schema import ADD_TO_CART, PRODUCT_VIEW, TYPES
+from state.carts import Carts
+from state.declared import DecayedSum, PanesCount
+from state.features import Feature, RowView, column_feature, decayed_feature
+from state.groups import Groups
+from state.orders import Orders
+from state.plan import LanePlan
+from state.rfm import Cuts
+from state.scoring import RfmFeatures
+from state.sessions import Sessions
+from state.side import SideTable
+from state.table import Column, Table
+from state.times import NEVER_MS
+from state.view import Kind
+from state.vocabulary import Vocabulary
+
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+
+COLUMNS = [
+    Column("events", "u4"),
+    Column("first_seen", "i8", -NEVER_MS),
+    Column("last_seen", "i8", NEVER_MS),
+]
+
+
+class Measures:
+    """The features of one lane's table.
+
+    Args:
+        plan: what to measure.
+        table: the lane's table; gets the columns.
+    """
+
+    def __init__(self, plan: LanePlan, table: Table) -> None:
+        self.table = table
+        self.rfm = RfmFeatures(plan.rfm)
+        self._half_life_ms = plan.rfm.half_life_ms
+        self.orders = Orders(plan.rfm.window_ms, plan.rfm.half_life_ms)
+        self.sessions = Sessions(plan.session_gap_ms, plan.return_gap_ms)
+        self.carts = Carts(plan.cart_ttl_ms, plan.cart_lines)
+        self.decayed = [DecayedSum(spec) for spec in plan.decayed]
+        self.panes = [PanesCount(spec) for spec in plan.panes]
+        self.devices, self.countries = Vocabulary(), Vocabulary()
+        self._texts: dict[tuple[int, int], bytes] = {}
+        parts = [self.orders, self.sessions, self.carts, *self.decayed, *self.panes]
+        for columns in (COLUMNS, *(part.columns() for part in parts)):
+            table.add_columns("", columns)
+        self.features = self._features()
+
+    # -- events and time ----------------------------------------------------------------------
+
+    def update(self, groups: Groups, batch: Batch, clock_ms: int) -> None:
+        """Let a batch of fresh events change every measure.
+
+        Args:
+            groups: its events by row.
+            batch: the events.
+            clock_ms: of the lane.
+        """
+        table, rows, ts = self.table, groups.rows, batch.ts_ms[groups.index]
+        table["events"][rows] += groups.counts().astype(np.uint32)
+        first, last = table["first_seen"], table["last_seen"]
+        first[rows] = np.minimum(first[rows], np.minimum.reduceat(ts, groups.starts))
+        last[rows] = np.maximum(last[rows], np.maximum.reduceat(ts, groups.starts))
+        self.orders.update(table, groups, batch, clock_ms)
+        self._update_sessions(groups, batch)
+        self.carts.update(table, groups, batch, clock_ms)
+        for part in (*self.decayed, *self.panes):
+            part.update(table, groups, batch)
+
+    def expire(self, clock_ms: int) -> I64:
+        """Let go what the clock has passed; the rows that changed, int64[n]."""
+        orders = self.orders.expire(self.table, clock_ms)
+        carts = self.carts.expire(self.table, clock_ms)
+        return np.union1d(orders, carts)
+
+    def view(self, rows: I64, now_ms: I64, cuts: Cuts, ids: Sequence[str]) -> RowView:
+        """Some rows at times of their own; a row's times must not go back."""
+        self.orders.settle_rows(self.table, rows, now_ms)
+        self.carts.settle_rows(self.table, rows, now_ms)
+        return RowView(self.features, self.table, rows, now_ms, cuts, ids)
+
+    # -- form in the store --------------------------------------------------------------------
+
+    def tables(self) -> dict[str, SideTable]:
+        """The side tables, by the name they have in the store."""
+        orders = {name: SideTable.plain(t) for name, t in self.orders.tables().items()}
+        return {**orders, "carts": SideTable(self.carts.entries, self.carts)}
+
+    def transient(self) -> list[str]:
+        """Columns that ``restore`` works out, so that they are not stored."""
+        return [*self.orders.transient(), *self.carts.transient()]
+
+    def restore(self, clock_ms: int) -> None:
+        """All shards are loaded: work out what is not stored."""
+        self.orders.restore(self.table, clock_ms)
+        self.carts.restore(self.table, clock_ms)
+
+    def session_texts(self, device: int, country: int) -> bytes:
+        """The texts of a session as they follow a state record."""
+        known = self._texts.get((device, country))
+        if known is None:
+            texts = (
+                None if device < 0 else self.devices.text(device),
+                None if country < 0 else self.countries.text(country),
+            )
+            known = self._texts[device, country] = msgspec.msgpack.encode(texts)
+        return known
+
+    def session_codes(self, stored: Sequence[bytes]) -> tuple[I32, I32]:
+        """The codes of stored session texts: devices and countries, int32[n] each."""
+        distinct = list(dict.fromkeys(stored))
+        place = {raw: i for i, raw in enumerate(distinct)}
+        pairs = [msgspec.msgpack.decode(raw) for raw in distinct]
+        which = np.fromiter(map(place.__getitem__, stored), np.int64, len(stored))
+        return (
+            _codes(self.devices, [device for device, _ in pairs])[which],
+            _codes(self.countries, [country for _, country in pairs])[which],
+        )
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _update_sessions(self, groups: Groups, batch: Batch) -> None:
+        is_view, is_cart = batch.type == PRODUCT_VIEW, batch.type == ADD_TO_CART
+        self.sessions.update(self.table, groups, batch.ts_ms, is_view, is_cart)
+        self.sessions.update_texts(
+            self.table,
+            groups,
+            batch.ts_ms,
+            batch.event_hash,
+            _recode(batch.device, self.devices),
+            _recode(batch.country, self.countries),
+        )
+
+    def _features(self) -> dict[str, Feature]:
+        """Every name with its meaning."""
+        return {
+            "first_seen": column_feature(Kind.TIME, "first_seen"),
+            "last_seen": column_feature(Kind.TIME, "last_seen"),
+            "last_order": column_feature(Kind.TIME, "last_order"),
+            "lifetime.events": column_feature(Kind.NUMBER, "events"),
+            **self._order_features(),
+            **self._session_features(),
+            "cart.items": Feature(
+                Kind.NUMBER, self._of(self.carts.items), self._of(self.carts.next_expiry_ms)
+            ),
+            "cart.touched": column_feature(Kind.TIME, "cart.touched"),
+            **{part.spec.name: part.feature() for part in self.decayed},
+            **{part.spec.name: part.feature(self.table) for part in self.panes},
+            **self.rfm.features(),
+        }
+
+    def _order_features(self) -> dict[str, Feature]:
+        orders, table, half_life_ms = self.orders, self.table, self._half_life_ms
+        expiry = self._of(orders.next_expiry_ms)
+        return {
+            "lifetime.orders": column_feature(Kind.NUMBER, "orders.count"),
+            "lifetime.spend": Feature(Kind.NUMBER, self._of(orders.lifetime_spend)),
+            "lifetime.refunds": column_feature(Kind.NUMBER, "orders.refunds"),
+            "window.orders": Feature(Kind.NUMBER, self._of(orders.window_orders), expiry),
+            "window.spend": Feature(Kind.NUMBER, self._of(orders.window_spend), expiry),
+            "decayed.orders": decayed_feature(
+                lambda view: orders.decayed_orders(table, view.rows), half_life_ms
+            ),
+            "decayed.spend": decayed_feature(
+                lambda view: orders.decayed_spend(table, view.rows), half_life_ms
+            ),
+        }
+
+    def _session_features(self) -> dict[str, Feature]:
+        sessions, table = self.sessions, self.table
+
+        def at(measure: Callable[[Table, I64, I64], NDArray[Any]]) -> Callable[[RowView], NDArray[Any]]:
+            return lambda view: measure(table, view.rows, view.now_ms)
+
+        return {
+            "session.active": Feature(Kind.FLAG, at(sessions.active), at(sessions.next_step_ms)),
+            "session.start": Feature(Kind.TIME, self._of(sessions.start_ms)),
+            "session.end": Feature(Kind.TIME, self._of(sessions.end_ms)),
+            "session.views": Feature(Kind.NUMBER, self._of(sessions.views)),
+            "session.carts": Feature(Kind.NUMBER, self._of(sessions.carts)),
+            "session.device": Feature(
+                Kind.TEXT,
+                self._of(sessions.device),
+                code=_code(self.devices),
+                text=self.devices.text,
+            ),
+            "session.country": Feature(
+                Kind.TEXT,
+                self._of(sessions.country),
+                code=_code(self.countries),
+                text=self.countries.text,
+            ),
+            "returned_at": Feature(Kind.TIME, self._of(sessions.returned_ms)),
+        }
+
+    def _of(self, measure: Callable[[Table, I64], Any]) -> Callable[[RowView], Any]:
+        """A part's measure of table rows as a measure of a view."""
+        return lambda view: measure(self.table, view.rows)
+
+
+def _recode(labels: Labels, vocabulary: Vocabulary) -> I32:
+    """A batch's text column in the lane's codes, int32[n]; -1 where absent."""
+    codes = np.append(vocabulary.codes(labels.values), np.int32(-1))
+    out: I32 = codes[labels.codes]
+    return out
+
+
+def _code(vocabulary: Vocabulary) -> Callable[[str], int]:
+    def code(text: str) -> int:
+        known = vocabulary.code(text)
+        return -2 if known < 0 else known
+
+    return code
+
+
+def _codes(vocabulary: Vocabulary, texts: Sequence[str | None]) -> I32:
+    """The code of each text, int32[n]; -1 for none."""
+    return np.array([-1 if t is None else int(vocabulary.codes([t])[0]) for t in texts], np.int32)

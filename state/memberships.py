@@ -1,0 +1,194 @@
+"""Deciding memberships: who enters and leaves which segment, and when to look again.
+
+A **tag** is a segment of its own. It is entered when its enter condition holds and its exit
+condition does not, so that nobody enters only to leave at once; it is left when the exit condition
+holds (without one: when the enter condition does not), never before the minimum dwell has passed,
+and not entered again before the cool-down has. A **family** is a row of labels of which a user
+has at most one: the first whose condition holds.
+
+Deciding is pure: a draft starts as a copy of the state and becomes the outcome. A row changes each
+tag at most once per evaluation. For each row it also gives the earliest time at which anything may
+change in silence: a member waits for the exit to rise and the dwell to pass, everybody else for
+the entry to rise and the cool-down to pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from state.conditions import Condition, next_flip_ms
+from state.evaluation import I64, Bools, Evaluation, Test, earliest
+from state.times import FAR_MS
+
+I8 = NDArray[np.int8]
+U64 = NDArray[np.uint64]
+
+
+@dataclass(slots=True, frozen=True)
+class SegmentState:
+    """What is remembered of n rows, S tags and F families.
+
+    Attributes:
+        members: bit i is set in members of tag i, uint64[n].
+        since: when the row last entered or left each tag, int64[n, S]; ``NEVER_MS`` for never.
+        code: place of the label within each family, int8[n, F]; -1 for none.
+        family_since: when that last changed, int64[n, F]; ``NEVER_MS`` for never.
+    """
+
+    members: U64
+    since: I64
+    code: I8
+    family_since: I64
+
+    def take(self, rows: I64) -> SegmentState:
+        """A copy of some rows."""
+        return SegmentState(
+            self.members[rows], self.since[rows], self.code[rows], self.family_since[rows]
+        )
+
+
+@dataclass(slots=True, frozen=True)
+class Flips:
+    """Entries and exits, k of them, by row and within a row exits first.
+
+    Attributes:
+        row: position in the view, int64[k].
+        segment: place in ``SegmentPlan.names``, int64[k].
+        entered: entry, or else exit, bool[k].
+    """
+
+    row: I64
+    segment: I64
+    entered: Bools
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+class Draft:
+    """The state being decided; ``on`` is the evaluation, ``due_ms`` int64[n] only comes nearer."""
+
+    def __init__(self, on: Evaluation, state: SegmentState) -> None:
+        n, tags = state.since.shape
+        self.on = on
+        self.members = state.members.copy()
+        self.since = state.since.copy()
+        self.code = state.code.copy()
+        self.family_since = state.family_since.copy()
+        self.due_ms: I64 = np.full(n, FAR_MS, dtype=np.int64)
+        self.valid_to_ms: I64 = np.full((n, tags + state.code.shape[1]), FAR_MS, dtype=np.int64)
+        self._flips: list[I64] = []
+
+    def record(self, rows: I64, segment: I64 | int, entered: bool) -> None:
+        """Note flips, packed so that plain sorting orders them."""
+        self._flips.append((rows << 7) | (int(entered) << 6) | segment)
+
+    def flips(self) -> Flips:
+        """All flips in order."""
+        packed = np.sort(np.concatenate([np.empty(0, dtype=np.int64), *self._flips]))
+        return Flips(packed >> 7, packed & 63, (packed & 64) != 0)
+
+
+@dataclass(slots=True, frozen=True)
+class Tag:
+    """One tag, compiled; ``index`` is its bit and its place in the plan's names."""
+
+    index: int
+    name: str
+    version: int
+    enter: Condition
+    exit: Condition | None
+    joins: Test
+    leaves: Test
+    min_dwell_ms: int = 0
+    cooldown_ms: int = 0
+
+    def decide(self, draft: Draft) -> None:
+        """Let rows in and out, and note when to look again."""
+        on, now_ms = draft.on, draft.on.view.now_ms
+        bit = np.uint64(1 << self.index)
+        since = draft.since[:, self.index]
+        was = (draft.members & bit) != 0
+        leave = was & on.truth(self.leaves)
+        join = on.truth(self.joins) & ~was
+        if self.min_dwell_ms:
+            leave &= now_ms >= since + self.min_dwell_ms
+        if self.cooldown_ms:
+            join &= now_ms >= since + self.cooldown_ms
+        flip = leave | join
+        rows = np.flatnonzero(flip)
+        if len(rows):
+            draft.members[rows] ^= bit
+            since[rows] = now_ms[rows]
+            draft.record(rows[leave[rows]], self.index, entered=False)
+            draft.record(rows[join[rows]], self.index, entered=True)
+        held = on.members[self.name] = was ^ flip
+        self._look_again(draft, held)
+
+    def _look_again(self, draft: Draft, held: Bools) -> None:
+        since = draft.since[:, self.index]
+        lapse = _next(draft.on, self.leaves, since, self.min_dwell_ms)
+        entry = _next(draft.on, self.joins, since, self.cooldown_ms)
+        if lapse is None and entry is None:
+            return
+        ends = np.where(held, FAR_MS if lapse is None else lapse, FAR_MS)
+        draft.valid_to_ms[:, self.index] = ends
+        next_ms = ends if entry is None else np.where(held, ends, entry)
+        np.minimum(draft.due_ms, next_ms, out=draft.due_ms)
+
+
+@dataclass(slots=True, frozen=True)
+class Family:
+    """One exclusive family, compiled; ``base`` is its first label's place in the plan's names."""
+
+    index: int
+    base: int
+    column: int
+    name: str
+    version: int
+    labels: tuple[str, ...]
+    conditions: tuple[Condition, ...]
+    watched: tuple[Test, ...]
+    asked: tuple[str, ...] = ()
+
+    def decide(self, draft: Draft) -> None:
+        """Give each row the first label that holds, and note when to look again."""
+        on = draft.on
+        old = draft.code[:, self.index].copy()
+        code = np.full(len(old), -1, dtype=np.int8)
+        for place in reversed(range(len(self.labels))):
+            np.copyto(code, np.int8(place), where=on.truth(self.conditions[place].test))
+        rows = np.flatnonzero(code != old)
+        if len(rows):
+            draft.code[rows, self.index] = code[rows]
+            draft.family_since[rows, self.index] = on.view.now_ms[rows]
+            self._record(draft, rows, old[rows], entered=False)
+            self._record(draft, rows, code[rows], entered=True)
+        for name in self.asked:
+            on.members[name] = code == self.labels.index(name)
+        self._look_again(draft, code)
+
+    def _record(self, draft: Draft, rows: I64, code: I8, *, entered: bool) -> None:
+        some = code >= 0
+        draft.record(rows[some], self.base + code[some].astype(np.int64), entered)
+
+    def _look_again(self, draft: Draft, code: I8) -> None:
+        """With the first flip of any single test: early at worst, and cheap."""
+        next_ms = earliest([next_flip_ms(draft.on, test) for test in self.watched])
+        if next_ms is not None:
+            draft.valid_to_ms[:, self.column] = np.where(code >= 0, next_ms, FAR_MS)
+            np.minimum(draft.due_ms, next_ms, out=draft.due_ms)
+
+
+def _next(on: Evaluation, test: Test, since: I64, hold_ms: int) -> I64 | None:
+    """When a test may next make a row flip: it must hold, and ``hold_ms`` must have passed."""
+    rise = on.rise(test)
+    if not hold_ms:
+        return rise
+    free_ms = since + hold_ms
+    return np.where(
+        on.truth(test), free_ms, FAR_MS if rise is None else np.maximum(rise, free_ms)
+    )

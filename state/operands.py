@@ -1,0 +1,185 @@
+"""Operands: constants, features, ages, and arithmetic over them, whole arrays at a time."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from state.evaluation import I64, Evaluation, Operand, Shown
+from state.expressions import UNIT_MS
+from state.times import FAR_MS, NEVER_MS
+from state.view import Kind
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Constant:
+    """A number."""
+
+    value: int | float
+    duration: bool = False
+
+    kind = Kind.NUMBER
+    moving = False
+    names = ()
+
+    @property
+    def text(self) -> str:
+        """As a person would write it."""
+        return show_duration(self.value) if self.duration else f"{self.value:.15g}"
+
+    def compute(self, on: Evaluation) -> int | float:  # noqa: ARG002 - an operand's signature
+        """The number itself."""
+        return self.value
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Feature:
+    """A feature of the view."""
+
+    name: str
+    kind: Kind
+
+    duration = False
+
+    @property
+    def text(self) -> str:
+        """Its name."""
+        return self.name
+
+    @property
+    def moving(self) -> bool:
+        """Decayed features never stand still."""
+        return self.kind is Kind.DECAYED
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Itself, unless it moves without steps."""
+        return () if self.moving else (self.name,)
+
+    def compute(self, on: Evaluation) -> NDArray[Any]:
+        """Its values."""
+        return on.view.value(self.name)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Age:
+    """Milliseconds since a time; beyond every duration where it never happened."""
+
+    time: Feature
+
+    kind = Kind.NUMBER
+    moving = True
+    duration = True
+
+    @property
+    def text(self) -> str:
+        """As it is written."""
+        return f"age({self.time.name})"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The time's steps."""
+        return self.time.names
+
+    def compute(self, on: Evaluation) -> I64:
+        """Now less the time; about 2**62 for ``NEVER_MS``."""
+        return np.asarray(on.view.now_ms - on.value(self.time))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Arithmetic:
+    """Two numbers added, subtracted, multiplied or divided; or the time between two times.
+
+    What has no answer (a division by zero, the time since what never happened) is NaN.
+    """
+
+    operator: str
+    left: Operand
+    right: Operand
+
+    kind = Kind.NUMBER
+
+    @property
+    def text(self) -> str:
+        """With parentheses around inner operations."""
+        return f"{_inner(self.left)} {self.operator} {_inner(self.right)}"
+
+    @property
+    def moving(self) -> bool:
+        """Whether a part moves."""
+        return self.left.moving or self.right.moving
+
+    @property
+    def duration(self) -> bool:
+        """Whether it comes out in milliseconds."""
+        if self.left.kind is Kind.TIME:
+            return True
+        if self.operator in "+-":
+            return self.left.duration and self.right.duration
+        return self.left.duration and not self.right.duration
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The steps of both parts."""
+        return tuple(sorted({*self.left.names, *self.right.names}))
+
+    def compute(self, on: Evaluation) -> Any:
+        """The result as float64."""
+        left, right = _number(on, self.left), _number(on, self.right)
+        with np.errstate(all="ignore"):
+            if self.operator == "/":
+                return np.where(np.equal(right, 0), np.nan, np.divide(left, right))
+            return _OPERATORS[self.operator](left, right)
+
+
+_OPERATORS: Final[dict[str, Any]] = {"+": np.add, "-": np.subtract, "*": np.multiply}
+
+
+def _inner(operand: Operand) -> str:
+    return f"({operand.text})" if isinstance(operand, Arithmetic) else operand.text
+
+
+def _number(on: Evaluation, operand: Operand) -> Any:
+    """The operand as float64, infinite ages as inf and missing times as NaN."""
+    value = on.value(operand)
+    if isinstance(operand, Age):
+        return np.where(on.value(operand.time) == NEVER_MS, np.inf, value)
+    if operand.kind is Kind.TIME:
+        return np.where(value == NEVER_MS, np.nan, value)
+    return np.asarray(value, dtype=np.float64)
+
+
+def shown(on: Evaluation, operand: Operand, index: I64) -> list[Shown]:
+    """The operand's values at some rows as plain Python values."""
+    if isinstance(operand, Constant):
+        return [operand.value] * len(index)
+    values = on.value(operand)[index].tolist()
+    if isinstance(operand, Age):
+        return [age if age < FAR_MS // 2 else None for age in values]
+    if operand.kind is Kind.TIME:
+        return [time if time != NEVER_MS else None for time in values]
+    if isinstance(operand, Feature) and operand.kind is Kind.TEXT:
+        return [on.view.text(operand.name, code) for code in values]
+    return [v if isinstance(v, int) or math.isfinite(v) else None for v in values]
+
+
+def show_duration(ms: float, parts: int = 9) -> str:
+    """A duration as the language writes it, its largest units only.
+
+    >>> show_duration(5_400_000), show_duration(-1_500), show_duration(0)
+    ('1h30m', '-1s500ms', '0s')
+    >>> show_duration(187_623_000, parts=2)
+    '2d4h'
+    """
+    rest = abs(round(ms))
+    out: list[str] = []
+    for unit, size in UNIT_MS.items():
+        count, left = divmod(rest, size)
+        if (count and unit != "w" and len(out) < parts) or (unit == "w" and count and not left):
+            out.append(f"{count}{unit}")
+            rest = left
+    return ("-" if ms < 0 and out else "") + ("".join(out) or "0s")

@@ -1,0 +1,53 @@
+"""The plan of a lane: everything the settings say about measuring and deciding, compiled once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from state.declared import DecayedSpec, PanesSpec
+from state.rfm import RfmSpec
+from state.segments import FamilySpec, SegmentSpec
+from state.times import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
+
+
+@dataclass(slots=True, frozen=True)
+class LanePlan:
+    """What a lane measures, decides and keeps. Durations in milliseconds.
+
+    Attributes:
+        shards: into how many shards all users are split.
+        rfm: basis and cuts.
+        decayed, panes: declared features.
+        segments, families: definitions.
+        lateness_ms: how much later than the newest event another may still come.
+        wall_delay_ms: how far the clock of a lane that has caught up stays behind the wall.
+        session_gap_ms, return_gap_ms: what ends a session; what makes the next one a return.
+        cart_ttl_ms, cart_lines: how long a cart line lives, and how many a cart holds.
+        dedup_window_ms, dedup_cap: how far back, and how many, event ids are kept.
+        cuts_every_ms: least time between two measurements of the population.
+        timer_step_ms: how finely time moves for timers.
+        timer_budget: most timers fired at a step; the oldest first.
+        sweep_rows: users checked against new cuts at a step.
+        poll_ms: how often conditions without closed form are looked at.
+    """
+
+    shards: int = 64
+    rfm: RfmSpec = field(default_factory=RfmSpec)
+    decayed: Sequence[DecayedSpec] = ()
+    panes: Sequence[PanesSpec] = ()
+    segments: Sequence[SegmentSpec] = ()
+    families: Sequence[FamilySpec] = ()
+    lateness_ms: int = 5 * SECOND_MS
+    wall_delay_ms: int = 500
+    session_gap_ms: int = 30 * MINUTE_MS
+    return_gap_ms: int = 30 * DAY_MS
+    cart_ttl_ms: int = 30 * DAY_MS
+    cart_lines: int = 50
+    dedup_window_ms: int = 10 * MINUTE_MS
+    dedup_cap: int = 5_000_000
+    cuts_every_ms: int = 10 * SECOND_MS
+    timer_step_ms: int = 100
+    timer_budget: int = 50_000
+    sweep_rows: int = 50_000
+    poll_ms: int = HOUR_MS

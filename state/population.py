@@ -1,0 +1,95 @@
+"""The cuts in force, and whom a new set of them moves.
+
+Cuts are measured again when enough time has passed and somebody has acted. From a large population
+a regular sample is taken, which keeps the pause short; a replay's end measures everybody. New cuts
+move nobody at once: a cursor sweeps the table some rows at a time and names the users whose scores
+differ under them, and those are evaluated like any others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from state.features import RowView
+from state.rfm import Cuts
+from state.scoring import RfmFeatures
+from state.table import Table
+from state.times import NEVER_MS
+
+I64 = NDArray[np.int64]
+
+SAMPLE: Final = 2**18
+"""From larger populations a sample of at least half as many users is measured."""
+
+
+class Population:
+    """Keeps the cuts of a lane.
+
+    Args:
+        rfm: how users are scored.
+        every_ms: least event time between two measurements.
+    """
+
+    def __init__(self, rfm: RfmFeatures, every_ms: int) -> None:
+        self.cuts = rfm.spec.fixed or Cuts()
+        self._rfm = rfm
+        self._every_ms = every_ms
+        self._measured_ms = NEVER_MS
+        self._measured_events = 0
+        self._cursor: int | None = None
+        self._shared: Cuts | None = None
+
+    def restore(self, shared: bytes | None) -> None:
+        """Take over the cuts that were in force; everyone is checked against them."""
+        if shared and self._rfm.spec.fixed is None:
+            self.cuts = Cuts.decode(shared)
+        self._cursor = 0
+
+    def is_stale(self, now_ms: int, events: int) -> bool:
+        """Whether it is time to measure again, after so many events in all."""
+        stale = (
+            self._rfm.spec.fixed is None
+            and events > self._measured_events
+            and now_ms - self._measured_ms >= self._every_ms
+        )
+        if stale:
+            self._measured_ms, self._measured_events = now_ms, events
+        return stale
+
+    @staticmethod
+    def sample(size: int) -> I64:
+        """The rows to measure out of ``size``: all, or every k-th."""
+        return np.arange(0, size, 1 + size // SAMPLE, dtype=np.int64)
+
+    def remeasure(self, view: RowView, as_of_ms: int) -> None:
+        """Put the cuts at the quintiles of the view's rows, unless they are fixed."""
+        if self._rfm.spec.fixed is not None:
+            return
+        found = self._rfm.measure(view, self.cuts.version + 1, as_of_ms)
+        if replace(found, version=0, as_of_ms=0) != replace(self.cuts, version=0, as_of_ms=0):
+            self.cuts = self._shared = found
+            self._cursor = 0
+
+    def new_cuts(self) -> bytes | None:
+        """Cuts that were measured since this was last asked, for the store."""
+        found, self._shared = self._shared, None
+        return found.encode() if found else None
+
+    def moved(
+        self, count: int, view_of: Callable[[I64], RowView], table: Table
+    ) -> I64:
+        """The next step of the sweep: of ``count`` rows, those whose scores the cuts change."""
+        if self._cursor is None:
+            return np.empty(0, dtype=np.int64)
+        rows = np.arange(self._cursor, min(self._cursor + count, table.size), dtype=np.int64)
+        self._cursor = None if rows.size < count else self._cursor + count
+        if not len(rows):
+            return rows
+        scores = self._rfm.scores(view_of(rows))
+        differs: NDArray[np.bool_] = (scores != table["rfm"][rows]).any(axis=1)
+        return rows[differs]

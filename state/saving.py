@@ -1,0 +1,276 @@
+"""What a lane writes and reads: its memory as shard commits, and stored shards as its memory.
+
+A user's state record holds the persisted columns at fixed width, followed by the texts of the
+session (device, country), which are codes in memory and mean nothing outside this process. Columns
+that can be worked out again from the side tables are left out.
+
+Which rows, entries and ids a store lacks is known by sequence: each row and entry carries that of
+its last commit. Writing forward to a store that came back older is therefore the same as an
+ordinary commit, with more rows.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from state.changes import Undated, encode_entry
+from state.commit import ShardCommit, StoredShard, TableWrite
+from state.dedup import pack_ids, unpack_ids
+from state.keyed import record_bytes
+from state.positions import Positions
+from state.record import Layout, RecordFormat
+from state.side import SideTable
+from state.times import NEVER_MS
+
+if TYPE_CHECKING:
+    from state.lane import Lane
+
+I64 = NDArray[np.int64]
+
+_TEXTS: Final = ("session.device.code", "session.country.code")
+_OWN: Final = ("shard", "seq", "cuts_version", *_TEXTS)
+Layouts = dict[str, Layout]
+
+
+class Saver:
+    """Turns one lane into commits and back.
+
+    Args:
+        lane: whose memory it is.
+    """
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+        measures = lane.measures
+        self._tables = lane.side_parts()
+        self._records = RecordFormat(lane.table, skip=[*_OWN, *measures.transient()])
+        self._layouts: Layouts = {"state": self._records.layout()}
+        self._layouts |= {name: side.entries.layout() for name, side in self._tables.items()}
+        self._layout = msgspec.json.encode(self._layouts)
+        self._seq = dict.fromkeys(lane.shards, 0)
+        self._epoch = dict.fromkeys(lane.shards, 0)
+        self._saved_positions: dict[int, bytes] = {}
+        self._saved_layout: dict[int, bytes] = {}
+
+    @property
+    def side_tables(self) -> tuple[str, ...]:
+        """Names of the tables beside the users' states."""
+        return tuple(self._tables)
+
+    # -- out ----------------------------------------------------------------------------------
+
+    def collect(self, rows: I64, *, heartbeat: bool) -> list[ShardCommit]:
+        """One commit per shard that has something to write; rows int64[n] are those changed."""
+        by_shard = self._by_shard(rows)
+        changes: dict[int, list[Undated]] = defaultdict(list)
+        for change in self._lane.decider.waiting:
+            changes[self._shard_of(change.row)].append(change)
+        entries = {name: self._pending_by_shard(side) for name, side in self._tables.items()}
+        dedup = self._lane.dedup
+        ids = {s: taken for s in self._lane.shards if (taken := dedup.taken(s))}
+        wanted = {*by_shard, *ids, *(s for held in entries.values() for s in held)}
+        if heartbeat:
+            wanted |= {s for s in self._lane.shards if self._is_behind(s)}
+        commits = []
+        for shard in sorted(wanted):
+            commit = self._start(shard, self._seq[shard])
+            commit.tables = {name: held[shard] for name, held in entries.items() if shard in held}
+            commit.dedup = _packed(ids.get(shard, {}), commit.seq)
+            self._add_changes(commit, changes.get(shard, []))
+            commits.append(commit)
+        self._add_users(commits, by_shard)
+        return commits
+
+    def settle(self, commits: Sequence[ShardCommit]) -> None:
+        """These are stored."""
+        lane = self._lane
+        for commit in commits:
+            self._seq[commit.shard] = commit.seq
+            self._saved_positions[commit.shard] = commit.record["positions"]
+            if "layout" in commit.record:
+                self._saved_layout[commit.shard] = commit.record["layout"]
+            lane.counters.committed += len(commit.users)
+            lane.dedup.settle(commit.shard)
+        seq_of = np.zeros(max(lane.shards) + 1, dtype=np.int64)
+        seq_of[list(self._seq)] = list(self._seq.values())
+        for side in self._tables.values():
+            entries = side.entries
+            slots = entries.pending().slots
+            entries["seq"][slots] = seq_of[lane.table["shard"][entries["owner"][slots]]]
+            entries.settle()
+        for change in lane.decider.waiting:
+            lane.counters.changes[change.cause.kind] += 1
+        lane.decider.waiting.clear()
+
+    def forward(
+        self, commit: ShardCommit, have: int, stored: dict[str, list[bytes]]
+    ) -> ShardCommit:
+        """All of a shard that is newer than ``have``, with what ``commit`` was to write.
+
+        Args:
+            commit: the commit that the store refused as not following on.
+            have: the sequence it holds.
+            stored: the fields it holds of each side table, of which some may have ended.
+        """
+        lane, shard = self._lane, commit.shard
+        table = lane.table
+        of_shard = table["shard"][: table.size] == shard
+        newer = of_shard & (table["seq"][: table.size] > have)
+        newer[[lane.users.find(user) for user in commit.users]] = True
+        out = self._start(shard, have)
+        out.seq, out.changes, out.change_count = commit.seq, commit.changes, commit.change_count
+        for name, side in self._tables.items():
+            out.tables[name] = self._forward_table(side, of_shard, have, stored[name])
+        out.dedup = _packed(lane.dedup.remembered(shard), out.seq)
+        rows = np.flatnonzero(newer)
+        self._add_users([out], {shard: rows})
+        lane.decider.add_memberships(out, rows, [lane.users.ids[row] for row in rows.tolist()])
+        return out
+
+    def _start(self, shard: int, expected: int) -> ShardCommit:
+        """An empty commit that follows on a sequence, with the shard's position and clock."""
+        lane = self._lane
+        record = {
+            "positions": lane.positions.encode(shard),
+            "clock": str(lane.clock.now_ms).encode(),
+            "buckets": " ".join(map(str, lane.dedup.buckets(shard))).encode(),
+        }
+        if self._saved_layout.get(shard) != self._layout:
+            record["layout"] = self._layout
+        return ShardCommit(
+            shard=shard,
+            seq=self._seq[shard] + 1,
+            expected=expected,
+            record=record,
+            dedup_dropped=lane.dedup.ended(shard),
+        )
+
+    def _add_users(self, commits: Sequence[ShardCommit], by_shard: dict[int, I64]) -> None:
+        """Encode profiles and states of all shards' rows in one go, then share them out."""
+        with_users = [c for c in commits if c.shard in by_shard]
+        if not with_users:
+            return
+        lane = self._lane
+        rows = np.concatenate([by_shard[c.shard] for c in with_users])
+        counts = [len(by_shard[c.shard]) for c in with_users]
+        lane.table["seq"][rows] = np.repeat([c.seq for c in with_users], counts)
+        users = [lane.users.ids[row] for row in rows.tolist()]
+        profiles = lane.portraits.encode(rows, users)
+        states = [a + b for a, b in zip(self._records.pack(lane.table, rows), self._texts(rows), strict=True)]
+        at = 0
+        for commit, count in zip(with_users, counts, strict=True):
+            commit.users = users[at : at + count]
+            commit.profiles = profiles[at : at + count]
+            commit.states = states[at : at + count]
+            at += count
+
+    def _texts(self, rows: I64) -> list[bytes]:
+        """Device and country of each row, as they follow the record."""
+        device, country = (self._lane.table[name][rows].tolist() for name in _TEXTS)
+        texts = self._lane.measures.session_texts
+        return [texts(d, c) for d, c in zip(device, country, strict=True)]
+
+    def _add_changes(self, commit: ShardCommit, waiting: Sequence[Undated]) -> None:
+        if not waiting:
+            return
+        ids, epoch = self._lane.users.ids, self._epoch[commit.shard]
+        dated = [
+            change.dated(ids[change.row], epoch, commit.shard, commit.seq, place)
+            for place, change in enumerate(waiting)
+        ]
+        commit.changes, commit.change_count = encode_entry(dated), len(dated)
+        last = {(change.segment, change.user_id): change.action for change in dated}
+        for (segment, user), action in last.items():
+            side = commit.joined if action == "entered" else commit.left
+            side.setdefault(segment, []).append(user)
+
+    def _by_shard(self, rows: I64) -> dict[int, I64]:
+        """Rows by their shard."""
+        shard = self._lane.table["shard"][rows]
+        order = np.argsort(shard, kind="stable")
+        found, starts = np.unique(shard[order], return_index=True)
+        return dict(zip(found.tolist(), np.split(rows[order], starts[1:]), strict=True))
+
+    def _pending_by_shard(self, side: SideTable) -> dict[int, TableWrite]:
+        """The changed and ended entries of a side table, by the shard of their users."""
+        table, pending = side.entries, side.entries.pending()
+        out: dict[int, TableWrite] = defaultdict(TableWrite)
+        serials, shard_of = self._lane.table["serial"], self._lane.table["shard"]
+        fields, values = side.form.pack(pending.slots, serials)
+        shards = shard_of[table["owner"][pending.slots]].tolist()
+        for shard, name, value in zip(shards, fields, values, strict=True):
+            out[shard].fields.append(name)
+            out[shard].values.append(value)
+        ended = table.pack_fields(pending.removed_owners, pending.removed_keys, serials)
+        for shard, name in zip(shard_of[pending.removed_owners].tolist(), ended, strict=True):
+            out[shard].removed.append(name)
+        return out
+
+    def _forward_table(
+        self, side: SideTable, of_shard: NDArray[np.bool_], have: int, stored: list[bytes]
+    ) -> TableWrite:
+        table = side.entries
+        live = table.live()
+        live = live[of_shard[table["owner"][live]]]
+        serials = self._lane.table["serial"]
+        known = set(table.pack_fields(table["owner"][live], table["key"][live], serials))
+        newer = live[(table["seq"][live] > have) | table["dirty"][live]]
+        fields, values = side.form.pack(newer, serials)
+        return TableWrite(fields, values, [name for name in stored if name not in known])
+
+    def _is_behind(self, shard: int) -> bool:
+        return self._lane.positions.encode(shard) != self._saved_positions.get(shard)
+
+    def _shard_of(self, row: int) -> int:
+        return int(self._lane.table["shard"][row])
+
+    # -- in -----------------------------------------------------------------------------------
+
+    def restore(self, stored: StoredShard) -> None:
+        """Put a stored shard into the lane's memory."""
+        lane, shard = self._lane, stored.shard
+        self._seq[shard], self._epoch[shard] = stored.seq, stored.epoch
+        positions = stored.record.get("positions")
+        lane.positions.restore(shard, Positions.decode(positions))
+        lane.clock.restore(int(stored.record.get("clock", NEVER_MS)))
+        self._saved_positions[shard] = positions or b"{}"
+        if not stored.users:
+            return
+        layout = stored.record["layout"]
+        layouts = msgspec.json.decode(layout, type=Layouts)
+        rows = self._restore_users(stored, layouts["state"])
+        serials = lane.table["serial"][rows]
+        row_of_serial = np.full(int(serials.max()) + 1, -1, dtype=np.int64)
+        row_of_serial[serials] = rows
+        for name, (fields, values) in stored.tables.items():
+            if fields:
+                self._tables[name].form.load(fields, values, row_of_serial, layouts[name], stored.seq)
+        for bucket, block in stored.dedup.items():
+            lane.dedup.load(shard, bucket, unpack_ids(block, stored.seq))
+        if layout == self._layout:
+            self._saved_layout[shard] = layout
+        else:
+            lane.touch(rows)
+
+    def _restore_users(self, stored: StoredShard, layout: Layout) -> I64:
+        lane, size = self._lane, record_bytes(layout)
+        rows = lane.users.restore(stored.shard, stored.users)
+        records = [state[:size] for state in stored.states]
+        self._records.unpack(lane.table, rows, records, layout)
+        lane.users.restored(stored.shard, lane.table["serial"][rows])
+        lane.table["seq"][rows] = stored.seq
+        codes = lane.measures.session_codes([state[size:] for state in stored.states])
+        for name, column in zip(_TEXTS, codes, strict=True):
+            lane.table[name][rows] = column
+        return rows
+
+
+def _packed(ids: dict[int, NDArray[np.uint64]], seq: int) -> dict[int, bytes]:
+    """Ids by bucket as the blocks that the commit ``seq`` appends."""
+    return {bucket: pack_ids(hashes, seq) for bucket, hashes in ids.items()}
