@@ -36,13 +36,14 @@ class Checkpoint:
     def __init__(self, lane: Lane, store: Store) -> None:
         self._lane = lane
         self._store = store
+        self._model = f"model:{lane.shards[0]}"
 
     def open(self) -> None:
         """Take the fence of every shard of the lane and load what is stored."""
         self._store.check_meta()
         for shard in self._lane.shards:
             self._lane.restore(self._store.load(shard, self._lane.side_tables))
-        self._lane.restored(self._store.shared("cuts"))
+        self._lane.restored(self._store.shared("cuts"), self._store.shared(self._model))
 
     def commit(self, *, heartbeat: bool = False) -> list[Committed]:
         """Write what changed; with ``heartbeat`` also the positions and clock of idle shards.
@@ -51,10 +52,15 @@ class Checkpoint:
             FencedOff: another engine owns a shard; nothing more may be written.
             StoreUnavailable: the store did not take it in time; a restart resumes from before.
         """
+        # before the shards: what they forget as learned must be in the model that is stored
+        learner = self._lane.learner
+        model = None if learner is None else learner.changed()
+        if model is not None:
+            self._store.share(self._model, model)
         commits = self._lane.collect(heartbeat=heartbeat)
         self._write(commits)
         self._lane.settle(commits)
-        cuts = self._lane.new_cuts()
+        cuts = self._lane.population.new_cuts()
         if cuts is not None:
             self._store.share("cuts", cuts)
         return [Committed(c.shard, c.seq, c.changes) for c in commits if c.changes]

@@ -13,14 +13,12 @@ from typing import Final, NoReturn
 
 from state import syntax
 from state.atoms import Aged, Compared, Decayed, Flag, Member, Present, TextIs
-from state.conditions import All, Always, Condition, Either, Opposite, atoms_of
 from state.evaluation import Nodes, Operand, Test
-from state.expressions import ExpressionError, parse
+from state.expressions import ExpressionError
+from state.joins import All, Always, Either, Opposite
 from state.operands import Age, Arithmetic, Constant, Feature
-from state.times import MINUTE_MS
 from state.view import Kind
 
-POLL_MS: Final = MINUTE_MS
 FUNCTIONS: Final = ("age", "happened", "known", "member", "within")
 
 _MIRROR: Final = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
@@ -33,54 +31,16 @@ _ARTICLE: Final = {
 }
 
 
-def compile_condition(
-    text: str,
-    kinds: Mapping[str, Kind],
-    segments: Collection[str] = (),
-    *,
-    poll_ms: int = POLL_MS,
-    nodes: Nodes | None = None,
-) -> Condition:
-    """Compile a condition.
+class Compiler:
+    """One text being compiled.
 
     Args:
-        text: the expression, see ``docs/segments.md``.
+        text: the expression, for errors.
         kinds: every feature it may name.
         segments: every segment that ``member`` may name.
         poll_ms: how often silence is checked on what has no closed form.
-        nodes: the nodes of other conditions, to be shared with this one.
-
-    Raises:
-        ExpressionError: where it cannot mean anything.
-
-    >>> condition = compile_condition("orders >= 2 and intent > 4", {
-    ...     "orders": Kind.NUMBER, "intent": Kind.DECAYED})
-    >>> [(atom.measure, atom.operator, atom.limit) for atom in condition.atoms]
-    [('orders', '>=', '2'), ('intent', '>', '4')]
-    >>> compile_condition("ordres >= 2", {"orders": Kind.NUMBER})
-    Traceback (most recent call last):
-    state.expressions.ExpressionError: there is no feature 'ordres'; did you mean 'orders'?
-      ordres >= 2
-      ^
+        nodes: gives equal parts one node.
     """
-    compiler = _Compiler(text, kinds, segments, poll_ms, Nodes() if nodes is None else nodes)
-    test = compiler.test(parse(text))
-    atoms = atoms_of([test])
-    return Condition(
-        text=text,
-        test=test,
-        atoms=atoms,
-        polled=tuple(
-            f"{atom.measure} {atom.operator} {atom.limit}"
-            for atom in atoms
-            if isinstance(atom, Compared) and atom.poll_ms is not None
-        ),
-        members=tuple(atom.segment for atom in atoms if isinstance(atom, Member)),
-    )
-
-
-class _Compiler:
-    """One text being compiled."""
 
     def __init__(
         self,

@@ -1,8 +1,4 @@
-"""Conditions: tests joined by and, or and not, ready to be held against a view.
-
-A joined test knows when silence will change it from when silence will change its parts. ``and``
-that does not hold waits for every part that is missing, so its rise is the *latest* of theirs:
-that keeps timers away from users whom another part rules out. ``or`` is its mirror image.
+"""Conditions: expressions compiled to whole-array tests, ready to be held against a view.
 
 ``member("x")`` has no times of its own: whatever moves a user in or out of x evaluates all of that
 user's segments again.
@@ -10,15 +6,22 @@ user's segments again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import reduce
+from typing import Final
 
 import numpy as np
 
-from state.evaluation import I64, Atom, Bools, Evaluation, Shown, Test, earliest
-from state.times import FAR_MS, NEVER_MS
-from state.view import View
+from state.atoms import Compared, Member
+from state.compiling import Compiler
+from state.evaluation import I64, Atom, Bools, Evaluation, Nodes, Shown, Test
+from state.expressions import parse
+from state.joins import atoms_of, next_flip_ms
+from state.times import FAR_MS, MINUTE_MS
+from state.view import Kind, View
+
+POLL_MS: Final = MINUTE_MS
+"""How often silence is checked on what has no closed form, unless the caller says otherwise."""
 
 Measures = dict[str, Shown]
 
@@ -76,111 +79,47 @@ class Condition:
         ]
 
 
-def next_flip_ms(on: Evaluation, test: Test) -> I64 | None:
-    """When silence may first change the test, int64[n]; None: never."""
-    rise, fall = on.rise(test), on.fall(test)
-    if rise is fall:
-        return rise
-    return np.where(
-        on.truth(test), FAR_MS if fall is None else fall, FAR_MS if rise is None else rise
+def compile_condition(
+    text: str,
+    kinds: Mapping[str, Kind],
+    segments: Collection[str] = (),
+    *,
+    poll_ms: int = POLL_MS,
+    nodes: Nodes | None = None,
+) -> Condition:
+    """Compile a condition.
+
+    Args:
+        text: the expression, see ``docs/segments.md``.
+        kinds: every feature it may name.
+        segments: every segment that ``member`` may name.
+        poll_ms: how often silence is checked on what has no closed form.
+        nodes: the nodes of other conditions, to be shared with this one.
+
+    Raises:
+        ExpressionError: where it cannot mean anything.
+
+    >>> condition = compile_condition("orders >= 2 and intent > 4", {
+    ...     "orders": Kind.NUMBER, "intent": Kind.DECAYED})
+    >>> [(atom.measure, atom.operator, atom.limit) for atom in condition.atoms]
+    [('orders', '>=', '2'), ('intent', '>', '4')]
+    >>> compile_condition("ordres >= 2", {"orders": Kind.NUMBER})
+    Traceback (most recent call last):
+    state.expressions.ExpressionError: there is no feature 'ordres'; did you mean 'orders'?
+      ordres >= 2
+      ^
+    """
+    compiler = Compiler(text, kinds, segments, poll_ms, Nodes() if nodes is None else nodes)
+    test = compiler.test(parse(text))
+    atoms = atoms_of([test])
+    return Condition(
+        text=text,
+        test=test,
+        atoms=atoms,
+        polled=tuple(
+            f"{atom.measure} {atom.operator} {atom.limit}"
+            for atom in atoms
+            if isinstance(atom, Compared) and atom.poll_ms is not None
+        ),
+        members=tuple(atom.segment for atom in atoms if isinstance(atom, Member)),
     )
-
-
-def atoms_of(tests: Sequence[Test]) -> tuple[Atom, ...]:
-    """The distinct atoms below some tests, in order."""
-    found: dict[Atom, None] = {}
-    for test in tests:
-        if isinstance(test, Opposite):
-            found.update(dict.fromkeys(atoms_of([test.part])))
-        elif isinstance(test, All | Either):
-            found.update(dict.fromkeys(atoms_of(test.parts)))
-        elif not isinstance(test, Always):
-            found[test] = None  # type: ignore[index]
-    return tuple(found)
-
-
-def _unless(held: Bools, time: I64 | None) -> I64:
-    """The time where a part stands in the way; no wait at all where it does not."""
-    return np.where(held, NEVER_MS, FAR_MS if time is None else time)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Always:
-    """True, or false, for everybody."""
-
-    value: bool
-
-    def truth(self, on: Evaluation) -> Bools:
-        """The constant."""
-        return np.full(len(on.view.now_ms), self.value)
-
-    def rise(self, on: Evaluation) -> None:
-        """Never."""
-
-    def fall(self, on: Evaluation) -> None:
-        """Never."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Opposite:
-    """A test that holds where another does not."""
-
-    part: Test
-
-    def truth(self, on: Evaluation) -> Bools:
-        """The other's opposite."""
-        return ~on.truth(self.part)
-
-    def rise(self, on: Evaluation) -> I64 | None:
-        """The other's fall."""
-        return on.fall(self.part)
-
-    def fall(self, on: Evaluation) -> I64 | None:
-        """The other's rise."""
-        return on.rise(self.part)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class All:
-    """A test that holds where all its parts do."""
-
-    parts: tuple[Test, ...]
-
-    def truth(self, on: Evaluation) -> Bools:
-        """All of them."""
-        return reduce(np.logical_and, map(on.truth, self.parts))
-
-    def rise(self, on: Evaluation) -> I64 | None:
-        """Not before the last of the parts that are missing."""
-        rises = [on.rise(part) for part in self.parts]
-        if all(rise is None for rise in rises):
-            return None
-        waits = zip(self.parts, rises, strict=True)
-        return reduce(np.maximum, (_unless(on.truth(part), rise) for part, rise in waits))
-
-    def fall(self, on: Evaluation) -> I64 | None:
-        """With the first part that ceases to hold."""
-        return earliest([on.fall(part) for part in self.parts])
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Either:
-    """A test that holds where at least one of its parts does."""
-
-    parts: tuple[Test, ...]
-
-    def truth(self, on: Evaluation) -> Bools:
-        """Any of them."""
-        return reduce(np.logical_or, map(on.truth, self.parts))
-
-    def rise(self, on: Evaluation) -> I64 | None:
-        """With the first part that begins to hold."""
-        return earliest([on.rise(part) for part in self.parts])
-
-    def fall(self, on: Evaluation) -> I64 | None:
-        """Not before the last of the parts that hold."""
-        falls = [on.fall(part) for part in self.parts]
-        if all(fall is None for fall in falls):
-            return None
-        waits = zip(self.parts, falls, strict=True)
-        return reduce(np.maximum, (_unless(~on.truth(part), fall) for part, fall in waits))

@@ -15,12 +15,16 @@ from numpy.typing import NDArray
 
 from state.changes import Cause, Facts, Kind, Undated
 from state.features import RowView
+from state.memberships import SegmentState
+from state.profile import Membership
 from state.scoring import RfmFeatures
-from state.segments import Outcome, SegmentPlan, SegmentState
+from state.segments import Outcome, SegmentPlan
 from state.table import Column, Table
 from state.times import FAR_MS, NEVER_MS
 
 I64 = NDArray[np.int64]
+
+VALID_TO = "segments.valid_to"
 
 
 @dataclass(slots=True, frozen=True)
@@ -51,12 +55,15 @@ class Occasion:
 
 
 class Decider:
-    """Keeps memberships and the changes that wait for a commit.
+    """Keeps memberships, and the changes that wait for a commit.
 
     Args:
         plan: the compiled segments.
         rfm: the scores, kept as columns beside the memberships.
-        table: the lane's table, having ``columns()``.
+        table: the lane's table; gets the columns.
+
+    Attributes:
+        waiting: decided and not yet committed, in order.
     """
 
     def __init__(self, plan: SegmentPlan, rfm: RfmFeatures, table: Table) -> None:
@@ -64,42 +71,81 @@ class Decider:
         self.waiting: list[Undated] = []
         self._rfm = rfm
         self._table = table
+        table.add_columns("", plan.columns())
+        table.add_columns("", self._columns())
 
-    @staticmethod
-    def columns(plan: SegmentPlan) -> list[Column]:
-        """Memberships, their times, the last scores and the time of the next look."""
+    def decide(self, view: RowView, occasion: Occasion) -> None:
+        """Evaluate the view's rows at their times and take over what comes of it."""
+        table, rows = self._table, view.rows
+        state = self.plan.read(table, rows)
+        outcome = self.plan.evaluate(view, state)
+        self.plan.write(table, rows, outcome.state)
+        table[VALID_TO][rows] = outcome.valid_to_ms
+        table["due_ms"][rows] = outcome.due_ms
+        table["rfm"][rows] = self._rfm.scores(view)
+        table["cuts_version"][rows] = view.cuts.version
+        table["as_of"][rows] = view.now_ms
+        if len(outcome.flips):
+            self._record(view, state, outcome, occasion)
+
+    def memberships(self, rows: I64) -> list[Membership]:
+        """Who of some rows is in each segment, in the order of ``plan.names``."""
+        state, valid_to_ms = self.plan.read(self._table, rows), self._table[VALID_TO][rows]
         return [
-            Column("members", "u8"),
-            Column("since", "i8", NEVER_MS, (len(plan.segments),)),
-            Column("family", "i1", -1, (len(plan.families),)),
-            Column("family_since", "i8", NEVER_MS, (len(plan.families),)),
+            Membership(*self.plan.holders(state, valid_to_ms, place))
+            for place in range(len(self.plan.names))
+        ]
+
+    def _columns(self) -> list[Column]:
+        kept = len(self.plan.tags) + len(self.plan.families)
+        return [
+            Column(VALID_TO, "i8", FAR_MS, (kept,)),
             Column("rfm", "i1", 0, (3,)),
+            Column("cuts_version", "u4"),
             Column("changes", "u4"),
             Column("as_of", "i8", NEVER_MS),
             Column("due_ms", "i8", FAR_MS),
         ]
 
-    def decide(self, view: RowView, occasion: Occasion) -> None:
-        """Evaluate the view's rows at their times and take over what comes of it."""
-        table, rows = self._table, view.rows
-        state = self.state(rows)
-        outcome = self.plan.evaluate(view, state)
-        table["members"][rows] = outcome.members
-        table["since"][rows] = outcome.since_ms
-        table["family"][rows] = outcome.family
-        table["family_since"][rows] = outcome.family_since_ms
-        table["due_ms"][rows] = outcome.due_ms
-        table["rfm"][rows] = self._rfm.scores(view)
-        table["as_of"][rows] = view.now_ms
-        if len(outcome.flip_row):
-            self._record(view, state, outcome, occasion)
-
-    def state(self, rows: I64) -> SegmentState:
-        """The memberships of some rows."""
-        table = self._table
-        return SegmentState(
-            members=table["members"][rows],
-            since_ms=table["since"][rows],
-            family=table["family"][rows],
-            family_since_ms=table["family_since"][rows],
+    def _record(
+        self, view: RowView, before: SegmentState, outcome: Outcome, occasion: Occasion
+    ) -> None:
+        """Note the flips as changes, each with the memberships after it."""
+        plan, flips = self.plan, outcome.flips
+        flipping = np.unique(flips.row)
+        held = dict(zip(flipping.tolist(), self._held(before.take(flipping)), strict=True))
+        count = self._table["changes"]
+        causes = plan.causes(outcome)
+        steps = zip(
+            flips.row.tolist(), flips.segment.tolist(), flips.entered.tolist(), causes, strict=True
         )
+        for i, place, entered, measures in steps:
+            row, name = int(view.rows[i]), plan.names[place]
+            segments = held[i]
+            if entered:
+                segments.append(name)
+            else:
+                segments.remove(name)
+            count[row] += 1
+            self.waiting.append(
+                Undated(
+                    row=row,
+                    segment=name,
+                    action="entered" if entered else "exited",
+                    ts=int(view.now_ms[i]),
+                    decided_at=occasion.decided_at_ms,
+                    version=plan.versions[place],
+                    n=int(count[row]),
+                    segments=segments.copy(),
+                    cause=occasion.cause(i, *measures),
+                )
+            )
+
+    def _held(self, state: SegmentState) -> list[list[str]]:
+        """The names of the segments of each row, n lists."""
+        names: list[list[str]] = [[] for _ in range(len(state.members))]
+        nowhere = np.empty((len(names), len(self.plan.tags) + len(self.plan.families)), np.int64)
+        for place, name in enumerate(self.plan.names):
+            for i in self.plan.holders(state, nowhere, place)[0].tolist():
+                names[i].append(name)
+        return names

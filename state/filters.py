@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from events.batch import Batch, Labels
 from events.schema import TYPES
-from state.conditions import compile_condition
+from state.compiling import compile_condition
 from state.times import FAR_MS
 from state.view import Kind
 
@@ -43,7 +43,7 @@ class EventFilter:
         """Which events pass, bool[n], or one answer for all."""
         if self._condition is None:
             return np.True_
-        return self._condition.truth(EventView(batch), {})
+        return self._condition.truth(EventView(batch))
 
 
 class EventView:
@@ -74,12 +74,15 @@ class EventView:
         values = TYPES if name == "type" else self._labels(name).values
         return None if code < 0 else values[code]
 
-    def falls_below_ms(self, name: str, threshold: float) -> I64:
+    def falls_below_ms(self, _name: str, _threshold: float, /) -> I64:
         """Never: there are no decayed fields."""
-        return self.next_step_ms(name)
+        return self._never()
 
-    def next_step_ms(self, name: str) -> I64:
+    def next_step_ms(self, _name: str, /) -> I64:
         """Never."""
+        return self._never()
+
+    def _never(self) -> I64:
         return np.full(len(self._batch), FAR_MS, dtype=np.int64)
 
     def _labels(self, name: str) -> Labels:

@@ -22,20 +22,24 @@ from events.hashing import shard_of
 from state.clock import Clock
 from state.commit import ShardCommit, StoredShard
 from state.counters import Counters
-from state.dedup import Dedup
 from state.deciding import Decider, Occasion
-from state.features import RowView
-from state.groups import Groups, group
+from state.dedup import Dedup
+from state.features import Feature, RowView
+from state.groups import group
+from state.learner import Learner
 from state.measures import Measures
 from state.plan import LanePlan
 from state.population import Population
 from state.portraits import Portraits
 from state.positions import Positions
 from state.saving import Saver
-from state.table import Table
-from state.times import NEVER_MS
+from state.segments import SegmentPlan
+from state.side import SideTable
+from state.table import Column, Table
+from state.times import HOUR_MS, NEVER_MS
 from state.users import COLUMNS as USER_COLUMNS
 from state.users import Users
+from state.view import Kind
 
 I64 = NDArray[np.int64]
 
@@ -46,18 +50,27 @@ class Lane:
     Args:
         plan: what is measured and decided, compiled from the settings.
         shards: the shards it owns.
+        learner: a model that scores users; its score is a feature.
     """
 
-    def __init__(self, plan: LanePlan, shards: Sequence[int]) -> None:
+    def __init__(
+        self, plan: LanePlan, shards: Sequence[int], learner: Learner | None = None
+    ) -> None:
         self.shards = tuple(shards)
         self.counters = Counters()
         self.clock = Clock(plan.lateness_ms, plan.wall_delay_ms)
-        self.table = Table(USER_COLUMNS)
+        self.table = Table([*USER_COLUMNS, Column("seq", "i8")])
         self.users = Users(self.table, plan.shards)
         self.measures = Measures(plan, self.table)
-        self.decider = Decider(plan.segments, self.measures.rfm, self.table)
+        self.learner = learner
+        if learner is not None:
+            score = Feature(Kind.NUMBER, learner.score, next_step=_hourly)
+            self.measures.features[f"scores.{learner.name}"] = score
+        kinds = {name: feature.kind for name, feature in self.measures.features.items()}
+        segments = SegmentPlan.compile(plan.segments, plan.families, kinds, poll_ms=plan.poll_ms)
+        self.decider = Decider(segments, self.measures.rfm, self.table)
         self.positions = Positions(shards)
-        self.population = Population(plan, self.measures.rfm)
+        self.population = Population(self.measures.rfm, plan.cuts_every_ms)
         self._plan = plan
         self.dedup = Dedup(
             shards,
@@ -103,6 +116,8 @@ class Lane:
             if len(expired):
                 self._decide(expired, self._times(expired), occasion)
             self._refresh_cuts()
+            if self.learner is not None:
+                self.learner.mature(now)
         moved = self.population.moved(self._plan.sweep_rows, self._view_now, self.table)
         if len(moved):
             cause = Occasion("cuts", occasion.decided_at_ms)
@@ -130,9 +145,23 @@ class Lane:
         """Take over a shard from the store."""
         self._saver.restore(stored)
 
-    def restored(self, cuts: bytes | None) -> None:
-        """All shards are loaded; take over what lanes share."""
+    def restored(self, cuts: bytes | None, model: bytes | None) -> None:
+        """All shards are loaded: take over what is kept beside them, work out what is not kept."""
         self.population.restore(cuts)
+        self.measures.restore(self.clock.now_ms)
+        if self.learner is not None:
+            self.learner.restore(model)
+
+    def touch(self, rows: I64) -> None:
+        """These rows belong to the next commit, changed or not."""
+        self._touched.append(rows)
+
+    def side_parts(self) -> dict[str, SideTable]:
+        """The side tables by name."""
+        tables = self.measures.tables()
+        if self.learner is not None:
+            tables["parked"] = SideTable.plain(self.learner.parked)
+        return tables
 
     def collect(self, *, heartbeat: bool = False) -> list[ShardCommit]:
         """What changed since the last commit, per shard; idle shards only for a heartbeat."""
@@ -189,13 +218,17 @@ class Lane:
             event_ids=[batch.event_ids[i] for i in last.tolist()],
             late=late[last],
         )
-        self._decide(groups.rows, self._times(groups.rows), occasion)
+        view = self._decide(groups.rows, self._times(groups.rows), occasion)
+        if self.learner is not None:
+            self.learner.observe(view, groups, batch)
 
-    def _decide(self, rows: I64, now_ms: I64, occasion: Occasion) -> None:
+    def _decide(self, rows: I64, now_ms: I64, occasion: Occasion) -> RowView:
+        view = self.view(rows, now_ms)
         if len(rows):
-            self.decider.decide(self.view(rows, now_ms), occasion)
+            self.decider.decide(view, occasion)
             self._touched.append(rows)
             self.counters.decided += len(rows)
+        return view
 
     def view(self, rows: I64, now_ms: I64) -> RowView:
         """Some rows at times of their own, which must not lie before what they have seen."""
@@ -241,3 +274,8 @@ class Lane:
 
     def _decided_at(self, wall_ms: int | None) -> int:
         return self.clock.now_ms if wall_ms is None else wall_ms
+
+
+def _hourly(view: RowView) -> I64:
+    """A score has no closed form in silence: looked at again at the full hour."""
+    return (view.now_ms // HOUR_MS + 1) * HOUR_MS

@@ -8,14 +8,14 @@ profile may use gets its meaning.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from events.batch import Batch, Labels
-from events.schema import ADD_TO_CART, PRODUCT_VIEW, TYPES
+from events.schema import ADD_TO_CART, PRODUCT_VIEW
 from state.carts import Carts
 from state.declared import DecayedSum, PanesCount
 from state.features import Feature, RowView, column_feature, decayed_feature
@@ -33,6 +33,13 @@ from state.vocabulary import Vocabulary
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
+
+class Part(Protocol):
+    """Whatever keeps columns."""
+
+    def columns(self) -> list[Column]:
+        """Its columns."""
+
 
 COLUMNS = [
     Column("events", "u4"),
@@ -56,11 +63,13 @@ class Measures:
         self.orders = Orders(plan.rfm.window_ms, plan.rfm.half_life_ms)
         self.sessions = Sessions(plan.session_gap_ms, plan.return_gap_ms)
         self.carts = Carts(plan.cart_ttl_ms, plan.cart_lines)
-        self.decayed = [DecayedSum(spec) for spec in plan.decayed]
-        self.panes = [PanesCount(spec) for spec in plan.panes]
+        self.declared: list[DecayedSum | PanesCount] = [
+            *(DecayedSum(spec) for spec in plan.decayed),
+            *(PanesCount(spec) for spec in plan.panes),
+        ]
         self.devices, self.countries = Vocabulary(), Vocabulary()
         self._texts: dict[tuple[int, int], bytes] = {}
-        parts = [self.orders, self.sessions, self.carts, *self.decayed, *self.panes]
+        parts: list[Part] = [self.orders, self.sessions, self.carts, *self.declared]
         for columns in (COLUMNS, *(part.columns() for part in parts)):
             table.add_columns("", columns)
         self.features = self._features()
@@ -83,7 +92,7 @@ class Measures:
         self.orders.update(table, groups, batch, clock_ms)
         self._update_sessions(groups, batch)
         self.carts.update(table, groups, batch, clock_ms)
-        for part in (*self.decayed, *self.panes):
+        for part in self.declared:
             part.update(table, groups, batch)
 
     def expire(self, clock_ms: int) -> I64:
@@ -146,8 +155,8 @@ class Measures:
             groups,
             batch.ts_ms,
             batch.event_hash,
-            _recode(batch.device, self.devices),
-            _recode(batch.country, self.countries),
+            self.devices.recode(batch.device.codes, batch.device.values),
+            self.countries.recode(batch.country.codes, batch.country.values),
         )
 
     def _features(self) -> dict[str, Feature]:
@@ -163,8 +172,7 @@ class Measures:
                 Kind.NUMBER, self._of(self.carts.items), self._of(self.carts.next_expiry_ms)
             ),
             "cart.touched": column_feature(Kind.TIME, "cart.touched"),
-            **{part.spec.name: part.feature() for part in self.decayed},
-            **{part.spec.name: part.feature(self.table) for part in self.panes},
+            **{part.spec.name: part.feature(self.table) for part in self.declared},
             **self.rfm.features(),
         }
 
@@ -188,7 +196,9 @@ class Measures:
     def _session_features(self) -> dict[str, Feature]:
         sessions, table = self.sessions, self.table
 
-        def at(measure: Callable[[Table, I64, I64], NDArray[Any]]) -> Callable[[RowView], NDArray[Any]]:
+        def at(
+            measure: Callable[[Table, I64, I64], NDArray[Any]],
+        ) -> Callable[[RowView], NDArray[Any]]:
             return lambda view: measure(table, view.rows, view.now_ms)
 
         return {
@@ -215,13 +225,6 @@ class Measures:
     def _of(self, measure: Callable[[Table, I64], Any]) -> Callable[[RowView], Any]:
         """A part's measure of table rows as a measure of a view."""
         return lambda view: measure(self.table, view.rows)
-
-
-def _recode(labels: Labels, vocabulary: Vocabulary) -> I32:
-    """A batch's text column in the lane's codes, int32[n]; -1 where absent."""
-    codes = np.append(vocabulary.codes(labels.values), np.int32(-1))
-    out: I32 = codes[labels.codes]
-    return out
 
 
 def _code(vocabulary: Vocabulary) -> Callable[[str], int]:

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from state.conditions import Condition, next_flip_ms
+from state.conditions import Condition
 from state.evaluation import I64, Bools, Evaluation, Test, earliest
+from state.joins import next_flip_ms
 from state.times import FAR_MS
 
 I8 = NDArray[np.int8]
@@ -33,20 +34,23 @@ class SegmentState:
 
     Attributes:
         members: bit i is set in members of tag i, uint64[n].
-        since: when the row last entered or left each tag, int64[n, S]; ``NEVER_MS`` for never.
-        code: place of the label within each family, int8[n, F]; -1 for none.
-        family_since: when that last changed, int64[n, F]; ``NEVER_MS`` for never.
+        since_ms: when the row last entered or left each tag, int64[n, S]; ``NEVER_MS`` for never.
+        family: place of the label within each family, int8[n, F]; -1 for none.
+        family_since_ms: when that last changed, int64[n, F]; ``NEVER_MS`` for never.
     """
 
     members: U64
-    since: I64
-    code: I8
-    family_since: I64
+    since_ms: I64
+    family: I8
+    family_since_ms: I64
 
     def take(self, rows: I64) -> SegmentState:
         """A copy of some rows."""
         return SegmentState(
-            self.members[rows], self.since[rows], self.code[rows], self.family_since[rows]
+            self.members[rows],
+            self.since_ms[rows],
+            self.family[rows],
+            self.family_since_ms[rows],
         )
 
 
@@ -72,14 +76,11 @@ class Draft:
     """The state being decided; ``on`` is the evaluation, ``due_ms`` int64[n] only comes nearer."""
 
     def __init__(self, on: Evaluation, state: SegmentState) -> None:
-        n, tags = state.since.shape
+        n, tags = state.since_ms.shape
         self.on = on
-        self.members = state.members.copy()
-        self.since = state.since.copy()
-        self.code = state.code.copy()
-        self.family_since = state.family_since.copy()
+        self.state = state.take(np.arange(n))
         self.due_ms: I64 = np.full(n, FAR_MS, dtype=np.int64)
-        self.valid_to_ms: I64 = np.full((n, tags + state.code.shape[1]), FAR_MS, dtype=np.int64)
+        self.valid_to_ms: I64 = np.full((n, tags + state.family.shape[1]), FAR_MS, dtype=np.int64)
         self._flips: list[I64] = []
 
     def record(self, rows: I64, segment: I64 | int, entered: bool) -> None:
@@ -94,7 +95,15 @@ class Draft:
 
 @dataclass(slots=True, frozen=True)
 class Tag:
-    """One tag, compiled; ``index`` is its bit and its place in the plan's names."""
+    """One tag, compiled.
+
+    Attributes:
+        index: its bit, its column and its place in the plan's names.
+        name, version: as declared.
+        enter, exit: its conditions as declared.
+        joins, leaves: the tests that move a row in and out, derived from them.
+        min_dwell_ms, cooldown_ms: as declared.
+    """
 
     index: int
     name: str
@@ -106,12 +115,27 @@ class Tag:
     min_dwell_ms: int = 0
     cooldown_ms: int = 0
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its one name."""
+        return (self.name,)
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """What decides it."""
+        return (self.enter,) if self.exit is None else (self.enter, self.exit)
+
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """Segments whose membership it depends on."""
+        return tuple(name for condition in self.conditions for name in condition.members)
+
     def decide(self, draft: Draft) -> None:
         """Let rows in and out, and note when to look again."""
         on, now_ms = draft.on, draft.on.view.now_ms
         bit = np.uint64(1 << self.index)
-        since = draft.since[:, self.index]
-        was = (draft.members & bit) != 0
+        since = draft.state.since_ms[:, self.index]
+        was = (draft.state.members & bit) != 0
         leave = was & on.truth(self.leaves)
         join = on.truth(self.joins) & ~was
         if self.min_dwell_ms:
@@ -121,7 +145,7 @@ class Tag:
         flip = leave | join
         rows = np.flatnonzero(flip)
         if len(rows):
-            draft.members[rows] ^= bit
+            draft.state.members[rows] ^= bit
             since[rows] = now_ms[rows]
             draft.record(rows[leave[rows]], self.index, entered=False)
             draft.record(rows[join[rows]], self.index, entered=True)
@@ -129,7 +153,7 @@ class Tag:
         self._look_again(draft, held)
 
     def _look_again(self, draft: Draft, held: Bools) -> None:
-        since = draft.since[:, self.index]
+        since = draft.state.since_ms[:, self.index]
         lapse = _next(draft.on, self.leaves, since, self.min_dwell_ms)
         entry = _next(draft.on, self.joins, since, self.cooldown_ms)
         if lapse is None and entry is None:
@@ -142,7 +166,16 @@ class Tag:
 
 @dataclass(slots=True, frozen=True)
 class Family:
-    """One exclusive family, compiled; ``base`` is its first label's place in the plan's names."""
+    """One exclusive family, compiled.
+
+    Attributes:
+        index: its place among the families, the column of ``SegmentState.family``.
+        base: its first label's place in the plan's names.
+        column: its place in ``Outcome.valid_to_ms``.
+        name, version: as declared.
+        labels, conditions: its members, in order.
+        watched: the distinct single tests of all conditions.
+    """
 
     index: int
     base: int
@@ -152,23 +185,32 @@ class Family:
     labels: tuple[str, ...]
     conditions: tuple[Condition, ...]
     watched: tuple[Test, ...]
-    asked: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its labels."""
+        return self.labels
+
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """Segments whose membership it depends on."""
+        return tuple(name for condition in self.conditions for name in condition.members)
 
     def decide(self, draft: Draft) -> None:
         """Give each row the first label that holds, and note when to look again."""
         on = draft.on
-        old = draft.code[:, self.index].copy()
+        old = draft.state.family[:, self.index].copy()
         code = np.full(len(old), -1, dtype=np.int8)
         for place in reversed(range(len(self.labels))):
             np.copyto(code, np.int8(place), where=on.truth(self.conditions[place].test))
         rows = np.flatnonzero(code != old)
         if len(rows):
-            draft.code[rows, self.index] = code[rows]
-            draft.family_since[rows, self.index] = on.view.now_ms[rows]
+            draft.state.family[rows, self.index] = code[rows]
+            draft.state.family_since_ms[rows, self.index] = on.view.now_ms[rows]
             self._record(draft, rows, old[rows], entered=False)
             self._record(draft, rows, code[rows], entered=True)
-        for name in self.asked:
-            on.members[name] = code == self.labels.index(name)
+        for place, label in enumerate(self.labels):
+            on.members[label] = code == place
         self._look_again(draft, code)
 
     def _record(self, draft: Draft, rows: I64, code: I8, *, entered: bool) -> None:
@@ -189,6 +231,4 @@ def _next(on: Evaluation, test: Test, since: I64, hold_ms: int) -> I64 | None:
     if not hold_ms:
         return rise
     free_ms = since + hold_ms
-    return np.where(
-        on.truth(test), free_ms, FAR_MS if rise is None else np.maximum(rise, free_ms)
-    )
+    return np.where(on.truth(test), free_ms, FAR_MS if rise is None else np.maximum(rise, free_ms))

@@ -80,9 +80,7 @@ class Population:
         found, self._shared = self._shared, None
         return found.encode() if found else None
 
-    def moved(
-        self, count: int, view_of: Callable[[I64], RowView], table: Table
-    ) -> I64:
+    def moved(self, count: int, view_of: Callable[[I64], RowView], table: Table) -> I64:
         """The next step of the sweep: of ``count`` rows, those whose scores the cuts change."""
         if self._cursor is None:
             return np.empty(0, dtype=np.int64)

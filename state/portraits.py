@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from state.features import RowView, buyers
 from state.packing import FALSE, NIL, TRUE, pack
-from state.profile import Membership, Pieces, ProfileFormat, pack_cart, pack_country
+from state.profile import Pieces, ProfileFormat, pack_cart, pack_country
 from state.view import Kind
 
 if TYPE_CHECKING:
@@ -52,19 +52,19 @@ class Portraits:
         measures, plan = lane.measures, lane.decider.plan
         self._declared = {
             part.spec.name: measures.features[part.spec.name].kind
-            for part in (*measures.decayed, *measures.panes)
+            for part in measures.declared
         }
-        self._scores = lane.score_names
+        self._scores = [] if lane.learner is None else [lane.learner.name]
         families = [family.name for family in plan.families]
         self._family = families.index(label_family) if label_family in families else None
         self._labels = [pack(None)]
         if self._family is not None:
-            self._labels = [*map(pack, plan.families[self._family].names), pack(None)]
+            self._labels = [*map(pack, plan.families[self._family].labels), pack(None)]
         self._format = ProfileFormat(
             measures.rfm.spec.basis,
             [(n, "float" if k is Kind.DECAYED else "count") for n, k in self._declared.items()],
             self._scores,
-            [(segment.name, segment.version) for segment in plan.members],
+            list(zip(plan.names, plan.versions, strict=True)),
         )
         self._device_of: dict[int, bytes] = {}
         self._country_of: dict[int, bytes] = {}
@@ -87,7 +87,9 @@ class Portraits:
         }
         for place, name in enumerate(("rfm.r", "rfm.f", "rfm.m")):
             columns[name] = np.where(scored[:, place] > 0, scored[:, place], NIL)
-        return self._format.encode(users, columns, self._pieces(view), self._memberships(view))
+        return self._format.encode(
+            users, columns, self._pieces(view), lane.decider.memberships(rows)
+        )
 
     def _pieces(self, view: RowView) -> Pieces:
         devices = view.value("session.device").tolist()
@@ -105,7 +107,9 @@ class Portraits:
         filled = np.flatnonzero(view.value("cart.items") > 0)
         if len(filled):
             touched = view.value("cart.touched")[filled].tolist()
-            for i, at_ms, lines in zip(filled.tolist(), touched, self._lines(view, filled), strict=True):
+            for i, at_ms, lines in zip(
+                filled.tolist(), touched, self._lines(view, filled), strict=True
+            ):
                 out[i] = pack_cart(at_ms, lines)
         return out
 
@@ -122,7 +126,7 @@ class Portraits:
     def _label(self, rows: I64) -> list[bytes]:
         if self._family is None:
             return self._labels * len(rows)
-        codes = self._lane.table["family"][rows, self._family].tolist()
+        codes = self._lane.table["segments.code"][rows, self._family].tolist()
         return [self._labels[code] for code in codes]
 
     def _device(self, code: int) -> bytes:
@@ -138,7 +142,3 @@ class Portraits:
             found = pack_country(self._lane.measures.countries.text(code) if code >= 0 else None)
             self._country_of[code] = found
         return found
-
-    def _memberships(self, view: RowView) -> list[Membership]:
-        held = self._lane.decider.memberships(view)
-        return [Membership(*part) for part in held]

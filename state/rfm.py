@@ -38,6 +38,7 @@ I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
 Basis = Literal["decayed", "window", "lifetime"]
 
+
 class Names(Protocol):
     """User ids that are looked up one by one."""
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 I64 = NDArray[np.int64]
 
 _TEXTS: Final = ("session.device.code", "session.country.code")
-_OWN: Final = ("shard", "seq", "cuts_version", *_TEXTS)
+_OWN: Final = ("shard", "seq", *_TEXTS)
 Layouts = dict[str, Layout]
 
 
@@ -130,7 +130,7 @@ class Saver:
         out.dedup = _packed(lane.dedup.remembered(shard), out.seq)
         rows = np.flatnonzero(newer)
         self._add_users([out], {shard: rows})
-        lane.decider.add_memberships(out, rows, [lane.users.ids[row] for row in rows.tolist()])
+        self._add_memberships(out, rows)
         return out
 
     def _start(self, shard: int, expected: int) -> ShardCommit:
@@ -162,13 +162,27 @@ class Saver:
         lane.table["seq"][rows] = np.repeat([c.seq for c in with_users], counts)
         users = [lane.users.ids[row] for row in rows.tolist()]
         profiles = lane.portraits.encode(rows, users)
-        states = [a + b for a, b in zip(self._records.pack(lane.table, rows), self._texts(rows), strict=True)]
+        states = [
+            a + b
+            for a, b in zip(self._records.pack(lane.table, rows), self._texts(rows), strict=True)
+        ]
         at = 0
         for commit, count in zip(with_users, counts, strict=True):
             commit.users = users[at : at + count]
             commit.profiles = profiles[at : at + count]
             commit.states = states[at : at + count]
             at += count
+
+    def _add_memberships(self, commit: ShardCommit, rows: I64) -> None:
+        """All memberships of some rows, whatever changed."""
+        users = [self._lane.users.ids[row] for row in rows.tolist()]
+        names = self._lane.decider.plan.names
+        for name, held in zip(names, self._lane.decider.memberships(rows), strict=True):
+            inside = set(held.index.tolist())
+            sides = (commit.joined, inside), (commit.left, set(range(len(users))) - inside)
+            for side, places in sides:
+                if places:
+                    side[name] = [users[i] for i in sorted(places)]
 
     def _texts(self, rows: I64) -> list[bytes]:
         """Device and country of each row, as they follow the record."""
@@ -250,7 +264,9 @@ class Saver:
         row_of_serial[serials] = rows
         for name, (fields, values) in stored.tables.items():
             if fields:
-                self._tables[name].form.load(fields, values, row_of_serial, layouts[name], stored.seq)
+                self._tables[name].form.load(
+                    fields, values, row_of_serial, layouts[name], stored.seq
+                )
         for bucket, block in stored.dedup.items():
             lane.dedup.load(shard, bucket, unpack_ids(block, stored.seq))
         if layout == self._layout:

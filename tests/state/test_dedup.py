@@ -195,6 +195,14 @@ def test_buckets_that_ended_leave_the_store_once():
     assert (disk.listed[3], dedup.ended(3), dedup.taken(3)) == ([48, 120], [], {})
 
 
+def test_ids_forgotten_before_a_commit_are_not_stored_in_a_later_bucket():
+    dedup = Dedup(SHARDS, WINDOW_MS, BUCKET_MS, 999)
+    for n in range(40):  # every slot is used several times
+        checked(dedup, [(3 * n, n * BUCKET_MS)], NEVER_MS)
+    assert all(ids.tolist() == [bucket // 4] for bucket, ids in dedup.taken(3).items())
+    assert len(dedup.taken(3)) == len(dedup)
+
+
 def test_an_idle_shards_old_buckets_load_in_any_order_and_end():
     dedup = Dedup(SHARDS, WINDOW_MS, BUCKET_MS, 999)
     dedup.load(3, 12_000, np.array([3], np.uint64))

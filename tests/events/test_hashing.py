@@ -1,0 +1,53 @@
+"""Column hashes against a scalar reference, and shards against zlib."""
+
+import pickle
+import zlib
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from events.batch import Labels
+from events.hashing import combine, hash_texts, shard_of
+
+MASK = 2**64 - 1
+columns = st.lists(st.text(max_size=130), max_size=12)
+
+
+def finish(x: int) -> int:
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 & MASK
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EB & MASK
+    return x ^ (x >> 31)
+
+
+def reference(text: str) -> int:
+    raw = text.encode()
+    h = (len(raw) * 0x9FB21C651E98DF25 & MASK) ^ 0x2545F4914F6CDD1D
+    for at in range(0, len(raw), 8):
+        h = (h ^ int.from_bytes(raw[at : at + 8], "little")) * 0x9FB21C651E98DF25 & MASK
+        h ^= h >> 29
+    return finish(h)
+
+
+@given(columns)
+def test_hash_is_the_reference_whatever_else_is_in_the_column(texts):
+    assert hash_texts(texts).tolist() == [reference(text) for text in texts]
+
+
+def test_hashes_spread():
+    hashes = hash_texts([f"u{i:06d}" for i in range(100_000)])
+    assert len(set(hashes.tolist())) == 100_000
+    ones = np.unpackbits(hashes.view(np.uint8)).mean()
+    assert 0.499 < ones < 0.501
+    assert combine(hashes[:1], hashes[1:2]) != combine(hashes[1:2], hashes[:1])
+
+
+@given(columns)
+def test_shard_is_crc32(texts):
+    assert shard_of(texts, 64).tolist() == [zlib.crc32(t.encode()) % 64 for t in texts]
+
+
+def test_labels_travel_with_only_the_values_they_use():
+    held = pickle.loads(pickle.dumps(Labels(np.array([5, -1, 2, 5], np.int32), list("abcdefg"))))
+    assert held.values == ["c", "f"]
+    assert held.codes.tolist() == [1, -1, 0, 1]
