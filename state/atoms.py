@@ -163,7 +163,11 @@ class _Plain:
     """What atoms share that are true by themselves."""
 
     __slots__ = ()
-    operator = "is"
+
+    @property
+    def operator(self) -> str:
+        """None to speak of, unless it says otherwise."""
+        return "is"
 
     @property
     def limit(self) -> str:
@@ -255,9 +259,14 @@ class Member(_Plain):
 class TextIs(_Plain):
     """A text feature that is, or is known and is not, a given text."""
 
-    operator: str
+    equal: bool
     feature: Feature
     text: str
+
+    @property
+    def operator(self) -> str:
+        """As it is written."""
+        return "==" if self.equal else "!="
 
     @property
     def measure(self) -> str:
@@ -273,7 +282,7 @@ class TextIs(_Plain):
         """False where the text is missing, for both operators."""
         codes = on.value(self.feature)
         code = on.view.code(self.feature.name, self.text)
-        if self.operator == "==":
+        if self.equal:
             return np.asarray(codes == code)
         return np.asarray((codes != code) & (codes >= 0))
 

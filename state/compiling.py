@@ -13,7 +13,7 @@ from typing import Final, NoReturn
 
 from state import syntax
 from state.atoms import Aged, Compared, Decayed, Flag, Member, Present, TextIs
-from state.evaluation import Nodes, Operand, Test
+from state.evaluation import Nodes, Operand, Predicate
 from state.expressions import ExpressionError
 from state.joins import All, Always, Either, Opposite
 from state.operands import Age, Arithmetic, Constant, Feature
@@ -56,7 +56,7 @@ class Compiler:
         self._poll_ms = poll_ms
         self._new = nodes
 
-    def test(self, node: syntax.Node) -> Test:
+    def test(self, node: syntax.Node) -> Predicate:
         """A part of the tree that must be a condition."""
         match node:
             case syntax.Logic(operator="and"):
@@ -98,7 +98,7 @@ class Compiler:
             "a number, a time or a feature must stand here, not a text or a condition", node
         )
 
-    def _comparison(self, node: syntax.Comparison) -> Test:
+    def _comparison(self, node: syntax.Comparison) -> Predicate:
         left, right, operator = node.left, node.right, node.operator
         if isinstance(left, syntax.Literal):
             left, right, operator = right, left, _MIRROR[operator]
@@ -115,7 +115,7 @@ class Compiler:
 
     def _against_word(
         self, left: syntax.Node, operator: str, right: syntax.Literal, word: str | bool
-    ) -> Test:
+    ) -> Predicate:
         if operator not in ("==", "!="):
             self._fail(f"only == and != compare with a text or with true or false, not {operator}",
                        right)  # fmt: skip
@@ -126,7 +126,7 @@ class Compiler:
         if not isinstance(operand, Feature) or operand.kind is not Kind.TEXT:
             kind = _ARTICLE[operand.kind]
             self._fail(f"{operand.text} is {kind} and cannot be compared with a text", right)
-        return self._new(TextIs, operator, operand, word)
+        return self._new(TextIs, operator == "==", operand, word)
 
     def _check_comparable(self, node: syntax.Comparison, left: Operand, right: Operand) -> None:
         for side in (left, right):
@@ -144,7 +144,7 @@ class Compiler:
                 node,
             )
 
-    def _against_constant(self, left: Operand, operator: str, right: Constant) -> Test:
+    def _against_constant(self, left: Operand, operator: str, right: Constant) -> Predicate:
         if right.value != right.value:
             return self._new(Always, False)
         if isinstance(left, Constant):
@@ -183,7 +183,7 @@ class Compiler:
             self._fail("a number must be below 1e18", node)
         return self._new(Constant, value, left.duration or right.duration)
 
-    def _function(self, node: syntax.Call) -> Test:
+    def _function(self, node: syntax.Call) -> Predicate:
         if node.function == "member":
             return self._new(Member, self._segment(node))
         if node.function == "happened":
@@ -230,7 +230,7 @@ class Compiler:
             self._fail(problem + _suggest(node.name, self._kinds), node)
         return kind
 
-    def _not(self, test: Test) -> Test:
+    def _not(self, test: Predicate) -> Predicate:
         return test.part if isinstance(test, Opposite) else self._new(Opposite, test)
 
     def _fail(self, problem: str, node: syntax.Node) -> NoReturn:

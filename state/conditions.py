@@ -14,7 +14,7 @@ import numpy as np
 
 from state.atoms import Compared, Member
 from state.compiling import Compiler
-from state.evaluation import I64, Atom, Bools, Evaluation, Nodes, Shown, Test
+from state.evaluation import I64, Atom, Bools, Evaluation, Nodes, Predicate, Shown
 from state.expressions import parse
 from state.joins import atoms_of, next_flip_ms
 from state.times import FAR_MS, MINUTE_MS
@@ -39,7 +39,7 @@ class Condition:
     """
 
     text: str
-    test: Test
+    test: Predicate
     atoms: tuple[Atom, ...]
     polled: tuple[str, ...] = ()
     members: tuple[str, ...] = ()

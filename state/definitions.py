@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from state.conditions import Condition, compile_condition
-from state.evaluation import Nodes
+from state.evaluation import Nodes, Predicate
 from state.expressions import ExpressionError
 from state.joins import All, Opposite, atoms_of
 from state.memberships import Family, Tag
@@ -111,11 +111,11 @@ class _Builder:
     def _tag(self, index: int, spec: SegmentSpec) -> Tag:
         enter = self._condition(f"segment {spec.name!r}, enter", spec.enter)
         leave = None
-        joins, leaves = enter.test, self._nodes(Opposite, enter.test)
+        joins, leaves = enter.test, self._opposite(enter.test)
         if spec.exit is not None:
             leave = self._condition(f"segment {spec.name!r}, exit", spec.exit)
-            stays = self._nodes(Opposite, leave.test)
-            joins, leaves = self._nodes(All, (enter.test, stays)), leave.test
+            joins = self._nodes(All, (enter.test, self._opposite(leave.test)))
+            leaves = leave.test
         return Tag(
             index=index,
             name=spec.name,
@@ -143,6 +143,9 @@ class _Builder:
             conditions=conditions,
             watched=atoms_of([condition.test for condition in conditions]),
         )
+
+    def _opposite(self, test: Predicate) -> Predicate:
+        return self._nodes(Opposite, test)
 
     def _condition(self, where: str, text: str) -> Condition:
         try:

@@ -61,7 +61,7 @@ class Operand(Protocol):
         ...
 
 
-class Test(Protocol):
+class Predicate(Protocol):
     """A node that is true or false, as the evaluation needs it; see ``state.conditions``."""
 
     def truth(self, on: Evaluation) -> Bools:
@@ -77,7 +77,7 @@ class Test(Protocol):
         ...
 
 
-class Atom(Test, Protocol):
+class Atom(Predicate, Protocol):
     """A test that is not made of others: what a cause and an explanation speak of."""
 
     @property
@@ -136,9 +136,9 @@ class Evaluation:
         self.view = view
         self.members: dict[str, Bools] = dict(members or {})
         self._values: dict[Operand, Any] = {}
-        self._truths: dict[Test, Bools] = {}
-        self._rises: dict[Test, I64 | None] = {}
-        self._falls: dict[Test, I64 | None] = {}
+        self._truths: dict[Predicate, Bools] = {}
+        self._rises: dict[Predicate, I64 | None] = {}
+        self._falls: dict[Predicate, I64 | None] = {}
         self._steps: dict[tuple[str, ...], I64 | None] = {}
 
     def value(self, operand: Operand) -> Any:
@@ -147,19 +147,19 @@ class Evaluation:
             self._values[operand] = operand.compute(self)
         return self._values[operand]
 
-    def truth(self, test: Test) -> Bools:
+    def truth(self, test: Predicate) -> Bools:
         """Whether the test holds, bool[n]."""
         if test not in self._truths:
             self._truths[test] = test.truth(self)
         return self._truths[test]
 
-    def rise(self, test: Test) -> I64 | None:
+    def rise(self, test: Predicate) -> I64 | None:
         """``test.rise``, once."""
         if test not in self._rises:
             self._rises[test] = test.rise(self)
         return self._rises[test]
 
-    def fall(self, test: Test) -> I64 | None:
+    def fall(self, test: Predicate) -> I64 | None:
         """``test.fall``, once."""
         if test not in self._falls:
             self._falls[test] = test.fall(self)

@@ -256,7 +256,7 @@ class _Parser:
         raise ExpressionError(problem, self._text, self.at)
 
     def _refuse_character(self) -> NoReturn:
-        at = len(self._text) - len(self._text[self._next :].lstrip())
+        at = len(self._text) - len(self._text[self._next :].lstrip(" \t\n\r\f\v"))
         character = self._text[at]
         if character.isdigit():
             hint = "write numbers as 12, 1_000 or 0.5 and durations as 7d, 30m or 1h30m"

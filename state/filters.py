@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from events.batch import Batch, Labels
 from events.schema import TYPES
-from state.compiling import compile_condition
+from state.conditions import compile_condition
 from state.times import FAR_MS
 from state.view import Kind
 

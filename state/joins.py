@@ -13,11 +13,11 @@ from functools import reduce
 
 import numpy as np
 
-from state.evaluation import I64, Atom, Bools, Evaluation, Test, earliest
+from state.evaluation import I64, Atom, Bools, Evaluation, Predicate, earliest
 from state.times import FAR_MS, NEVER_MS
 
 
-def next_flip_ms(on: Evaluation, test: Test) -> I64 | None:
+def next_flip_ms(on: Evaluation, test: Predicate) -> I64 | None:
     """When silence may first change the test, int64[n]; None: never."""
     rise, fall = on.rise(test), on.fall(test)
     if rise is fall:
@@ -27,7 +27,7 @@ def next_flip_ms(on: Evaluation, test: Test) -> I64 | None:
     )
 
 
-def atoms_of(tests: Sequence[Test]) -> tuple[Atom, ...]:
+def atoms_of(tests: Sequence[Predicate]) -> tuple[Atom, ...]:
     """The distinct atoms below some tests, in order."""
     found: dict[Atom, None] = {}
     for test in tests:
@@ -61,7 +61,7 @@ class Always:
 class Opposite:
     """A test that holds where another does not."""
 
-    part: Test
+    part: Predicate
 
     def truth(self, on: Evaluation) -> Bools:
         """The other's opposite."""
@@ -80,7 +80,7 @@ class Opposite:
 class All:
     """A test that holds where all its parts do."""
 
-    parts: tuple[Test, ...]
+    parts: tuple[Predicate, ...]
 
     def truth(self, on: Evaluation) -> Bools:
         """All of them."""
@@ -103,7 +103,7 @@ class All:
 class Either:
     """A test that holds where at least one of its parts does."""
 
-    parts: tuple[Test, ...]
+    parts: tuple[Predicate, ...]
 
     def truth(self, on: Evaluation) -> Bools:
         """Any of them."""

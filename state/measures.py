@@ -60,7 +60,7 @@ class Measures:
         self.table = table
         self.rfm = RfmFeatures(plan.rfm)
         self._half_life_ms = plan.rfm.half_life_ms
-        self.orders = Orders(plan.rfm.window_ms, plan.rfm.half_life_ms)
+        self.orders = Orders(plan.rfm.window_ms, plan.rfm.half_life_ms, plan.order_keep_ms)
         self.sessions = Sessions(plan.session_gap_ms, plan.return_gap_ms)
         self.carts = Carts(plan.cart_ttl_ms, plan.cart_lines)
         self.declared: list[DecayedSum | PanesCount] = [

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from state.conditions import Condition
-from state.evaluation import I64, Bools, Evaluation, Test, earliest
+from state.evaluation import I64, Bools, Evaluation, Predicate, earliest
 from state.joins import next_flip_ms
 from state.times import FAR_MS
 
@@ -110,8 +110,8 @@ class Tag:
     version: int
     enter: Condition
     exit: Condition | None
-    joins: Test
-    leaves: Test
+    joins: Predicate
+    leaves: Predicate
     min_dwell_ms: int = 0
     cooldown_ms: int = 0
 
@@ -184,7 +184,7 @@ class Family:
     version: int
     labels: tuple[str, ...]
     conditions: tuple[Condition, ...]
-    watched: tuple[Test, ...]
+    watched: tuple[Predicate, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -225,7 +225,7 @@ class Family:
             np.minimum(draft.due_ms, next_ms, out=draft.due_ms)
 
 
-def _next(on: Evaluation, test: Test, since: I64, hold_ms: int) -> I64 | None:
+def _next(on: Evaluation, test: Predicate, since: I64, hold_ms: int) -> I64 | None:
     """When a test may next make a row flip: it must hold, and ``hold_ms`` must have passed."""
     rise = on.rise(test)
     if not hold_ms:

@@ -23,6 +23,8 @@ class LanePlan:
         lateness_ms: how much later than the newest event another may still come.
         wall_delay_ms: how far the clock of a lane that has caught up stays behind the wall.
         session_gap_ms, return_gap_ms: what ends a session; what makes the next one a return.
+        order_keep_ms: how long after its last touch an order can still be found by a line or a
+            refund; the window of RFM if that is longer.
         cart_ttl_ms, cart_lines: how long a cart line lives, and how many a cart holds.
         dedup_window_ms, dedup_cap: how far back, and how many, event ids are kept.
         cuts_every_ms: least time between two measurements of the population.
@@ -42,6 +44,7 @@ class LanePlan:
     wall_delay_ms: int = 500
     session_gap_ms: int = 30 * MINUTE_MS
     return_gap_ms: int = 30 * DAY_MS
+    order_keep_ms: int = 0
     cart_ttl_ms: int = 30 * DAY_MS
     cart_lines: int = 50
     dedup_window_ms: int = 10 * MINUTE_MS

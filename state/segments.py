@@ -74,7 +74,7 @@ class SegmentPlan:
     def __init__(self, units: Units) -> None:
         self.tags = units.tags
         self.families = units.families
-        every = (*units.tags, *units.families)
+        every: tuple[Tag | Family, ...] = (*units.tags, *units.families)
         self.names = tuple(name for unit in every for name in unit.names)
         self.versions = tuple(unit.version for unit in every for _ in unit.names)
         self._order = units.order
