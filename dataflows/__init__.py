@@ -1,0 +1,1 @@
+"""Wiring that reads like the picture, and the settings behind it."""

@@ -1,4 +1,6 @@
-"""The main job, as in the picture of the architecture::
+"""The main job as a dataflow.
+
+The picture of the architecture, in four parts::
 
     source ▸ decode, dead letters, to lanes ▸ lane (… commit) ▸ publish
 
@@ -8,20 +10,21 @@ flow runs over Kafka and Redis and over a file.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from bytewax import operators as op
 from bytewax.dataflow import Dataflow
 from bytewax.inputs import FixedPartitionedSource
 from bytewax.outputs import FixedPartitionedSink
 
-from events.batch import Read
-from operators.decode_step import DecodeStep
+from events.batch import Batch, Read
 from operators.lane_step import LaneBuilder
 from operators.publish import Published
 
 
 def build(
     source: FixedPartitionedSource[Read, None],
-    decode: DecodeStep,
+    decode: Callable[[list[Read]], Iterable[tuple[str, Batch]]],
     open_lane: LaneBuilder,
     publisher: FixedPartitionedSink[Published, None],
 ) -> Dataflow:

@@ -109,6 +109,7 @@ class Batch:
         offset: int64[n].
         spans: what the read behind this batch covered, with ``max_ts_ms`` filled in.
         more: more input is known to wait.
+        newest_record_ms: the log's latest timestamp in that read; -1 where the log has none.
     """
 
     users: list[str]
@@ -129,6 +130,7 @@ class Batch:
     offset: I64
     spans: list[Span] = field(default_factory=list)
     more: bool = False
+    newest_record_ms: int = -1
 
     def __len__(self) -> int:
         return len(self.users)
@@ -143,12 +145,13 @@ class Batch:
             **{name: getattr(self, name).take(index) for name in _TEXTS},
             spans=self.spans,
             more=self.more,
+            newest_record_ms=self.newest_record_ms,
         )
 
     def __reduce__(self) -> tuple[Callable[..., Batch], tuple[Any, ...]]:
         columns = [getattr(self, name) for name in (*_NUMBERS, *_TEXTS)]
         ids = (_join(self.users), _join(self.event_ids))
-        return _unpickle, (*ids, *columns, self.spans, self.more)
+        return _unpickle, (*ids, *columns, self.spans, self.more, self.newest_record_ms)
 
 
 _NUMBERS: Final = (
@@ -176,9 +179,11 @@ def _split(joined: str, lengths: I32) -> list[str]:
 
 
 def _unpickle(users: tuple[str, I32], event_ids: tuple[str, I32], *rest: Any) -> Batch:
-    *columns, spans, more = rest
+    *columns, spans, more, newest = rest
     named = dict(zip((*_NUMBERS, *_TEXTS), columns, strict=True))
-    return Batch(_split(*users), _split(*event_ids), **named, spans=spans, more=more)
+    return Batch(
+        _split(*users), _split(*event_ids), **named, spans=spans, more=more, newest_record_ms=newest
+    )
 
 
 @dataclass(slots=True, frozen=True)

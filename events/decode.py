@@ -100,6 +100,8 @@ class Decoder:
             batch = batch.take(np.flatnonzero(good))
         batch.spans = [_dated(span, batch) for span in read.spans]
         batch.more = read.more
+        if len(read.record_ts_ms):
+            batch.newest_record_ms = int(read.record_ts_ms.max())
         return batch, letters
 
     def _parse(self, payloads: Sequence[bytes]) -> list[Message]:

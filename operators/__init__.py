@@ -1,0 +1,1 @@
+"""Thin Bytewax adapters: the log, decoding, the lane, publishing."""

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+
 from bytewax.operators import StatefulBatchLogic
 
 from events.batch import Batch
@@ -70,6 +71,7 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         self._wall_ms = wall_ms
         self._metrics = metrics
         self._waiting_events = 0
+        self._newest_record_ms = -1
         self._first_waiting_s = 0.0
         self._heartbeat_s = time.monotonic()
 
@@ -78,7 +80,9 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         out: list[Published] = []
         for batch in values:
             now = None if self._wall_ms is None else self._wall_ms()
-            self._lane.apply(batch, now)
+            with self._metrics.step("apply"):
+                self._lane.apply(batch, now)
+            self._newest_record_ms = max(self._newest_record_ms, batch.newest_record_ms)
             if not self._waiting_events:
                 self._first_waiting_s = time.monotonic()
             self._waiting_events += len(batch)
@@ -101,7 +105,19 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
 
     def snapshot(self) -> None:
         """Nothing: the store is the checkpoint."""
-        return None
+        return
+
+    def _report(self) -> None:
+        """Show what the lane counted."""
+        lane, metrics = self._lane, self._metrics
+        metrics.observe(lane.counters)
+        metrics.rows.set(lane.table.size)
+        if self._wall_ms is not None:
+            now_ms = self._wall_ms()
+            metrics.delay.set((now_ms - lane.clock.now_ms) / 1000)
+            if self._newest_record_ms >= 0:
+                metrics.observe_commit((now_ms - self._newest_record_ms) / 1000)
+                self._newest_record_ms = -1
 
     def _is_due(self, more: bool) -> bool:
         return (
@@ -115,9 +131,10 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         heartbeat = now_s - self._heartbeat_s >= self._policy.heartbeat_s
         if heartbeat:
             self._heartbeat_s = now_s
-        committed = self._checkpoint.commit(heartbeat=heartbeat)
+        with self._metrics.step("commit"):
+            committed = self._checkpoint.commit(heartbeat=heartbeat)
         self._waiting_events = 0
-        self._lane.report(self._metrics)
+        self._report()
         return [_published(c) for c in committed]
 
 

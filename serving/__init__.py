@@ -1,0 +1,1 @@
+"""Reading profiles at the edge."""

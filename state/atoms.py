@@ -55,6 +55,11 @@ class _Comparison:
         """The right side."""
         return self.right.text
 
+    @property
+    def duration(self) -> bool:
+        """Whether a side says that it is one."""
+        return self.left.duration or self.right.duration
+
     def measured(self, on: Evaluation, index: I64) -> list[Shown]:
         """The left side's values."""
         return shown(on, self.left, index)
@@ -163,6 +168,7 @@ class _Plain:
     """What atoms share that are true by themselves."""
 
     __slots__ = ()
+    duration = False
 
     @property
     def operator(self) -> str:

@@ -95,6 +95,11 @@ class Atom(Predicate, Protocol):
         """What it is compared with, as it is written."""
         ...
 
+    @property
+    def duration(self) -> bool:
+        """Whether both are numbers of milliseconds to be shown as durations."""
+        ...
+
     def measured(self, on: Evaluation, index: I64) -> list[Shown]:
         """What was measured at some rows."""
         ...

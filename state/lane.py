@@ -240,7 +240,8 @@ class Lane:
     def _times(self, rows: I64) -> I64:
         """When rows are evaluated: at the clock, or at what they have seen if that is later."""
         seen = np.maximum(self.table["last_seen"][rows], self.table["as_of"][rows])
-        return np.maximum(seen, self.clock.now_ms)
+        times: I64 = np.maximum(seen, self.clock.now_ms)
+        return times
 
     def _due(self, until_ms: int) -> I64:
         """Rows with a timer up to a time: the oldest first where there are too many."""

@@ -34,6 +34,7 @@ from state.vocabulary import Vocabulary
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
+
 class Part(Protocol):
     """Whatever keeps columns."""
 

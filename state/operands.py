@@ -167,19 +167,15 @@ def shown(on: Evaluation, operand: Operand, index: I64) -> list[Shown]:
     return [v if isinstance(v, int) or math.isfinite(v) else None for v in values]
 
 
-def show_duration(ms: float, parts: int = 9) -> str:
-    """A duration as the language writes it, its largest units only.
+def show_duration(ms: float) -> str:
+    """A duration as the language writes it.
 
     >>> show_duration(5_400_000), show_duration(-1_500), show_duration(0)
     ('1h30m', '-1s500ms', '0s')
-    >>> show_duration(187_623_000, parts=2)
-    '2d4h'
     """
     rest = abs(round(ms))
-    out: list[str] = []
-    for unit, size in UNIT_MS.items():
-        count, left = divmod(rest, size)
-        if (count and unit != "w" and len(out) < parts) or (unit == "w" and count and not left):
-            out.append(f"{count}{unit}")
-            rest = left
-    return ("-" if ms < 0 and out else "") + ("".join(out) or "0s")
+    text = ""
+    for unit in ("d", "h", "m", "s", "ms"):
+        count, rest = divmod(rest, UNIT_MS[unit])
+        text += f"{count}{unit}" if count else ""
+    return ("-" if ms < 0 and text else "") + (text or "0s")

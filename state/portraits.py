@@ -51,8 +51,7 @@ class Portraits:
         self._lane = lane
         measures, plan = lane.measures, lane.decider.plan
         self._declared = {
-            part.spec.name: measures.features[part.spec.name].kind
-            for part in measures.declared
+            part.spec.name: measures.features[part.spec.name].kind for part in measures.declared
         }
         self._scores = [] if lane.learner is None else [lane.learner.name]
         families = [family.name for family in plan.families]

@@ -143,6 +143,16 @@ class SegmentPlan:
             on=on,
         )
 
+    def only(self, segment: str) -> SegmentPlan:
+        """The same plan, but deciding only one segment and those whose membership it asks for."""
+        wanted = {segment}
+        order: list[Tag | Family] = []
+        for unit in reversed(self._order):
+            if wanted.intersection(unit.names):
+                wanted.update(unit.asks)
+                order.insert(0, unit)
+        return SegmentPlan(Units(self.tags, self.families, tuple(order)))
+
     def polled(self) -> Iterator[tuple[str, str]]:
         """Tests without closed form in silence, worth a warning: segment or family, and test."""
         for unit in self._order:

@@ -19,7 +19,7 @@ def compiled(tree):
     return compile_condition(written(tree), KINDS, ("vip", "new"), poll_ms=POLL_MS)
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(trees("vip", "new"), st.lists(users, min_size=1, max_size=4), st.data())
 def test_truth_is_what_the_interpreter_says(tree, people, data):
     now = [data.draw(times) for _ in people]
@@ -45,7 +45,7 @@ def interesting_times(people, now_ms, until_ms):
     return sorted(t for t in near if now_ms < t < until_ms)
 
 
-@settings(max_examples=400)
+@settings(max_examples=250)
 @given(trees(), users, times)
 def test_nothing_changes_in_silence_before_the_next_flip(tree, user, now_ms):
     condition = compiled(tree)

@@ -1,0 +1,135 @@
+"""From settings to what the layers below take: rules, plans and specifications."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dataflows.settings import DecayedFeature, Settings, SettingsError
+from events.schema import TYPES, EventRules
+from models.learning import PurchaseSpec
+from operators.lane_step import CommitPolicy
+from operators.source import SourceSpec
+from state.declared import DecayedSpec, PanesSpec
+from state.definitions import FamilySpec, SegmentSpec
+from state.plan import LanePlan
+from state.rfm import Cuts, RfmSpec
+
+
+def event_rules(settings: Settings) -> EventRules:
+    """What an event may be."""
+    chosen = settings.events
+    _check_types("events.types", chosen.types)
+    return EventRules(
+        types=frozenset(chosen.types),
+        currency=chosen.currency,
+        minor_digits=chosen.minor_digits,
+        max_ahead_ms=chosen.max_ahead,
+        max_age_ms=chosen.max_age,
+        max_bytes=chosen.max_bytes,
+    )
+
+
+def lane_plan(settings: Settings) -> LanePlan:
+    """What a lane measures and decides."""
+    lane, dedup = settings.lane, settings.dedup
+    decayed, panes = _features(settings)
+    return LanePlan(
+        shards=settings.redis.shards,
+        rfm=_rfm(settings),
+        decayed=decayed,
+        panes=panes,
+        segments=[
+            SegmentSpec(name, s.enter, s.exit, s.min_dwell, s.cooldown, s.version)
+            for name, s in settings.segments.items()
+        ],
+        families=[
+            FamilySpec(name, list(f.labels.items()), f.version)
+            for name, f in settings.families.items()
+        ],
+        lateness_ms=lane.lateness,
+        wall_delay_ms=lane.wall_delay,
+        session_gap_ms=settings.session.gap,
+        return_gap_ms=settings.session.return_gap,
+        order_keep_ms=settings.orders.keep or 0,
+        cart_ttl_ms=settings.cart.ttl,
+        cart_lines=settings.cart.max_lines,
+        dedup_window_ms=dedup.window,
+        dedup_cap=dedup.cap,
+        cuts_every_ms=settings.rfm.cuts_every,
+        timer_step_ms=lane.timer_step,
+        timer_budget=lane.timer_budget,
+        poll_ms=lane.poll,
+    )
+
+
+def purchase_spec(settings: Settings) -> PurchaseSpec | None:
+    """The purchase model, unless it is switched off."""
+    chosen = settings.models.purchase
+    if not chosen.enabled:
+        return None
+    return PurchaseSpec(
+        name=chosen.name,
+        features=chosen.features,
+        horizon_ms=chosen.horizon,
+        every_ms=chosen.every,
+        rate=chosen.rate,
+        window=chosen.window,
+    )
+
+
+def commit_policy(settings: Settings) -> CommitPolicy:
+    """When lanes commit."""
+    lane = settings.lane
+    return CommitPolicy(lane.commit_events, lane.commit_delay / 1000, lane.heartbeat / 1000)
+
+
+def source_spec(settings: Settings) -> SourceSpec:
+    """How the log is read."""
+    kafka = settings.kafka
+    return SourceSpec(topic=kafka.events, group=kafka.group, fetch_max=kafka.fetch_max)
+
+
+def kafka_config(settings: Settings) -> dict[str, Any]:
+    """What every Kafka client is given."""
+    kafka = settings.kafka
+    config: dict[str, Any] = {"bootstrap.servers": kafka.bootstrap, **kafka.options}
+    if kafka.username:
+        config |= {
+            "sasl.username": kafka.username,
+            "sasl.password": kafka.password.get_secret_value(),
+        }
+    return config
+
+
+def _rfm(settings: Settings) -> RfmSpec:
+    rfm = settings.rfm
+    fixed = None
+    if rfm.cuts is not None:
+        cuts = rfm.cuts
+        fixed = Cuts(1, 0, cuts.recency_days, cuts.frequency, cuts.monetary)
+    return RfmSpec(rfm.basis, rfm.half_life, rfm.window, rfm.ties, fixed)
+
+
+def _features(settings: Settings) -> tuple[list[DecayedSpec], list[PanesSpec]]:
+    decayed, panes = [], []
+    for name, spec in settings.features.items():
+        if isinstance(spec, DecayedFeature):
+            _check_types(f"features.{name}.weights", spec.weights)
+            decayed.append(DecayedSpec(name, spec.half_life, spec.weights, spec.where))
+            continue
+        _check_types(f"features.{name}.types", spec.types)
+        if spec.window % spec.panes:
+            raise SettingsError(
+                f"features.{name}.panes: must divide the window of {spec.window} ms evenly, but "
+                f"{spec.panes} came"
+            )
+        panes.append(PanesSpec(name, spec.window, spec.panes, spec.types, spec.where))
+    return decayed, panes
+
+
+def _check_types(path: str, names: Any) -> None:
+    for name in names:
+        if name not in TYPES:
+            raise SettingsError(
+                f"{path}: must be types of event ({', '.join(TYPES)}), but {name!r} came"
+            )

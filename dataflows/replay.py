@@ -1,0 +1,152 @@
+"""A replay: the same dataflow over a file, with the events' own time as its clock.
+
+Values are taken at one time, ``until``: events at or after it are not applied, and every user is
+brought to it at the end. The store is an embedded one, so the exported profiles are what an edge
+would have read. Orders are kept for the whole file, because it may be in any order.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from bytewax.run import cli_main
+
+from dataflows import plans
+from dataflows.engine import LANE
+from dataflows.profiles import build
+from dataflows.settings import Settings
+from events.batch import Batch, Read, Span
+from events.decode import Decoder
+from models.learning import PurchaseLearner
+from operators.dead_letters import DeadLetterFile
+from operators.decode_step import DecodeStep
+from operators.file_source import FileSource
+from operators.lane_step import LaneLogic
+from operators.metrics import Metrics
+from operators.publish import CollectingPublisher
+from state.changes import decode_entry
+from state.checkpoint import Checkpoint
+from state.lane import Lane
+from state.rfm import Cuts
+from state.store import Store
+from state.times import FAR_MS
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What a replay did.
+
+    Attributes:
+        until_ms: when the values were taken.
+        events, duplicates, skipped: applied; known already; at or after ``until``.
+        dead: dead letters by reason.
+        first_dead: the first one's detail.
+        changes: changes by cause.
+        users: profiles.
+        cuts: in force at the end.
+    """
+
+    until_ms: int = 0
+    events: int = 0
+    duplicates: int = 0
+    skipped: int = 0
+    dead: Counter[str] = field(default_factory=Counter)
+    first_dead: str = ""
+    changes: Counter[str] = field(default_factory=Counter)
+    users: int = 0
+    cuts: Cuts = field(default_factory=Cuts)
+
+
+class UntilStep:
+    """Decoding that lets nothing pass at or after a time."""
+
+    def __init__(self, step: DecodeStep, until_ms: int) -> None:
+        self._step, self._until_ms = step, until_ms
+        self.skipped = 0
+        self.newest_ms = 0
+
+    def __call__(self, reads: list[Read]) -> Iterator[tuple[str, Batch]]:
+        """Batches of what lies before."""
+        for lane, batch in self._step(reads):
+            kept = batch
+            late = batch.ts_ms >= self._until_ms
+            if late.any():
+                self.skipped += int(np.count_nonzero(late))
+                kept = batch.take(np.flatnonzero(~late))
+                kept.spans = [_capped(span, self._until_ms) for span in batch.spans]
+            if len(kept):
+                self.newest_ms = max(self.newest_ms, int(kept.ts_ms.max()))
+            yield lane, kept
+
+
+def _capped(span: Span, until_ms: int) -> Span:
+    """A span whose events at or after a time do not count."""
+    return replace(span, max_ts_ms=min(span.max_ts_ms, until_ms - 1))
+
+
+def replay(
+    settings: Settings,
+    store: Store,
+    name: str,
+    payloads: Callable[[], Iterator[bytes]],
+    *,
+    until_ms: int | None = None,
+    partitions: int = 1,
+    dead_letters: Path | None = None,
+    take_changes: Callable[[bytes, bytes], None] = lambda _key, _value: None,
+) -> Replayed:
+    """Replay a log into an empty store.
+
+    Args:
+        settings: in force.
+        store: to be filled.
+        name: of the log, for messages.
+        payloads: opens the log.
+        until_ms: when values are taken; the last event's time if None.
+        partitions: how many partitions events are dealt to.
+        dead_letters: a file for them.
+        take_changes: gets each change as (user id, JSON).
+    """
+    plan = replace(plans.lane_plan(settings), order_keep_ms=FAR_MS // 4)
+    spec = plans.purchase_spec(settings)
+    learner = None if spec is None else PurchaseLearner(spec)
+    lane = Lane(plan, range(settings.redis.shards), learner)
+    checkpoint = Checkpoint(lane, store)
+    checkpoint.open()
+    metrics, letters = Metrics(), DeadLetterFile(dead_letters)
+    policy = plans.commit_policy(settings)
+    rules = plans.event_rules(settings)
+    decode = DecodeStep(Decoder(rules), letters, [LANE], settings.redis.shards, metrics)
+    step = UntilStep(decode, FAR_MS if until_ms is None else until_ms)
+
+    def take(records: Sequence[tuple[bytes, bytes]]) -> None:
+        for key, value in records:
+            take_changes(key, value)
+
+    flow = build(
+        FileSource(name, payloads, partitions=partitions),
+        step,
+        lambda _resume: LaneLogic(lane, checkpoint, policy, None, metrics),
+        CollectingPublisher(take, store.trim),
+    )
+    cli_main(flow)
+    at_ms = max(step.newest_ms, 0) if until_ms is None else until_ms
+    lane.finish(at_ms)
+    for committed in checkpoint.commit(heartbeat=True):
+        take(decode_entry(committed.changes))
+        store.trim([(committed.shard, committed.seq)])
+    return Replayed(
+        until_ms=at_ms,
+        events=lane.counters.events,
+        duplicates=lane.counters.duplicates,
+        skipped=step.skipped,
+        dead=letters.reasons,
+        first_dead=letters.first.detail if letters.first else "",
+        changes=lane.counters.changes,
+        users=lane.table.size,
+        cuts=lane.population.cuts,
+    )

@@ -1,0 +1,97 @@
+"""Dead letters: what could not become an event, kept with its reason, never lost, never in the way.
+
+A read is handed on only after its letters are acknowledged, so a crash can write a letter twice
+(its topic, partition and offset tell), but none is missing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from events.batch import DeadLetter
+from events.decode import headers
+
+
+class DeadLetterError(Exception):
+    """Dead letters could not be written; the engine ends rather than lose them."""
+
+
+class DeadLetterWriter:
+    """Writes letters to a topic and waits until they are acknowledged.
+
+    Args:
+        config: of the producer; ``bootstrap.servers`` at least.
+        topic: of the letters.
+        timeout_s: how long acknowledgements may take.
+    """
+
+    def __init__(self, config: Mapping[str, Any], topic: str, timeout_s: float = 30.0) -> None:
+        self._producer = Producer(
+            {"linger.ms": 0, "enable.idempotence": True, "compression.type": "zstd", **config}
+        )
+        self._topic, self._timeout_s = topic, timeout_s
+        self._failed: list[str] = []
+
+    def write(self, letters: Sequence[DeadLetter]) -> None:
+        """Write letters; returns when the broker has them.
+
+        Raises:
+            DeadLetterError: it did not take them in time.
+        """
+        for letter in letters:
+            self._produce(letter)
+        waiting = self._producer.flush(self._timeout_s)
+        if waiting or self._failed:
+            why = self._failed[0] if self._failed else f"{waiting} are not acknowledged"
+            raise DeadLetterError(
+                f"{len(letters)} dead letters could not be written to {self._topic!r} within "
+                f"{self._timeout_s:.0f} s: {why}. Nothing is lost: their events are read again "
+                "after a restart. Check the topic and the broker"
+            )
+
+    def _produce(self, letter: DeadLetter) -> None:
+        while True:
+            try:
+                self._producer.produce(
+                    self._topic,
+                    value=letter.payload,
+                    key=letter.key,
+                    headers=list(headers(letter)),
+                    on_delivery=self._delivered,
+                )
+                return
+            except BufferError:
+                self._producer.poll(0.1)
+            except KafkaException as error:
+                raise DeadLetterError(f"a dead letter was refused: {error}") from error
+
+    def _delivered(self, error: KafkaError | None, _message: Message) -> None:
+        if error is not None:
+            self._failed.append(str(error))
+
+
+class DeadLetterFile:
+    """Counts letters by reason, and appends them to a JSON lines file if one is given."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.reasons: Counter[str] = Counter()
+        self.first: DeadLetter | None = None
+        self._file = None if path is None else path.open("ab")
+
+    def write(self, letters: Sequence[DeadLetter]) -> None:
+        """Keep the letters."""
+        self.reasons.update(letter.reason for letter in letters)
+        if self.first is None and letters:
+            self.first = letters[0]
+        if self._file is not None:
+            for letter in letters:
+                shown = dict(headers(letter)) | {"payload": letter.payload}
+                plain = {k: v.decode(errors="backslashreplace") for k, v in shown.items()}
+                self._file.write(msgspec.json.encode(plain) + b"\n")
+            self._file.flush()

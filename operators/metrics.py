@@ -1,0 +1,94 @@
+"""What the engine shows of itself, for Prometheus; counted per batch, never per event."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter as Tally
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from events.batch import DeadLetter, Span
+from state.counters import Counters
+
+_STEP_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
+_FRESH_S = (0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.1, 0.25, 1.0, 5.0, 60.0)
+_TOTALS = {
+    "events": "Good events applied.",
+    "duplicates": "Events whose id had been seen.",
+    "unchecked": "Events older than the ids that are kept, applied without a check.",
+    "late": "Events whose time the clock had passed.",
+    "decided": "Evaluations of users.",
+    "committed": "Profiles written.",
+}
+
+
+class Metrics:
+    """All metrics of one process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        r = self.registry
+        self._totals = {
+            name: Counter(f"afterglow_{name}", text, registry=r) for name, text in _TOTALS.items()
+        }
+        self._dead = Counter("afterglow_dead_letters", "Dead letters.", ["reason"], registry=r)
+        self._changes = Counter("afterglow_changes", "Segment changes.", ["cause"], registry=r)
+        self._steps = Histogram(
+            "afterglow_step_seconds", "Time of one step.", ["step"], buckets=_STEP_S, registry=r
+        )
+        self._fresh = Histogram(
+            "afterglow_event_to_commit_seconds",
+            "From the log's timestamp of a batch's last event to its commit.",
+            buckets=_FRESH_S,
+            registry=r,
+        )
+        self.lag = Gauge("afterglow_lag", "Messages not yet read.", ["partition"], registry=r)
+        self.delay = Gauge(
+            "afterglow_watermark_delay_seconds", "Wall clock less the lane's clock.", registry=r
+        )
+        self.rows = Gauge("afterglow_rows", "Users held.", registry=r)
+        self.members = Gauge("afterglow_segment_members", "Members.", ["segment"], registry=r)
+        self.model = Gauge(
+            "afterglow_model", "Quality on matured labels.", ["model", "measure"], registry=r
+        )
+        self._seen = Counters()
+        self._seen_changes: Tally[str] = Tally()
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Time a step."""
+        start = time.perf_counter()
+        yield
+        self._steps.labels(name).observe(time.perf_counter() - start)
+
+    def count_dead(self, letters: Sequence[DeadLetter]) -> None:
+        """Count dead letters by their reason."""
+        for reason, count in Tally(letter.reason for letter in letters).items():
+            self._dead.labels(reason).inc(count)
+
+    def observe(self, counters: Counters) -> None:
+        """Take over what a lane has counted since the last time."""
+        for name, total in self._totals.items():
+            now = getattr(counters, name)
+            total.inc(now - getattr(self._seen, name))
+            setattr(self._seen, name, now)
+        for cause, count in counters.changes.items():
+            self._changes.labels(cause).inc(count - self._seen_changes[cause])
+            self._seen_changes[cause] = count
+
+    def observe_commit(self, age_s: float) -> None:
+        """A batch was committed so long after the log's timestamp of its last event."""
+        self._fresh.observe(max(age_s, 0.0))
+
+    def observe_lag(self, spans: Sequence[Span], ends: dict[int, int]) -> None:
+        """How far behind the end of its partitions the source is."""
+        for span in spans:
+            if span.partition in ends:
+                self.lag.labels(span.partition).set(max(ends[span.partition] - span.stop, 0))
+
+    def serve(self, address: str) -> None:
+        """Answer scrapes on ``host:port`` from a thread."""
+        host, _, port = address.rpartition(":")
+        start_http_server(int(port), host, self.registry)

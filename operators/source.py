@@ -1,0 +1,307 @@
+"""The event log: one consumer per group over all its partitions, positions kept by the lanes.
+
+Bytewax's own Kafka source runs one consumer and four threads per partition, takes messages one by
+one and jumps silently to the end when its offset has expired. This one assigns its partitions to a
+single consumer, polls many messages at once, starts where the lanes' commits say, and ends in
+words when the log no longer holds that place. Offsets are also given to the consumer group, for
+lag monitors only.
+
+Each poll becomes one read. While the log is quiet, empty reads go out every few milliseconds:
+they carry time and commits, so that nothing behind them needs a timer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, overload
+
+import numpy as np
+import structlog
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from events.batch import Read, Span
+from operators.stop import Stop
+
+log = structlog.get_logger()
+
+_NO_DATA = {
+    KafkaError._PARTITION_EOF,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._TRANSPORT,
+    KafkaError._TIMED_OUT,
+    KafkaError._RESOLVE,
+}
+_LOST = {KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET}
+
+
+class SourceError(Exception):
+    """The log cannot be read as it must be; the message says the way on."""
+
+
+class PositionLost(SourceError):
+    """The log does not hold the place where reading must go on."""
+
+
+@dataclass(slots=True, frozen=True)
+class SourceSpec:
+    """How the log is read.
+
+    Attributes:
+        topic: of the events.
+        group: the consumer group that lag monitors look at.
+        fetch_max: most messages in one read.
+        poll_s: how long a poll waits for messages.
+        tick_s: an idle source sends an empty read at least so often.
+        commit_s: how often offsets are given to the consumer group.
+        discover_s: how often the topic is asked for new partitions.
+    """
+
+    topic: str = "events"
+    group: str = "afterglow"
+    fetch_max: int = 5_000
+    poll_s: float = 0.004
+    tick_s: float = 0.02
+    commit_s: float = 5.0
+    discover_s: float = 30.0
+
+
+class EventSource(FixedPartitionedSource[Read, None]):
+    """The events topic.
+
+    Args:
+        config: of the consumer; ``bootstrap.servers`` at least.
+        spec: how to read.
+        positions: the lowest position of any shard for each partition, asked when reading begins.
+        stop: ends the source when it is raised.
+        on_ends: told the end of each partition every so often, for lag.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        spec: SourceSpec,
+        positions: Callable[[], Mapping[int, int]],
+        stop: Stop,
+        on_ends: Callable[[Sequence[Span], dict[int, int]], None] | None = None,
+    ) -> None:
+        self._config, self._spec = config, spec
+        self._positions, self._stop, self._on_ends = positions, stop, on_ends
+
+    def list_parts(self) -> list[str]:
+        """One group of partitions."""
+        return ["group-0"]
+
+    def build_part(self, _step_id: str, _part: str, _resume: None, /) -> EventReader:
+        """Connect and find the place to begin."""
+        consumer = Consumer(
+            {
+                "fetch.wait.max.ms": 10,
+                "queued.min.messages": 20_000,
+                "check.crcs": False,
+                **self._config,
+                "group.id": self._spec.group,
+                "enable.auto.commit": False,
+                "auto.offset.reset": "error",
+                "enable.partition.eof": True,
+            }
+        )
+        return EventReader(consumer, self._spec, self._positions(), self._stop, self._on_ends)
+
+
+class EventReader(StatefulSourcePartition[Read, None]):
+    """Reads all partitions of one topic with one consumer."""
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        spec: SourceSpec,
+        positions: Mapping[int, int],
+        stop: Stop,
+        on_ends: Callable[[Sequence[Span], dict[int, int]], None] | None,
+    ) -> None:
+        self._consumer, self._spec, self._stop, self._on_ends = consumer, spec, stop, on_ends
+        self._next: dict[int, int] = {}
+        self._at_end: set[int] = set()
+        self._sent_s = self._committed_s = self._discovered_s = time.monotonic()
+        self._idle = False
+        self._assign(self._discover(positions))
+        self._hello = True
+
+    def next_batch(self) -> Sequence[Read]:
+        """One read, or none if there is nothing to say yet; ``StopIteration`` to drain."""
+        if self._hello:
+            self._hello = False
+            return [self._read([])]
+        if self._stop.requested:
+            raise StopIteration
+        messages = self._poll()
+        now_s = time.monotonic()
+        self._idle = not messages
+        if now_s - self._committed_s >= self._spec.commit_s:
+            self._committed_s = now_s
+            self._tell_group()
+        if now_s - self._discovered_s >= self._spec.discover_s:
+            self._discovered_s = now_s
+            self._assign(self._discover({}))
+        if not messages and now_s - self._sent_s < self._spec.tick_s:
+            return []
+        self._sent_s = now_s
+        return [self._read(messages)]
+
+    def next_awake(self) -> datetime | None:
+        """At once while there is input, else in a millisecond."""
+        return datetime.now(UTC) + timedelta(milliseconds=1) if self._idle else None
+
+    def snapshot(self) -> None:
+        """Nothing: the lanes keep the positions."""
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self._tell_group()
+        self._consumer.close()
+
+    # -- reading ------------------------------------------------------------------------------
+
+    def _poll(self) -> list[Message]:
+        polled = self._consumer.consume(self._spec.fetch_max, self._spec.poll_s)
+        if not any(message.error() for message in polled):
+            return polled
+        good = []
+        for message in polled:
+            error = message.error()
+            if error is None:
+                good.append(message)
+            else:
+                self._handle(error, message)
+        return good
+
+    def _handle(self, error: KafkaError, message: Message) -> None:
+        code, partition = error.code(), message.partition()
+        if code == KafkaError._PARTITION_EOF and partition is not None:
+            self._at_end.add(partition)
+        elif code in _LOST and partition is not None:
+            self._raise_lost(partition, self._next[partition])
+        elif error.fatal():
+            raise SourceError(f"the log {self._spec.topic!r} cannot be read: {error}")
+        elif code not in _NO_DATA:
+            log.warning("the broker reports an error; reading goes on", error=str(error))
+
+    def _read(self, messages: list[Message]) -> Read:
+        n = len(messages)
+        partition = np.array([m.partition() for m in messages], dtype=np.int32)
+        offset = np.array([m.offset() for m in messages], dtype=np.int64)
+        ends, spans = self._ends(), []
+        for p, start in self._next.items():
+            mine = offset[partition == p]
+            stop = int(mine[-1]) + 1 if len(mine) else start
+            if stop > start:
+                self._at_end.discard(p)
+            at_end = p in self._at_end or stop >= ends.get(p, stop + 1)
+            spans.append(Span(p, start, stop, at_end=at_end))
+            self._next[p] = stop
+        if self._on_ends is not None:
+            self._on_ends(spans, ends)
+        return Read(
+            topic=self._spec.topic,
+            payloads=[m.value() or b"" for m in messages],
+            record_ts_ms=np.array([m.timestamp()[1] for m in messages], dtype=np.int64),
+            partition=partition,
+            offset=offset,
+            spans=spans,
+            keys=_Keys(messages),
+            more=n >= self._spec.fetch_max,
+        )
+
+    def _ends(self) -> dict[int, int]:
+        """The end of each partition as far as the consumer has been told."""
+        out = {}
+        for p in self._next:
+            _, high = self._consumer.get_watermark_offsets(
+                TopicPartition(self._spec.topic, p), cached=True
+            )
+            if high >= 0:
+                out[p] = high
+        return out
+
+    # -- partitions ---------------------------------------------------------------------------
+
+    def _discover(self, positions: Mapping[int, int]) -> dict[int, int]:
+        """Where to begin in each partition that is not read yet."""
+        topic = self._spec.topic
+        try:
+            found = self._consumer.list_topics(topic, timeout=30).topics[topic]
+        except KafkaException as error:
+            raise SourceError(
+                f"the broker does not answer: {error}. Check KAFKA_BOOTSTRAP and that it runs"
+            ) from error
+        if found.error is not None:
+            raise SourceError(
+                f"the topic {topic!r} cannot be read: {found.error}. Create it, or set "
+                "kafka.events to the topic that producers write to"
+            )
+        known = set(positions) | set(self._next)
+        if known and len(found.partitions) <= max(known):
+            raise SourceError(
+                f"the topic {topic!r} has {len(found.partitions)} partitions, but positions are "
+                f"stored for {max(known) + 1}: it was recreated or shrunk. Read the old topic to "
+                "its end, or start with another redis.prefix"
+            )
+        return {
+            p: self._beginning(p, positions.get(p)) for p in found.partitions if p not in self._next
+        }
+
+    def _beginning(self, partition: int, position: int | None) -> int:
+        """A stored position that the log still holds; its first offset where none is stored."""
+        place = TopicPartition(self._spec.topic, partition)
+        low, high = self._consumer.get_watermark_offsets(place, timeout=30)
+        if position is None:
+            return int(low)
+        if not low <= position <= high:
+            self._raise_lost(partition, position)
+        return position
+
+    def _assign(self, starts: Mapping[int, int]) -> None:
+        if starts:
+            self._next.update(starts)
+            topic = self._spec.topic
+            self._consumer.assign([TopicPartition(topic, p, o) for p, o in self._next.items()])
+
+    def _raise_lost(self, partition: int, wanted: int) -> None:
+        place = TopicPartition(self._spec.topic, partition)
+        low, high = self._consumer.get_watermark_offsets(place, timeout=30)
+        raise PositionLost(
+            f"{self._spec.topic!r} partition {partition} must be read from offset {wanted}, but "
+            f"the log holds {low} to {high}. If retention has removed what was not yet read, the "
+            "events between are lost: give the topic a longer retention. If the topic was "
+            "recreated, start with another redis.prefix"
+        )
+
+    def _tell_group(self) -> None:
+        places = [TopicPartition(self._spec.topic, p, o) for p, o in self._next.items()]
+        try:
+            self._consumer.commit(offsets=places, asynchronous=True)
+        except KafkaException as error:
+            log.warning("offsets for lag monitors were not taken", error=str(error))
+
+
+class _Keys(Sequence[bytes | None]):
+    """The keys of messages, read only where asked: only dead letters need them."""
+
+    def __init__(self, messages: list[Message]) -> None:
+        self._messages = messages
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    @overload
+    def __getitem__(self, i: int) -> bytes | None: ...
+    @overload
+    def __getitem__(self, i: slice) -> list[bytes | None]: ...
+    def __getitem__(self, i: int | slice) -> bytes | list[bytes | None] | None:
+        if isinstance(i, slice):
+            return [m.key() for m in self._messages[i]]
+        return self._messages[i].key()
