@@ -180,13 +180,9 @@ class _Plain:
         """True, unless it says otherwise."""
         return "true"
 
-    def rise(self, on: Evaluation) -> I64 | None:
-        """The next step."""
-        return on.steps(self._names())
-
-    def fall(self, on: Evaluation) -> I64 | None:
-        """The next step."""
-        return on.steps(self._names())
+    def truth(self, on: Evaluation) -> Bools:
+        """Each knows its own."""
+        raise NotImplementedError
 
     def measured(self, on: Evaluation, index: I64) -> list[Shown]:
         """Whether it holds."""
@@ -197,52 +193,13 @@ class _Plain:
         """True."""
         return [True] * len(index)
 
-    def _names(self) -> tuple[str, ...]:
-        return ()
-
-    def truth(self, on: Evaluation) -> Bools:
+    def rise(self, on: Evaluation) -> I64 | None:
         """Each knows its own."""
         raise NotImplementedError
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Flag(_Plain):
-    """A feature that is true or false."""
-
-    feature: Feature
-
-    @property
-    def measure(self) -> str:
-        """The feature."""
-        return self.feature.text
-
-    def truth(self, on: Evaluation) -> Bools:
-        """Its value."""
-        return np.asarray(on.value(self.feature), dtype=np.bool_)
-
-    def _names(self) -> tuple[str, ...]:
-        return self.feature.names
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Present(_Plain):
-    """A time that has happened, or a text that is known."""
-
-    feature: Feature
-
-    @property
-    def measure(self) -> str:
-        """As it is written."""
-        function = "happened" if self.feature.kind is Kind.TIME else "known"
-        return f"{function}({self.feature.text})"
-
-    def truth(self, on: Evaluation) -> Bools:
-        """Whether a value is there."""
-        value = on.value(self.feature)
-        return np.asarray(value != NEVER_MS if self.feature.kind is Kind.TIME else value >= 0)
-
-    def _names(self) -> tuple[str, ...]:
-        return self.feature.names
+    def fall(self, on: Evaluation) -> I64 | None:
+        """The same as its rise."""
+        return on.rise(self)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -260,24 +217,58 @@ class Member(_Plain):
         """What the evaluation decided before."""
         return on.members[self.segment]
 
+    def rise(self, on: Evaluation) -> I64 | None:
+        """When the evaluation will look at that segment again."""
+        return on.member_flips_ms.get(self.segment)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TextIs(_Plain):
-    """A text feature that is, or is known and is not, a given text."""
+class Flag(_Plain):
+    """A feature that is true or false, and what other tests of one stepping feature share."""
 
-    equal: bool
     feature: Feature
-    text: str
-
-    @property
-    def operator(self) -> str:
-        """As it is written."""
-        return "==" if self.equal else "!="
 
     @property
     def measure(self) -> str:
         """The feature."""
         return self.feature.text
+
+    def truth(self, on: Evaluation) -> Bools:
+        """Its value."""
+        return np.asarray(on.value(self.feature), dtype=np.bool_)
+
+    def rise(self, on: Evaluation) -> I64 | None:
+        """The feature's next step."""
+        return on.steps(self.feature.names)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Present(Flag):
+    """A time that has happened, or a text that is known."""
+
+    @property
+    def measure(self) -> str:
+        """As it is written."""
+        function = "happened" if self.feature.kind is Kind.TIME else "known"
+        return f"{function}({self.feature.text})"
+
+    def truth(self, on: Evaluation) -> Bools:
+        """Whether a value is there."""
+        value = on.value(self.feature)
+        return np.asarray(value != NEVER_MS if self.feature.kind is Kind.TIME else value >= 0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TextIs(Flag):
+    """A text feature that is, or is known and is not, a given text."""
+
+    text: str
+    equal: bool
+
+    @property
+    def operator(self) -> str:
+        """As it is written."""
+        return "==" if self.equal else "!="
 
     @property
     def limit(self) -> str:
@@ -288,12 +279,7 @@ class TextIs(_Plain):
         """False where the text is missing, for both operators."""
         codes = on.value(self.feature)
         code = on.view.code(self.feature.name, self.text)
-        if self.equal:
-            return np.asarray(codes == code)
-        return np.asarray((codes != code) & (codes >= 0))
-
-    def _names(self) -> tuple[str, ...]:
-        return self.feature.names
+        return np.asarray(codes == code if self.equal else (codes != code) & (codes >= 0))
 
     def measured(self, on: Evaluation, index: I64) -> list[Shown]:
         """The texts."""

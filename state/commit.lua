@@ -1,9 +1,9 @@
 -- One atomic, fenced write of one shard.
 --
 -- KEYS[1] is the commit record, KEYS[2] the outbox, the others are named by the operations.
--- ARGV: fence, sequence that must be stored now, sequence of this commit, commit record fields
--- (MessagePack map), changes ('' for none), then operations: command, key number, argument count,
--- arguments.
+-- ARGV: fence, sequence that must be stored now, sequence of this commit, changes ('' for none), how
+-- many arguments the commit record's fields and values are, those, then operations: command, key
+-- number, argument count, arguments.
 --
 -- Replies OK, DONE (this very commit is stored already: an earlier try whose answer was lost),
 -- 'FENCED <fence>' (another engine owns the shard) or 'BEHIND <sequence>' (the store came back
@@ -25,7 +25,8 @@ if have ~= expected then
   return 'BEHIND ' .. have
 end
 
-local at, last = 6, #ARGV
+local fields = tonumber(ARGV[5])
+local at, last = 6 + fields, #ARGV
 while at <= last do
   local command, key, count = ARGV[at], KEYS[tonumber(ARGV[at + 1])], tonumber(ARGV[at + 2])
   at = at + 3
@@ -38,25 +39,13 @@ while at <= last do
   at = at + count
 end
 
-if ARGV[5] ~= '' then
-  local id = seq .. '-0'
-  local added = redis.pcall('XADD', outbox, id, 'changes', ARGV[5])
-  if type(added) == 'table' and added.err then
-    -- an entry of this or a later sequence is left from a try that stopped half-way, or from
-    -- before the store came back older: it was never decided, or is decided no more
-    for _, entry in ipairs(redis.call('XRANGE', outbox, id, '+')) do
-      redis.call('XDEL', outbox, entry[1])
-    end
-    redis.call('XSETID', outbox, string.format('%.0f-18446744073709551615', tonumber(seq) - 1))
-    redis.call('XADD', outbox, id, 'changes', ARGV[5])
+if ARGV[4] ~= '' then
+  -- entries of this sequence are left from a try that stopped half-way; they were never decided
+  for _, entry in ipairs(redis.call('XRANGE', outbox, seq .. '-0', '+')) do
+    redis.call('XDEL', outbox, entry[1])
   end
+  redis.call('XADD', outbox, seq .. '-*', 'changes', ARGV[4])
 end
 
-local fields = cmsgpack.unpack(ARGV[4])
-local flat = {'seq', seq}
-for name, value in pairs(fields) do
-  flat[#flat + 1] = name
-  flat[#flat + 1] = value
-end
-redis.call('HSET', commit, unpack(flat))
+redis.call('HSET', commit, 'seq', seq, unpack(ARGV, 6, 5 + fields))
 return 'OK'

@@ -117,8 +117,8 @@ class Compiler:
         self, left: syntax.Node, operator: str, right: syntax.Literal, word: str | bool
     ) -> Predicate:
         if operator not in ("==", "!="):
-            self._fail(f"only == and != compare with a text or with true or false, not {operator}",
-                       right)  # fmt: skip
+            problem = f"only == and != compare with a text or with true or false, not {operator}"
+            self._fail(problem, right)
         if isinstance(word, bool):
             test = self.test(left)
             return test if word is (operator == "==") else self._not(test)
@@ -126,7 +126,7 @@ class Compiler:
         if not isinstance(operand, Feature) or operand.kind is not Kind.TEXT:
             kind = _ARTICLE[operand.kind]
             self._fail(f"{operand.text} is {kind} and cannot be compared with a text", right)
-        return self._new(TextIs, operator == "==", operand, word)
+        return self._new(TextIs, operand, word, operator == "==")
 
     def _check_comparable(self, node: syntax.Comparison, left: Operand, right: Operand) -> None:
         for side in (left, right):
@@ -195,16 +195,17 @@ class Compiler:
         limit = self.operand(node.arguments[1])
         if not isinstance(limit, Constant):
             self._fail("the second argument of within is a duration such as 7d", node.arguments[1])
-        age = self._new(Age, self._time(node.function, node.arguments[0], Kind.TIME))
+        age = self._new(Age, self._named(node.function, node.arguments[0], Kind.TIME))
         return self._against_constant(age, "<", limit)
 
     def _feature(self, node: syntax.Call, kind: Kind) -> Feature:
         """The only argument of a function of one feature."""
         if len(node.arguments) != 1:
             self._fail(f"{node.function} takes {_ARTICLE[kind]} and nothing else", node)
-        return self._time(node.function, node.arguments[0], kind)
+        return self._named(node.function, node.arguments[0], kind)
 
-    def _time(self, function: str, node: syntax.Node, kind: Kind) -> Feature:
+    def _named(self, function: str, node: syntax.Node, kind: Kind) -> Feature:
+        """An argument that must be the name of a feature of one kind."""
         if not isinstance(node, syntax.Name):
             self._fail(f"{function} takes the name of {_ARTICLE[kind]}", node)
         if self._kind(node) is not kind:

@@ -1,7 +1,7 @@
 """Conditions: expressions compiled to whole-array tests, ready to be held against a view.
 
-``member("x")`` has no times of its own: whatever moves a user in or out of x evaluates all of that
-user's segments again.
+``member("x")`` is answered by the evaluation that decides x; a condition held against a view alone
+takes memberships as given.
 """
 
 from __future__ import annotations

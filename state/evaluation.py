@@ -13,6 +13,7 @@ for all rows, which most tests can say in one direction without looking at any.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -135,11 +136,15 @@ class Evaluation:
     Args:
         view: the rows.
         members: bool[n] for each segment that a condition asks for with ``member``.
+
+    Attributes:
+        member_flips_ms: when silence may next change those memberships, int64[n]; None: never.
     """
 
     def __init__(self, view: View, members: Mapping[str, Bools] | None = None) -> None:
         self.view = view
         self.members: dict[str, Bools] = dict(members or {})
+        self.member_flips_ms: dict[str, I64 | None] = {}
         self._values: dict[Operand, Any] = {}
         self._truths: dict[Predicate, Bools] = {}
         self._rises: dict[Predicate, I64 | None] = {}
@@ -179,8 +184,6 @@ class Evaluation:
 
 def earliest(times: Sequence[I64 | None]) -> I64 | None:
     """The elementwise minimum; None stands for never."""
-    out: I64 | None = None
-    for time in times:
-        if time is not None and time is not out:
-            out = time if out is None else np.minimum(out, time)
-    return out
+    # tests of one feature share their times, and one minimum is enough for all of them
+    distinct = {id(time): time for time in times if time is not None}
+    return reduce(np.minimum, distinct.values()) if distinct else None

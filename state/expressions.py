@@ -139,8 +139,8 @@ class _Parser:
             return self.comparison()
         at = self.at
         self.advance()
-        with_depth = self._nested(self.opposite)
-        return Not(with_depth, at=at, depth=self._depth(with_depth))
+        part = self._nested(self.opposite)
+        return Not(part, at=at, depth=self._depth(part))
 
     def comparison(self) -> Node:
         left = self.sum()

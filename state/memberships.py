@@ -78,7 +78,12 @@ class Draft:
     def __init__(self, on: Evaluation, state: SegmentState) -> None:
         n, tags = state.since_ms.shape
         self.on = on
-        self.state = state.take(np.arange(n))
+        self.state = SegmentState(
+            members=state.members.copy(),
+            since_ms=state.since_ms.copy(),
+            family=state.family.copy(),
+            family_since_ms=state.family_since_ms.copy(),
+        )
         self.due_ms: I64 = np.full(n, FAR_MS, dtype=np.int64)
         self.valid_to_ms: I64 = np.full((n, tags + state.family.shape[1]), FAR_MS, dtype=np.int64)
         self._flips: list[I64] = []
@@ -157,10 +162,12 @@ class Tag:
         lapse = _next(draft.on, self.leaves, since, self.min_dwell_ms)
         entry = _next(draft.on, self.joins, since, self.cooldown_ms)
         if lapse is None and entry is None:
+            draft.on.member_flips_ms[self.name] = None
             return
         ends = np.where(held, FAR_MS if lapse is None else lapse, FAR_MS)
         draft.valid_to_ms[:, self.index] = ends
         next_ms = ends if entry is None else np.where(held, ends, entry)
+        draft.on.member_flips_ms[self.name] = next_ms
         np.minimum(draft.due_ms, next_ms, out=draft.due_ms)
 
 
@@ -220,6 +227,7 @@ class Family:
     def _look_again(self, draft: Draft, code: I8) -> None:
         """With the first flip of any single test: early at worst, and cheap."""
         next_ms = earliest([next_flip_ms(draft.on, test) for test in self.watched])
+        draft.on.member_flips_ms.update(dict.fromkeys(self.labels, next_ms))
         if next_ms is not None:
             draft.valid_to_ms[:, self.column] = np.where(code >= 0, next_ms, FAR_MS)
             np.minimum(draft.due_ms, next_ms, out=draft.due_ms)

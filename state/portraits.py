@@ -125,7 +125,8 @@ class Portraits:
     def _label(self, rows: I64) -> list[bytes]:
         if self._family is None:
             return self._labels * len(rows)
-        codes = self._lane.table["segments.code"][rows, self._family].tolist()
+        state = self._lane.decider.plan.read(self._lane.table, rows)
+        codes = state.family[:, self._family].tolist()
         return [self._labels[code] for code in codes]
 
     def _device(self, code: int) -> bytes:

@@ -206,6 +206,8 @@ class Saver:
 
     def _by_shard(self, rows: I64) -> dict[int, I64]:
         """Rows by their shard."""
+        if len(rows) == 0:
+            return {}
         shard = self._lane.table["shard"][rows]
         order = np.argsort(shard, kind="stable")
         found, starts = np.unique(shard[order], return_index=True)

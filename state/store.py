@@ -267,13 +267,8 @@ class Store:
             write("APPEND", self.key("dedup", c.shard, str(bucket)), [block])
         for bucket in c.dedup_dropped:
             write("UNLINK", self.key("dedup", c.shard, str(bucket)), [])
-        head = [
-            self._fences[c.shard],
-            c.expected,
-            c.seq,
-            msgspec.msgpack.encode(c.record),
-            c.changes,
-        ]
+        record = [part for item in c.record.items() for part in item]
+        head = [self._fences[c.shard], c.expected, c.seq, c.changes, len(record), *record]
         return ["EVALSHA", self._sha, len(keys), *keys, *head, *work]
 
     # -- outbox -------------------------------------------------------------------------------

@@ -1,6 +1,9 @@
 """The evaluator of many users against a state machine for one."""
 
 import math
+import re
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +13,11 @@ from hypothesis import strategies as st
 from state.segments import FamilySpec, SegmentError, SegmentPlan, SegmentSpec
 from state.table import Table
 from state.times import DAY_MS, FAR_MS, HOUR_MS, NEVER_MS
+from state.view import Kind
 from tests.state.array_view import KINDS, T0_MS, ArrayView, User
 from tests.state.random_conditions import holds, trees, users, written
 
+ROOT = Path(__file__).parents[2]
 holds_for = st.sampled_from([0, 0, 1, HOUR_MS, 3 * HOUR_MS])
 gaps = st.sampled_from([0, 1, 1000, HOUR_MS // 2, HOUR_MS, 2 * HOUR_MS])
 
@@ -123,10 +128,16 @@ def test_nothing_flips_before_it_is_due(defined, user, steps, data):
         for t_ms in (*edges, *some):
             if t_ms > now_ms:
                 assert not len(plan.evaluate(ArrayView([user], t_ms), state).flips)
-        for place in range(len(plan.names)):
-            rows, _, valid_to = plan.holders(state, outcome.valid_to_ms, place)
-            assert (valid_to >= due_ms).all()
-            assert len(rows) == len(valid_to)
+        silent = outcome
+        for _ in range(12):
+            due_ms = int(silent.due_ms[0])
+            if due_ms == FAR_MS:
+                break
+            silent = plan.evaluate(ArrayView([user], due_ms), silent.state)
+            for place in range(len(plan.names)):
+                _, _, valid_to = plan.holders(state, outcome.valid_to_ms, place)
+                if len(valid_to) and due_ms < valid_to[0]:
+                    assert len(plan.holders(silent.state, silent.valid_to_ms, place)[0])
 
 
 def test_silence_ends_intent_and_abandons_a_cart():
@@ -229,6 +240,42 @@ def test_a_family_cannot_ask_for_its_own_labels():
     family = FamilySpec("size", [("big", 'member("vip")'), ("small", TRUE)])
     with pytest.raises(SegmentError, match="vip → big → vip"):
         SegmentPlan.compile([SegmentSpec("vip", 'member("small")')], [family], KINDS)
+
+
+def test_the_shipped_rfm_labels_are_the_standard_map():
+    shipped = tomllib.loads((ROOT / "afterglow.toml").read_text("utf-8"))["families"]["rfm"]
+    family = FamilySpec("rfm", list(shipped["labels"].items()))
+    plan = SegmentPlan.compile([], [family], {"rfm.r": Kind.NUMBER, "rfm.f": Kind.NUMBER})
+    scores = [(0, 0), *((r, f) for r in range(1, 6) for f in range(1, 6))]
+    got = named(plan, plan.evaluate(ScoreView(scores), plan.newcomers(len(scores))).state)
+    standard = {
+        "champions": "5[45]",
+        "loyal_customers": "[34][45]",
+        "potential_loyalists": "[45][23]",
+        "new_customers": "51",
+        "promising": "41",
+        "need_attention": "33",
+        "about_to_sleep": "3[12]",
+        "at_risk": "[12][34]",
+        "cant_lose": "[12]5",
+        "hibernating": "[12][12]",
+    }
+    for (r, f), labels in zip(scores, got, strict=True):
+        assert labels == {n for n, cells in standard.items() if re.fullmatch(cells, f"{r}{f}")}
+
+
+class ScoreView(ArrayView):
+    """Scores and nothing else."""
+
+    def __init__(self, scores):
+        super().__init__([User()] * len(scores), T0_MS)
+        self.scores = np.array(scores, dtype=np.int8)
+
+    def value(self, name):
+        return self.scores[:, ["rfm.r", "rfm.f"].index(name)]
+
+    def next_step_ms(self, name):
+        return np.full(len(self.scores), FAR_MS)
 
 
 def test_polled_tests_are_named():
