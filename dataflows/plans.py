@@ -6,11 +6,13 @@ from typing import Any
 
 from dataflows.settings import DecayedFeature, Settings, SettingsError
 from events.schema import TYPES, EventRules
-from models.learning import PurchaseSpec
+from models.learning import PurchaseLearner, PurchaseSpec
 from operators.lane_step import CommitPolicy
 from operators.source import SourceSpec
 from state.declared import DecayedSpec, PanesSpec
-from state.definitions import FamilySpec, SegmentSpec
+from state.definitions import FamilySpec, SegmentError, SegmentSpec
+from state.expressions import ExpressionError
+from state.lane import Lane
 from state.plan import LanePlan
 from state.rfm import Cuts, RfmSpec
 
@@ -132,4 +134,24 @@ def _check_types(path: str, names: Any) -> None:
         if name not in TYPES:
             raise SettingsError(
                 f"{path}: must be types of event ({', '.join(TYPES)}), but {name!r} came"
+            )
+
+
+def check(settings: Settings) -> None:
+    """Compile everything that settings say, so that what is wrong in it is said at the start.
+
+    Raises:
+        SettingsError: with the path of what is wrong.
+    """
+    event_rules(settings)
+    plan, spec = lane_plan(settings), purchase_spec(settings)
+    try:
+        lane = Lane(plan, [0], None if spec is None else PurchaseLearner(spec))
+    except (SegmentError, ExpressionError) as error:
+        raise SettingsError(f"segments: {error}") from error
+    for name in () if spec is None else spec.features:
+        if name not in lane.measures.features:
+            known = ", ".join(lane.measures.features)
+            raise SettingsError(
+                f"models.purchase.features: must be features ({known}), but {name!r} came"
             )

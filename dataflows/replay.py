@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from bytewax.run import cli_main
 
@@ -59,6 +60,10 @@ class Replayed:
     changes: Counter[str] = field(default_factory=Counter)
     users: int = 0
     cuts: Cuts = field(default_factory=Cuts)
+
+    def cuts_json(self) -> bytes:
+        """The cuts as JSON; a cut at minus infinity is null."""
+        return msgspec.json.encode(self.cuts)
 
 
 class UntilStep:

@@ -86,7 +86,7 @@ def read_messages(
 
 def open_bytes(path: Path) -> BinaryIO:
     """The file's bytes, unpacked."""
-    opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+    opened = gzip.open(path) if path.suffix == ".gz" else path.open("rb")
     return cast(BinaryIO, opened)
 
 

@@ -142,6 +142,13 @@ class Store:
     def load(self, shard: int, tables: Sequence[str]) -> StoredShard:
         """Take the fence of a shard, then read everything of it."""
         record = {self._text(k): v for k, v in self.take_fence(shard).items()}
+        return self._read(shard, tables, record)
+
+    def look(self, shard: int, tables: Sequence[str]) -> StoredShard:
+        """Everything of a shard as it stands, without becoming its owner; for explanations."""
+        return self._read(shard, tables, {"fence": b"", "epoch": b"0", **self.record(shard)})
+
+    def _read(self, shard: int, tables: Sequence[str], record: dict[str, bytes]) -> StoredShard:
         buckets = [int(b) for b in record.get("buckets", b"").split()]
         pipe = self._client.pipeline(transaction=False)
         for kind in ("state", *tables):

@@ -1,0 +1,77 @@
+"""``afterglow profile``, ``explain`` and ``export``: what the store knows."""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from cli.common import UserError, need_redis
+from dataflows.engine import open_store
+from dataflows.settings import Settings
+from state.store import Store
+
+
+def show_profile(settings: Settings, user: str) -> int:
+    """Print one profile as indented JSON."""
+    need_redis(settings)
+    store = open_store(settings)
+    shard = zlib.crc32(user.encode()) % settings.redis.shards
+    document = store.profile(shard, user)
+    if document is None:
+        raise UserError(
+            f"there is no profile of {user!r} under {settings.redis.prefix!r}: no event of this "
+            "user has been committed, or the id is written differently"
+        )
+    print(msgspec.json.format(as_json(document)).decode())
+    return 0
+
+
+def export_profiles(settings: Settings, out: Path | None) -> int:
+    """Write all profiles as JSON lines."""
+    need_redis(settings)
+    count = write_profiles(open_store(settings), out)
+    if out is not None:
+        print(f"{count:,} profiles written to {out}")
+    return 0
+
+
+def write_profiles(store: Store, out: Path | None) -> int:
+    """Write all profiles of a store as JSON lines; how many there were."""
+    count = 0
+    if out is None:
+        for count, document in enumerate(_documents(store), 1):
+            sys.stdout.buffer.write(as_json(document) + b"\n")
+        sys.stdout.buffer.flush()
+        return count
+    with out.open("wb") as file:
+        for count, document in enumerate(_documents(store), 1):
+            file.write(as_json(document) + b"\n")
+    return count
+
+
+def as_json(document: bytes) -> bytes:
+    """A profile document as JSON."""
+    return msgspec.json.encode(msgspec.msgpack.decode(document))
+
+
+def show_explanation(settings: Settings, user: str, segment: str) -> int:
+    """Say why a user is in a segment or not."""
+    from dataflows.explaining import UnknownError, explanation
+    from operators.lane_step import wall_clock_ms
+
+    need_redis(settings)
+    try:
+        print(explanation(settings, open_store(settings), user, segment, wall_clock_ms()))
+    except UnknownError as error:
+        raise UserError(str(error)) from error
+    return 0
+
+
+def _documents(store: Store) -> Iterator[bytes]:
+    for shard in range(store.shards):
+        for _, document in store.profiles(shard):
+            yield document

@@ -1,0 +1,180 @@
+"""The ``afterglow`` command: one file per command, loaded when it is called."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import common
+
+app = typer.Typer(
+    name="afterglow",
+    help="Live customer profiles from event streams.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Config = Annotated[
+    Path | None, typer.Option("--config", help="Settings file; see afterglow.toml for all of them.")
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="One setting, such as rfm.basis=window."),
+]
+Maps = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="FIELD=COLUMN", help="Take a field from another column."),
+]
+Types = Annotated[
+    list[str] | None,
+    typer.Option("--type", metavar="FROM=TO", help="Rename a type of event."),
+]
+
+
+@app.command()
+def demo(
+    seconds: Annotated[float, typer.Option(help="End after so long; 0 runs until Ctrl-C.")] = 0,
+    rate: Annotated[int, typer.Option(help="Events per second.")] = 500,
+    users: Annotated[int, typer.Option(help="Customers of the shop.")] = 5_000,
+    kill_every: Annotated[
+        float, typer.Option(help="Kill the engine for real every so many seconds; 0 never.")
+    ] = 0,
+    seed: Annotated[int, typer.Option(help="Of the made-up shop.")] = 1,
+    plain: Annotated[bool, typer.Option(help="Lines instead of a live view.")] = False,
+    config: Config = None,
+    sets: Sets = None,
+) -> None:
+    """A made-up shop, the embedded broker and store, the engine, and a live view of it all."""
+    from cli.demo import run_demo
+
+    settings = common.settings(config, sets)
+    sys.exit(run_demo(settings, config, sets or [], seconds, rate, users, kill_every, seed, plain))
+
+
+@app.command()
+def run(config: Config = None, sets: Sets = None) -> None:
+    """Run the engine over Kafka and Redis (KAFKA_BOOTSTRAP, REDIS_URL) until SIGTERM."""
+    from cli.run import run_engine
+
+    sys.exit(run_engine(common.settings(config, sets)))
+
+
+@app.command()
+def publish(
+    file: Annotated[Path, typer.Argument(help="CSV or JSON lines, perhaps gzip.")],
+    maps: Maps = None,
+    types: Types = None,
+    topic: Annotated[str, typer.Option(help="Topic; kafka.events if empty.")] = "",
+    rate: Annotated[float, typer.Option(help="Events per second; 0 as fast as it goes.")] = 0,
+    config: Config = None,
+    sets: Sets = None,
+) -> None:
+    """Publish a file of events to Kafka."""
+    from cli.publish import publish_file
+
+    sys.exit(
+        publish_file(common.settings(config, sets), file, maps or [], types or [], topic, rate)
+    )
+
+
+@app.command()
+def replay(
+    file: Annotated[Path, typer.Argument(help="CSV or JSON lines, perhaps gzip.")],
+    until: Annotated[
+        str, typer.Option(help="Take values at this time (epoch ms or RFC 3339); the last event's.")
+    ] = "",
+    partitions: Annotated[int, typer.Option(min=1, help="Deal events to so many.")] = 1,
+    export: Annotated[
+        Path | None, typer.Option(help="Write all profiles there as JSON lines.")
+    ] = None,
+    changes: Annotated[
+        Path | None, typer.Option(help="Write all changes there as JSON lines.")
+    ] = None,
+    dead_letters: Annotated[
+        Path | None, typer.Option(help="Write dead letters there as JSON lines.")
+    ] = None,
+    maps: Maps = None,
+    types: Types = None,
+    config: Config = None,
+    sets: Sets = None,
+) -> None:
+    """Replay a file through the engine, with event time as the clock."""
+    from cli.replay import replay_file
+
+    settings = common.settings(config, sets)
+    sys.exit(
+        replay_file(
+            settings,
+            file,
+            until,
+            partitions,
+            export,
+            changes,
+            dead_letters,
+            maps or [],
+            types or [],
+        )
+    )
+
+
+@app.command()
+def profile(user: str, config: Config = None, sets: Sets = None) -> None:
+    """Show one customer's profile as JSON."""
+    from cli.lookup import show_profile
+
+    sys.exit(show_profile(common.settings(config, sets), user))
+
+
+@app.command()
+def explain(user: str, segment: str, config: Config = None, sets: Sets = None) -> None:
+    """Say why a customer is in a segment, or why not, and how far away they are."""
+    from cli.lookup import show_explanation
+
+    sys.exit(show_explanation(common.settings(config, sets), user, segment))
+
+
+@app.command()
+def changes(
+    json: Annotated[bool, typer.Option("--json", help="The records as they are.")] = False,
+    seconds: Annotated[float, typer.Option(help="End after so long; 0 runs until Ctrl-C.")] = 0,
+    beginning: Annotated[bool, typer.Option(help="From the topic's first change on.")] = False,
+    config: Config = None,
+    sets: Sets = None,
+) -> None:
+    """Follow the segment changes."""
+    from cli.changes import follow
+
+    sys.exit(follow(common.settings(config, sets), json, seconds, beginning))
+
+
+@app.command()
+def export(
+    out: Annotated[Path | None, typer.Option(help="A file; standard output if absent.")] = None,
+    config: Config = None,
+    sets: Sets = None,
+) -> None:
+    """Write all profiles as JSON lines."""
+    from cli.lookup import export_profiles
+
+    sys.exit(export_profiles(common.settings(config, sets), out))
+
+
+@app.command("settings")
+def show_settings(config: Config = None, sets: Sets = None) -> None:
+    """Print the settings in force, secrets hidden."""
+    from cli.settings import print_settings
+
+    print_settings(common.settings(config, sets))
+
+
+def main() -> None:
+    """The entry point: errors that a person can mend are one line, not a traceback."""
+    common.guard(app)
+
+
+if __name__ == "__main__":
+    main()
