@@ -10,7 +10,7 @@ from uuid import uuid4
 import msgspec
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, TopicPartition
 
-from cli.common import UserError, need_kafka
+from cli.common import QUIET, UserError, need_kafka, topics_of
 from dataflows.plans import kafka_config
 from dataflows.settings import Settings
 from state.changes import Change
@@ -39,6 +39,7 @@ def open_changes(config: dict[str, Any], topic: str, *, beginning: bool) -> Cons
     """A consumer of all partitions of the change topic, in no group."""
     consumer = Consumer(
         {
+            **QUIET,
             **config,
             "group.id": f"afterglow-changes-{uuid4()}",
             "enable.auto.commit": False,
@@ -46,7 +47,7 @@ def open_changes(config: dict[str, Any], topic: str, *, beginning: bool) -> Cons
             "fetch.wait.max.ms": 10,
         }
     )
-    found = consumer.list_topics(topic, timeout=10).topics[topic]
+    found = topics_of(consumer, topic)[topic]
     if found.error is not None:
         raise UserError(f"the topic {topic!r} cannot be read: {found.error}")
     start = OFFSET_BEGINNING if beginning else OFFSET_END

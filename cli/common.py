@@ -1,19 +1,30 @@
-"""What all commands share: settings, and errors as people read them."""
+"""What all commands share: settings, and errors as people read them.
+
+Nothing heavy is imported before it is needed, so that ``--help`` comes at once.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
-from dataflows.settings import Settings, SettingsError, load
+if TYPE_CHECKING:
+    from confluent_kafka import Consumer, Producer
+
+    from dataflows.settings import Settings
 
 WRONG_USE: Final = 2
 """Exit code for wrong settings or arguments."""
 
 FENCED_OFF: Final = 75
 """Exit code of an engine that another one replaced; a supervisor must not restart it."""
+
+
+QUIET: Final = {"log_level": 2}
+"""For Kafka clients of commands: what goes wrong is said once, by the command."""
 
 
 class UserError(Exception):
@@ -23,6 +34,7 @@ class UserError(Exception):
 def settings(config: Path | None, sets: list[str] | None) -> Settings:
     """The settings in force, checked down to every condition."""
     from dataflows.plans import check
+    from dataflows.settings import load
 
     chosen = load(config, sets or [])
     check(chosen)
@@ -47,20 +59,55 @@ def need_redis(chosen: Settings) -> None:
         )
 
 
+def topics_of(client: Consumer | Producer, topic: str | None = None) -> dict[str, Any]:
+    """The broker's metadata of a topic, or of all, by name.
+
+    Raises:
+        UserError: the broker does not answer.
+    """
+    from confluent_kafka import KafkaException
+
+    try:
+        topics: dict[str, Any] = client.list_topics(topic, timeout=5).topics
+    except KafkaException as error:
+        raise UserError(
+            f"the broker does not answer: {error.args[0].str()}. Check KAFKA_BOOTSTRAP and that "
+            "it runs"
+        ) from error
+    return topics
+
+
 def guard(command: Callable[[], None]) -> None:
     """Run the command; a mendable error becomes its message and an exit code."""
+    try:
+        try:
+            command()
+        finally:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read the output, such as `head`, has enough; Python must not try again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        lines = _mendable(error)
+        if not lines:
+            raise
+        print(*lines, sep="\n", file=sys.stderr)
+        sys.exit(WRONG_USE)
+
+
+def _mendable(error: Exception) -> list[str]:
+    """What to say of an error that whoever typed the command can mend; nothing of others."""
+    from dataflows.embedded import EmbeddedError
+    from dataflows.settings import SettingsError
     from events.rows import RowError
     from operators.source import SourceError
     from state.store import StoreError
 
-    try:
-        command()
-    except SettingsError as error:
-        for line in str(error).splitlines():
-            print(f"settings: {line}", file=sys.stderr)
-        sys.exit(WRONG_USE)
-    except (UserError, RowError, StoreError, SourceError) as error:
-        print(f"afterglow: {error}", file=sys.stderr)
-        sys.exit(WRONG_USE)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    if isinstance(error, SettingsError):
+        return [f"settings: {line}" for line in str(error).splitlines()]
+    if isinstance(error, UserError | RowError | StoreError | SourceError | EmbeddedError):
+        return [f"afterglow: {error}"]
+    return []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import zlib
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import msgspec
@@ -42,14 +43,11 @@ def export_profiles(settings: Settings, out: Path | None) -> int:
 def write_profiles(store: Store, out: Path | None) -> int:
     """Write all profiles of a store as JSON lines; how many there were."""
     count = 0
-    if out is None:
-        for count, document in enumerate(_documents(store), 1):
-            sys.stdout.buffer.write(as_json(document) + b"\n")
-        sys.stdout.buffer.flush()
-        return count
-    with out.open("wb") as file:
-        for count, document in enumerate(_documents(store), 1):
+    with nullcontext(sys.stdout.buffer) if out is None else out.open("wb") as file:
+        for document in _documents(store):
             file.write(as_json(document) + b"\n")
+            count += 1
+        file.flush()
     return count
 
 

@@ -168,7 +168,7 @@ def show_settings(config: Config = None, sets: Sets = None) -> None:
     """Print the settings in force, secrets hidden."""
     from cli.settings import print_settings
 
-    print_settings(common.settings(config, sets))
+    print_settings(config, sets)
 
 
 def main() -> None:

@@ -8,10 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from confluent_kafka import KafkaError, Message, Producer
-from rich.progress import Progress, TextColumn, TimeElapsedColumn
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
-from cli.common import need_kafka
+from cli.common import QUIET, need_kafka, topics_of
 from dataflows.plans import kafka_config
 from dataflows.settings import Settings
 from events.rows import parse_pairs, read_messages
@@ -31,39 +38,55 @@ def publish_file(
 ) -> int:
     """Publish every message of a file, keyed by user; 0 if all were taken."""
     need_kafka(settings)
-    messages = read_messages(file, parse_pairs(maps, "--map"), parse_pairs(types, "--type"))
+    columns, renamed = parse_pairs(maps, "--map"), parse_pairs(types, "--type")
+    read_messages(file, columns, renamed)
     sender = _Sender(settings, topic or settings.kafka.events)
-    columns = (
-        TextColumn("{task.description}"),
-        TextColumn("{task.completed:,.0f} events"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task(f"publishing {file.name}", total=None)
+    with _bar(file) as bar:
+        task = bar.tasks[0].id
+
+        def show(read_bytes: int) -> None:
+            bar.update(task, completed=read_bytes, events=sender.handed_on)
+
         start_s = time.monotonic()
-        for count, message in enumerate(messages, 1):
+        for message in read_messages(file, columns, renamed, show):
             sender.send(message)
-            if count % 1000 == 0:
-                bar.update(task, completed=count)
-            if rate and (ahead_s := start_s + count / rate - time.monotonic()) > 0:
-                sender.poll(ahead_s)
+            if rate:
+                sender.wait(start_s + sender.handed_on / rate)
         sender.flush()
-        bar.update(task, completed=sender.sent)
+        show(file.stat().st_size)
     print(f"{sender.sent:,} published to {sender.topic}, {sender.failed:,} failed")
     if sender.failed:
         print(f"the first failure: {sender.first_error}", file=sys.stderr)
     return 1 if sender.failed else 0
 
 
+def _bar(file: Path) -> Progress:
+    """A bar over the bytes of the file; nothing where nobody watches."""
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[events]:,} events"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+    )
+    bar.add_task(f"publishing {file.name}", total=file.stat().st_size, events=0)
+    return bar
+
+
 class _Sender:
     def __init__(self, settings: Settings, topic: str) -> None:
-        defaults: dict[str, Any] = {"compression.type": "zstd", "linger.ms": 5}
+        defaults: dict[str, Any] = {**QUIET, "compression.type": "zstd", "linger.ms": 5}
         self._producer = Producer({**defaults, **kafka_config(settings)})
+        topics_of(self._producer)
         self._key = msgspec.json.Decoder(_User)
-        self.topic, self.sent, self.failed, self.first_error = topic, 0, 0, ""
+        self.topic, self.first_error = topic, ""
+        self.handed_on = self.sent = self.failed = 0
 
     def send(self, message: bytes) -> None:
         """Hand one message on; wait while the queue is full."""
+        self.handed_on += 1
         try:
             key = self._key.decode(message).user_id.encode()
         except msgspec.DecodeError:
@@ -74,10 +97,14 @@ class _Sender:
                 return
             except BufferError:
                 self._producer.poll(0.1)
+            except KafkaException as error:
+                self._done(error.args[0], None)
+                return
 
-    def poll(self, seconds: float) -> None:
-        """Look after deliveries for so long."""
-        self._producer.poll(seconds)
+    def wait(self, until_s: float) -> None:
+        """Look after deliveries until then, by the monotonic clock."""
+        while (left_s := until_s - time.monotonic()) > 0:
+            self._producer.poll(left_s)
 
     def flush(self) -> None:
         """Wait for the last deliveries; what is left then has failed."""
@@ -86,7 +113,7 @@ class _Sender:
         if left and not self.first_error:
             self.first_error = "no acknowledgement within 60 s; does the broker run?"
 
-    def _done(self, error: KafkaError | None, _message: Message) -> None:
+    def _done(self, error: KafkaError | None, _message: Message | None) -> None:
         if error is None:
             self.sent += 1
         else:

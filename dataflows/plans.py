@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from dataflows.settings import DecayedFeature, Settings, SettingsError
+from dataflows.sections import DecayedFeature
+from dataflows.settings import Settings, SettingsError
 from events.schema import TYPES, EventRules
 from models.learning import PurchaseLearner, PurchaseSpec
+from models.purchase import Learning
 from operators.lane_step import CommitPolicy
 from operators.source import SourceSpec
 from state.declared import DecayedSpec, PanesSpec
 from state.definitions import FamilySpec, SegmentError, SegmentSpec
 from state.expressions import ExpressionError
+from state.filters import EventFilter
 from state.lane import Lane
 from state.plan import LanePlan
 from state.rfm import Cuts, RfmSpec
+
+_TAKEN: Final = frozenset(
+    (
+        *("v", "user_id", "as_of", "commit", "changes", "first_seen", "last_seen", "last_order"),
+        *("returned_at", "lifetime", "window", "decayed", "rfm", "session", "cart", "segments"),
+        *("scores", "offers", "experiment", "consent", "attributes"),
+    )
+)
+"""Names in a profile that a declared feature would hide."""
 
 
 def event_rules(settings: Settings) -> EventRules:
@@ -75,6 +87,7 @@ def purchase_spec(settings: Settings) -> PurchaseSpec | None:
         horizon_ms=chosen.horizon,
         every_ms=chosen.every,
         rate=chosen.rate,
+        learning=Learning(**chosen.learning.model_dump()),
         window=chosen.window,
     )
 
@@ -115,6 +128,9 @@ def _rfm(settings: Settings) -> RfmSpec:
 def _features(settings: Settings) -> tuple[list[DecayedSpec], list[PanesSpec]]:
     decayed, panes = [], []
     for name, spec in settings.features.items():
+        if name in _TAKEN:
+            raise SettingsError(f"features.{name}: the profile has {name!r} already; rename it")
+        _check_filter(f"features.{name}.where", spec.where)
         if isinstance(spec, DecayedFeature):
             _check_types(f"features.{name}.weights", spec.weights)
             decayed.append(DecayedSpec(name, spec.half_life, spec.weights, spec.where))
@@ -135,6 +151,13 @@ def _check_types(path: str, names: Any) -> None:
             raise SettingsError(
                 f"{path}: must be types of event ({', '.join(TYPES)}), but {name!r} came"
             )
+
+
+def _check_filter(path: str, where: str) -> None:
+    try:
+        EventFilter(where)
+    except ExpressionError as error:
+        raise SettingsError(f"{path}: {error}") from error
 
 
 def check(settings: Settings) -> None:

@@ -25,6 +25,10 @@ I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 F64 = NDArray[np.float64]
 
+Texts = Sequence[str | None]
+CodeTexts = Callable[[Texts], tuple[I32, list[str]]]
+"""Texts to codes, int32[n], -1 where absent, and the texts that codes are indexes into."""
+
 
 @dataclass(slots=True, frozen=True)
 class Span:
@@ -70,23 +74,65 @@ class Read:
     more: bool = False
 
 
-@dataclass(slots=True)
 class Labels:
-    """A text column as codes into its distinct values: ``codes`` int32[n], -1 where absent."""
+    """A text column as codes into its distinct values.
 
-    codes: I32
-    values: list[str]
+    Coding costs a dictionary access per event, and many columns are asked for by nobody, so a
+    column may come as texts with the function that codes them, and is coded at the first look.
+
+    Args:
+        codes: int32[n], -1 where absent.
+        values: the texts that codes are indexes into; those in use at least.
+
+    Attributes:
+        codes, values: the same.
+    """
+
+    __slots__ = ("_coded", "_pending")
+
+    def __init__(self, codes: I32, values: list[str]) -> None:
+        self._coded: tuple[I32, list[str]] | None = (codes, values)
+        self._pending: tuple[Texts, CodeTexts, I64 | None] | None = None
+
+    @classmethod
+    def of(cls, texts: Texts, code: CodeTexts, index: I64 | None = None) -> Labels:
+        """A column not coded yet: ``texts`` (at ``index``, if given), and what will code them."""
+        labels = cls.__new__(cls)
+        labels._coded, labels._pending = None, (texts, code, index)
+        return labels
+
+    @property
+    def codes(self) -> I32:
+        """Int32[n], -1 where absent."""
+        return self._code()[0]
+
+    @property
+    def values(self) -> list[str]:
+        """The texts that codes are indexes into."""
+        return self._code()[1]
 
     def take(self, index: I64) -> Labels:
-        """Only some rows; the values stay."""
-        return Labels(self.codes[index], self.values)
+        """Only the rows at ``index`` (int64[k]); the values stay."""
+        if self._pending is None:
+            return Labels(self.codes[index], self.values)
+        texts, code, places = self._pending
+        return Labels.of(texts, code, index if places is None else places[index])
+
+    def _code(self) -> tuple[I32, list[str]]:
+        if self._pending is not None:
+            texts, code, index = self._pending
+            self._coded = code(texts if index is None else [texts[i] for i in index.tolist()])
+            self._pending = None
+        assert self._coded is not None
+        return self._coded
 
     def __reduce__(self) -> tuple[type[Labels], tuple[I32, list[str]]]:
-        used = np.unique(self.codes)
+        codes, texts = self._code()
+        used = np.unique(codes)
         used = used[used >= 0]
-        values = [self.values[code] for code in used.tolist()]
-        codes = np.searchsorted(used, self.codes).astype(np.int32)
-        return Labels, (np.where(self.codes < 0, np.int32(-1), codes), values)
+        values = [texts[code] for code in used.tolist()]
+        packed = np.searchsorted(used, codes).astype(np.int32)
+        return Labels, (np.where(codes < 0, np.int32(-1), packed), values)
 
 
 @dataclass(slots=True)

@@ -2,9 +2,12 @@
 
 Clean JSON messages are parsed a thousand at a time: joined by newlines and handed to one typed
 ``decode_lines`` call, which is the fastest parser there is for Python and leaves a chunk small
-enough to stay in cache. A count of the newlines proves that no message reaches into the next one;
-otherwise two bad messages could join into good ones. A chunk that does not parse is parsed message
-by message.
+enough to stay in cache. That alone would let bad messages join into good ones: the parser takes
+any white space between two values, and none at all. So each message of such a chunk begins with
+``{`` and ends with ``}``. Then no value reaches over a join: between two tokens inside of an object
+``}`` and ``{`` never follow each other, and inside of a text the newline is refused. So each
+message holds one value at least, and as many values as messages means one each. A chunk that does
+not pass is parsed message by message.
 
 What types and bounds cannot say is then asked of whole columns, and whatever fails there is
 suspect: the careful decoder looks at it alone, finds the reason, or clears it. So a bad message
@@ -16,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import repeat
+from math import isfinite
 from typing import Final
 
 import msgspec
@@ -23,12 +27,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.batch import Batch, DeadLetter, Read, Span
-from events.careful import Refused, check, is_packed, parse
+from events.careful import Refused, decode_one, is_packed, parse
 from events.columns import (
+    ABSENT,
     CODE_OF_TYPE,
     Coder,
+    Fields,
     amounts_minor,
-    is_object,
     numbers,
     order_hashes,
     times_ms,
@@ -38,7 +43,6 @@ from events.schema import (
     ADD_TO_CART,
     MAX_AMOUNT,
     MAX_TS_MS,
-    NO_CONTEXT,
     PURCHASE,
     REFUND,
     REMOVE_FROM_CART,
@@ -55,6 +59,10 @@ CHUNK: Final = 1_000
 
 _JSON: Final = msgspec.json.Decoder(Message)
 _PACKED: Final = msgspec.msgpack.Decoder(Message)
+_OPEN: Final = ord("{")
+_CLOSE: Final = ord("}")
+_UNKNOWN: Final = 0xFF
+"""The byte of -1."""
 _MONEY: Final = np.isin(np.arange(len(TYPES)), [PURCHASE, REFUND])
 _CART: Final = np.isin(np.arange(len(TYPES)), [ADD_TO_CART, REMOVE_FROM_CART])
 
@@ -79,127 +87,127 @@ class Decoder:
         self._code_of_type: dict[str, int] = {
             name: CODE_OF_TYPE[name] for name in TYPES if name in rules.types
         }
+        self._currencies = {None, "", rules.currency}
 
     def __call__(self, read: Read) -> tuple[Batch, list[DeadLetter]]:
-        """The good events of a read, in log order, and the letters for the others."""
-        letters: list[DeadLetter] = []
-        messages: list[Message] = []
-        refused: list[int] = []
-        for start in range(0, len(read.payloads), CHUNK):
-            payloads = read.payloads[start : start + CHUNK]
-            try:
-                messages += self._parse(payloads)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                messages += self._parse_each(payloads, read, start, refused, letters)
+        """The good events of a read and the letters for the others, both in log order."""
+        fields, refused = self._fields(read)
         index = np.arange(len(read.payloads))
         if refused:
-            index = np.delete(index, refused)
-        batch, suspect = self._columns(messages, read, index)
+            index = np.delete(index, list(refused))
+        batch = self._batch(fields, read, index)
+        suspect = self._suspect(fields, batch, read.record_ts_ms[index])
         if suspect.any():
-            good = self._clear(messages, read, index, suspect, letters)
-            batch = batch.take(np.flatnonzero(good))
+            found = self._judge(read, index[suspect])
+            if found:
+                refused |= found
+                batch = batch.take(np.flatnonzero(~np.isin(index, list(found))))
+        np.maximum(batch.amount_minor, 0, out=batch.amount_minor)
         batch.spans = [_dated(span, batch) for span in read.spans]
         batch.more = read.more
         if len(read.record_ts_ms):
             batch.newest_record_ms = int(read.record_ts_ms.max())
-        return batch, letters
+        return batch, [_letter(read, i, refused[i]) for i in sorted(refused)]
 
-    def _parse(self, payloads: Sequence[bytes]) -> list[Message]:
-        """All messages of a chunk, or a ``DecodeError`` that names none."""
-        if max(map(len, payloads)) > self._rules.max_bytes:
+    def _fields(self, read: Read) -> tuple[Fields, dict[int, Refused]]:
+        """What the messages that parse say, and why each of the others does not."""
+        fields = Fields()
+        refused: dict[int, Refused] = {}
+        for start in range(0, len(read.payloads), CHUNK):
+            payloads = read.payloads[start : start + CHUNK]
+            try:
+                messages = self._parse(payloads)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                messages = self._parse_each(payloads, start, refused)
+            fields.add(messages)
+        return fields, refused
+
+    def _parse(self, payloads: Sequence[bytes]) -> Sequence[Message]:
+        """All messages of a chunk, or an error that names none."""
+        length = np.fromiter(map(len, payloads), np.int64, len(payloads))
+        if length.min() < 2 or length.max() > self._rules.max_bytes:
             raise msgspec.DecodeError
         if is_packed(payloads[0]):
             if not all(map(is_packed, payloads)):
                 raise msgspec.DecodeError
             return [_PACKED.decode(payload) for payload in payloads]
         joined = b"\n".join(payloads)
+        stop = np.cumsum(length + 1) - 1
+        held = np.frombuffer(joined, dtype=np.uint8)
+        if (held[stop - length] != _OPEN).any() or (held[stop - 1] != _CLOSE).any():
+            raise msgspec.DecodeError
+        if not joined.isascii():
+            joined.decode()  # the parser lets pass what is not UTF-8 in fields that it skips
         messages = _JSON.decode_lines(joined)
-        if len(messages) != len(payloads) or joined.count(b"\n") != len(payloads) - 1:
+        if len(messages) != len(payloads):
             raise msgspec.DecodeError
         return messages
 
     def _parse_each(
-        self,
-        payloads: Sequence[bytes],
-        read: Read,
-        start: int,
-        refused: list[int],
-        letters: list[DeadLetter],
-    ) -> list[Message]:
-        """The messages of a chunk that parse; the places of the others, and their letters."""
+        self, payloads: Sequence[bytes], start: int, refused: dict[int, Refused]
+    ) -> Sequence[Message]:
+        """The messages of a chunk that parse; the others are added to ``refused``."""
         messages = []
         for i, payload in enumerate(payloads, start):
             try:
                 messages.append(parse(payload, self._rules))
             except Refused as reason:
-                refused.append(i)
-                letters.append(_letter(read, i, reason))
+                refused[i] = reason
         return messages
 
-    def _clear(
-        self,
-        messages: list[Message],
-        read: Read,
-        index: I64,
-        suspect: Bools,
-        letters: list[DeadLetter],
-    ) -> Bools:
-        """Look at the suspects one by one: which events are good, bool[n]."""
-        good = np.ones(len(messages), dtype=np.bool_)
-        for place in np.flatnonzero(suspect).tolist():
-            i = int(index[place])
+    def _judge(self, read: Read, places: I64) -> dict[int, Refused]:
+        """Look at suspects one by one: which are refused, and why."""
+        refused = {}
+        for i in places.tolist():
             try:
-                check(messages[place], int(read.record_ts_ms[i]), self._rules)
+                decode_one(read.payloads[i], int(read.record_ts_ms[i]), self._rules)
             except Refused as reason:
-                good[place] = False
-                letters.append(_letter(read, i, reason))
-        return good
+                refused[i] = reason
+        return refused
 
-    def _columns(self, messages: list[Message], read: Read, index: I64) -> tuple[Batch, Bools]:
-        """Messages as columns, and which of them a closer look must clear, bool[n]."""
-        rules = self._rules
-        users = [m.user_id for m in messages]
-        event_ids = [m.event_id for m in messages]
-        names = [m.type for m in messages]
-        types = np.array(list(map(self._code_of_type.get, names, repeat(-1))), dtype=np.int8)
-        ts_ms = times_ms([m.ts for m in messages])
-        amounts = [m.amount for m in messages]
-        amount_minor, has_amount = amounts_minor(amounts, rules.minor_digits)
-        values = [m.value for m in messages]
-        value = numbers(values, "f8", np.nan)
-        coders = self._coders
-        item = coders["item"].labels([m.item_id for m in messages])
-        suspect = (types < 0) | (ts_ms < 0) | (ts_ms > MAX_TS_MS)
-        suspect |= _MONEY[types] & ~has_amount
-        suspect |= _CART[types] & (item.codes < 0)
-        suspect |= (amount_minor > MAX_AMOUNT * 10**rules.minor_digits) | np.isinf(value)
-        suspect |= self._out_of_time(ts_ms, read.record_ts_ms[index])
-        if (
-            _has_odd_texts(messages, users, rules)
-            or np.count_nonzero(~has_amount) != amounts.count(None)
-            or np.count_nonzero(np.isnan(value)) != values.count(None)
-        ):
-            suspect[:] = True
-        event_hash = combine(hash_texts(users), hash_texts(event_ids))
-        batch = Batch(
+    def _batch(self, fields: Fields, read: Read, index: I64) -> Batch:
+        """Fields as columns; a bad one where a closer look will refuse the message."""
+        users, event_ids, coders = fields.user_id, fields.event_id, self._coders
+        codes = bytearray(map(self._code_of_type.get, fields.type, repeat(_UNKNOWN)))
+        types = np.frombuffer(codes, dtype=np.int8)
+        hashes = hash_texts(users + event_ids)
+        event_hash = combine(hashes[: len(users)], hashes[len(users) :])
+        quantity = numbers(fields.quantity)
+        return Batch(
             users=users,
             event_ids=event_ids,
             type=types,
-            ts_ms=ts_ms,
-            amount_minor=amount_minor,
-            quantity=numbers([m.quantity for m in messages], "i8", 0),
-            value=value,
+            ts_ms=times_ms(fields.ts),
+            amount_minor=amounts_minor(fields.amount, self._rules.minor_digits),
+            quantity=np.where(np.isnan(quantity), 0.0, quantity).astype(np.int64),
+            value=numbers(fields.value),
             event_hash=event_hash,
-            order_hash=order_hashes(messages, types, event_hash),
-            item=item,
-            category=coders["category"].labels([m.category for m in messages]),
-            device=coders["device"].labels([m.device for m in messages]),
-            country=coders["country"].labels([m.country for m in messages]),
-            source=coders["source"].labels([m.source for m in messages]),
+            order_hash=order_hashes(fields.order_id, types, event_hash),
+            item=coders["item"].labels(fields.item_id),
+            category=coders["category"].labels(fields.category),
+            device=coders["device"].labels(fields.device),
+            country=coders["country"].labels(fields.country),
+            source=coders["source"].labels(fields.source),
             partition=read.partition[index],
             offset=read.offset[index],
         )
-        return batch, suspect
+
+    def _suspect(self, fields: Fields, batch: Batch, record_ts_ms: I64) -> Bools:
+        """Which messages a closer look must clear, bool[n]."""
+        types, ts_ms, minor = batch.type, batch.ts_ms, batch.amount_minor
+        most_minor = MAX_AMOUNT * 10**self._rules.minor_digits
+        suspect: Bools = (types < 0) | (ts_ms < 0) | (ts_ms > MAX_TS_MS)
+        suspect |= (minor < ABSENT) | (minor > most_minor) | (_MONEY[types] & (minor < 0))
+        suspect |= self._out_of_time(ts_ms, record_ts_ms)
+        cart = np.flatnonzero(_CART[types])
+        suspect[cart] |= np.array([not fields.item_id[i] for i in cart.tolist()], dtype=np.bool_)
+        if np.count_nonzero(~np.isfinite(batch.value)) > fields.value.count(None):
+            suspect |= [value is not None and not isfinite(value) for value in fields.value]
+        if not "".join(fields.user_id).isprintable():  # no control characters, and no odd space
+            suspect |= [not user.isprintable() for user in fields.user_id]
+        if not set(fields.currency) <= self._currencies:
+            suspect |= [currency not in self._currencies for currency in fields.currency]
+        return suspect
 
     def _out_of_time(self, ts_ms: I64, record_ts_ms: I64) -> Bools:
         ahead_ms = ts_ms - record_ts_ms
@@ -234,15 +242,6 @@ def _letter(read: Read, i: int, refused: Refused) -> DeadLetter:
         partition=int(read.partition[i]),
         offset=int(read.offset[i]),
         at_ms=int(read.record_ts_ms[i]),
-    )
-
-
-def _has_odd_texts(messages: list[Message], users: list[str], rules: EventRules) -> bool:
-    """Whether some text or context of the messages may be refused; nobody knows yet which."""
-    return (
-        not "".join(users).isprintable()  # no control characters; rarely only an unusual space
-        or not {m.currency for m in messages} <= {None, "", rules.currency}
-        or not all(is_object(c) for m in messages if (c := m.context) is not NO_CONTEXT)
     )
 
 

@@ -26,6 +26,8 @@ _SEED: Final = np.uint64(0x2545F4914F6CDD1D)
 _WORD: Final = np.uint64(0x9FB21C651E98DF25)
 _MIX_1: Final = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2: Final = np.uint64(0x94D049BB133111EB)
+_SHIFT: Final = np.uint64(29)
+_NEWLINE: Final = ord("\n")
 _ONES: Final = np.array([(1 << (8 * k)) - 1 for k in range(8)] + [2**64 - 1], dtype=np.uint64)
 
 
@@ -36,26 +38,34 @@ def hash_texts(texts: Sequence[str]) -> U64:
     >>> bool(a[0] == a[1] == b[1]), bool(b[0] == b[1])
     (True, False)
     """
-    joined = "".join(texts)
-    raw = joined.encode()
-    if len(raw) == len(joined):
-        length = np.fromiter(map(len, texts), np.int64, len(texts))
-    else:
-        length = np.fromiter((len(text.encode()) for text in texts), np.int64, len(texts))
-    start = np.cumsum(length) - length
+    raw = "\n".join([*texts, ""]).encode()
+    start, left = _places(raw, texts)
     # every position of the bytes as the beginning of an eight-byte word
     words = np.ndarray((len(raw) + 1,), dtype="<u8", buffer=raw + bytes(8), strides=(1,))
-    out = length.astype(np.uint64) * _WORD ^ _SEED
-    row = np.flatnonzero(length > 0)
-    at = 0
-    while len(row):
-        left = length[row] - at
-        word = words[start[row] + at] & _ONES[np.minimum(left, 8)]
+    out = left.astype(np.uint64) * _WORD ^ _SEED
+    row: I64 | slice = slice(None)
+    while True:
+        more = left > 0
+        if not more.all():
+            row = np.flatnonzero(more) if isinstance(row, slice) else row[more]
+            start, left = start[more], left[more]
+        if not len(left):
+            return _finish(out)
+        word = words[start] & _ONES[np.minimum(left, 8)]
         mixed = (out[row] ^ word) * _WORD
-        out[row] = mixed ^ (mixed >> np.uint64(29))
-        at += 8
-        row = row[left > 8]
-    return _finish(out)
+        out[row] = mixed ^ (mixed >> _SHIFT)
+        start, left = start + 8, left - 8
+
+
+def _places(raw: bytes, texts: Sequence[str]) -> tuple[I64, I64]:
+    """Where each text begins in bytes in which a newline ends each, and its length in bytes."""
+    stop = np.flatnonzero(np.frombuffer(raw, dtype=np.uint8) == _NEWLINE)
+    if len(stop) != len(texts):  # some text holds a newline itself
+        length = np.fromiter((len(text.encode()) for text in texts), np.int64, len(texts))
+        stop = np.cumsum(length + 1) - 1
+    start = np.zeros_like(stop)
+    start[1:] = stop[:-1] + 1
+    return start, stop - start
 
 
 def combine(first: U64, second: U64) -> U64:
@@ -65,7 +75,8 @@ def combine(first: U64, second: U64) -> U64:
 
 def shard_of(users: Sequence[str], shards: int) -> I64:
     """The shard of each user: crc32 of the UTF-8 id, modulo; int64[n]."""
-    return np.fromiter((zlib.crc32(u.encode()) % shards for u in users), np.int64, len(users))
+    hashes = np.fromiter(map(zlib.crc32, map(str.encode, users)), np.int64, len(users))
+    return hashes % shards
 
 
 def _finish(x: U64) -> U64:

@@ -67,7 +67,8 @@ Optional64 = Annotated[str, Meta(max_length=64)] | None
 Optional128 = Annotated[str, Meta(max_length=128)] | None
 
 
-NO_CONTEXT: Final = msgspec.Raw(b"null")
+class Anything(msgspec.Struct, gc=False):
+    """A map with text keys and any values, none of which is read."""
 
 
 class Message(msgspec.Struct, gc=False):
@@ -86,7 +87,7 @@ class Message(msgspec.Struct, gc=False):
         quantity: how many.
         order_id: lines with the same one are one order.
         value: a rating or another number.
-        context: anything; carried, not read.
+        context: a map with text keys and any values; not read.
     """
 
     event_id: Text64
@@ -104,7 +105,7 @@ class Message(msgspec.Struct, gc=False):
     device: Optional64 = None
     country: Optional64 = None
     value: float | None = None
-    context: msgspec.Raw = NO_CONTEXT
+    context: Anything | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -118,6 +119,9 @@ class EventRules:
         max_ahead_ms: event time may be so far ahead of the log's timestamp.
         max_age_ms: and so far behind; None for any.
         max_bytes: a message's size.
+
+    Raises:
+        ValueError: a type that is not one of ``TYPES``.
     """
 
     types: frozenset[str] = field(default=frozenset(TYPES))
@@ -126,3 +130,10 @@ class EventRules:
     max_ahead_ms: int = 300_000
     max_age_ms: int | None = None
     max_bytes: int = 65_536
+
+    def __post_init__(self) -> None:
+        strange = sorted(self.types - set(TYPES))
+        if strange:
+            raise ValueError(
+                f"types must be among {', '.join(TYPES)}, but {', '.join(map(repr, strange))} came"
+            )

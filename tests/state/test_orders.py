@@ -221,7 +221,9 @@ def test_an_order_that_is_too_old_is_forgotten_and_its_refund_counts_as_loose():
     got = engine.values()[0]
     assert (got["orders"], got["spend"], got["refunds"]) == (1, 300, 200)
     assert len(engine.orders.refunds.entries) == 1
-    before = got["decayed_spend"]
+    engine.feed([Line(0, PURCHASE, NOW_MS + WINDOW_MS, 2, 900)])
+    before = engine.values()[0]["decayed_spend"]
+    assert before > 700
     engine.feed([], NOW_MS + 2 * WINDOW_MS)
     assert len(engine.orders.refunds.entries) == 0
     faded = before * 2.0 ** -(WINDOW_MS / engine.half_life_ms)

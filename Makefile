@@ -1,0 +1,44 @@
+# Every target sets up what it needs in .venv, from nothing but python3 (3.11 or 3.12).
+
+PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
+	command -v $$p >/dev/null 2>&1 && \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && \
+	echo $$p && break; done)
+BIN := .venv/bin
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test check bench clean
+
+help:
+	@echo "make demo    a made-up shop, the embedded broker and store, the engine, live"
+	@echo "make test    everything set up and tested"
+	@echo "make check   formatting, lint, types"
+	@echo "make bench   CPU per event, step by step"
+	@echo "make venv    only .venv, with the command .venv/bin/afterglow"
+
+venv: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed, but neither python3.11, \
+	python3.12 nor a fitting python3 is on the PATH; set PYTHON=/path/to/python" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(READY)
+
+demo: venv
+	$(BIN)/afterglow demo $(DEMO)
+
+test: venv
+	$(BIN)/python -m pytest $(TESTS)
+
+check: venv
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: venv
+	$(BIN)/python -m loadtest.bench $(BENCH)
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

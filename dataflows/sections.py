@@ -1,0 +1,280 @@
+"""What may stand in the settings: a typed section each, frozen, with nothing unknown in it.
+
+Defaults are not here but in ``afterglow.toml``, where each has its comment. A duration is written
+as text and held as whole milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    Strict,
+)
+
+from dataflows.durations import duration_ms
+
+LONGEST_MS: Final = 100 * 366 * 86_400_000
+_STORES: Final = ("redis://", "rediss://", "unix://")
+
+
+def _to_ms(value: Any) -> Any:
+    ms = duration_ms(value) if isinstance(value, str) else value
+    if isinstance(ms, int) and ms > LONGEST_MS:
+        raise ValueError("must be a duration of at most 100 years")
+    return ms
+
+
+def _to_optional_ms(value: Any) -> Any:
+    return None if value == "" else _to_ms(value)
+
+
+def _flat(options: Any) -> Any:
+    """``security.protocol`` names one librdkafka setting, though TOML reads a table in a table."""
+    return dict(_leaves(options, "")) if isinstance(options, Mapping) else options
+
+
+def _leaves(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        elif isinstance(value, str | int | float):
+            yield prefix + name, value
+        else:
+            raise ValueError(f"{prefix}{name} must be a text, a number or true or false")
+
+
+def _rising(cuts: tuple[float, ...]) -> tuple[float, ...]:
+    if any(low >= high for low, high in pairwise(cuts)):
+        raise ValueError("must be four numbers, each larger than the one before")
+    return cuts
+
+
+def _store_url(url: SecretStr) -> SecretStr:
+    text = url.get_secret_value()
+    if text and not text.startswith(_STORES):
+        raise ValueError(f"must begin with {', '.join(_STORES)}")
+    return url
+
+
+Whole = Annotated[int, Strict()]
+Millis = Annotated[int, Strict(), BeforeValidator(_to_ms), Field(ge=0)]
+Span = Annotated[int, Strict(), BeforeValidator(_to_ms), Field(ge=1)]
+"""A duration that cannot be zero."""
+LongSpan = Annotated[int, Strict(), BeforeValidator(_to_ms), Field(ge=1000)]
+"""A duration of at least a second."""
+OptionalMillis = Annotated[
+    Annotated[int, Strict(), Field(ge=0)] | None, BeforeValidator(_to_optional_ms)
+]
+Options = Annotated[dict[str, str | int | float | bool], BeforeValidator(_flat)]
+Four = Annotated[tuple[float, ...], Field(min_length=4, max_length=4), AfterValidator(_rising)]
+Version = Annotated[Whole, Field(ge=1)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+
+
+class Section(BaseModel):
+    """A part of the settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Events(Section):
+    """What an event may be."""
+
+    types: tuple[str, ...]
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+    minor_digits: Annotated[Whole, Field(ge=0, le=4)]
+    max_ahead: Millis
+    max_age: OptionalMillis
+    max_bytes: Annotated[Whole, Field(ge=64, le=1_000_000)]
+
+
+class Kafka(Section):
+    """The log and its topics; ``bootstrap`` comes from KAFKA_BOOTSTRAP."""
+
+    bootstrap: str = ""
+    username: str = ""
+    password: SecretStr = SecretStr("")
+    events: str
+    dead: str
+    changes: str
+    group: str
+    fetch_max: Annotated[Whole, Field(ge=1, le=100_000)]
+    options: Options
+
+
+class Redis(Section):
+    """The store; ``url`` comes from REDIS_URL."""
+
+    url: Annotated[SecretStr, AfterValidator(_store_url)] = SecretStr("")
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,32}$")]
+    shards: Annotated[Whole, Field(ge=1, le=1024)]
+    timeout: Span
+    give_up: Millis
+
+
+class LaneSettings(Section):
+    """Commits and time."""
+
+    commit_events: Annotated[Whole, Field(ge=1)]
+    commit_delay: Millis
+    heartbeat: Span
+    lateness: Millis
+    wall_delay: Millis
+    timer_step: Span
+    timer_budget: Annotated[Whole, Field(ge=100)]
+    poll: LongSpan
+
+
+class DedupSettings(Section):
+    """How long event ids are remembered."""
+
+    window: Millis
+    cap: Annotated[Whole, Field(ge=1000)]
+
+
+class FixedCuts(Section):
+    """Cuts to use instead of the population's quintiles."""
+
+    recency_days: Four
+    frequency: Four
+    monetary: Four
+
+
+class Rfm(Section):
+    """Recency, frequency, monetary."""
+
+    basis: Literal["decayed", "window", "lifetime"]
+    half_life: LongSpan
+    window: Span
+    ties: Literal["rank", "same"]
+    cuts_every: Millis
+    cuts: FixedCuts | None = None
+
+
+class OrderSettings(Section):
+    """How long orders are found."""
+
+    keep: OptionalMillis
+
+
+class SessionSettings(Section):
+    """Sessions and returns."""
+
+    gap: Span
+    return_gap: Span
+
+
+class CartSettings(Section):
+    """Carts."""
+
+    ttl: Span
+    max_lines: Annotated[Whole, Field(ge=1, le=1000)]
+
+
+class DecayedFeature(Section):
+    """A declared decayed sum."""
+
+    kind: Literal["decayed"]
+    half_life: LongSpan
+    weights: dict[str, Annotated[float, Field(ge=0)]]
+    where: str = ""
+
+
+class CountFeature(Section):
+    """A declared windowed count."""
+
+    kind: Literal["count"]
+    window: LongSpan
+    panes: Annotated[Whole, Field(ge=1, le=64)]
+    types: tuple[str, ...]
+    where: str = ""
+
+
+FeatureSettings = Annotated[DecayedFeature | CountFeature, Field(discriminator="kind")]
+
+
+class Segment(Section):
+    """A declared segment."""
+
+    enter: str
+    exit: str | None = None
+    min_dwell: Millis = 0
+    cooldown: Millis = 0
+    version: Version = 1
+
+
+class FamilySettings(Section):
+    """A declared family of labels, in order."""
+
+    labels: dict[str, str]
+    version: Version = 1
+
+
+class LearningSettings(Section):
+    """Rates of the optimiser."""
+
+    alpha: Annotated[float, Field(gt=0)]
+    beta: Annotated[float, Field(ge=0)]
+    l1: Annotated[float, Field(ge=0)]
+    l2: Annotated[float, Field(ge=0)]
+    intercept_rate: Annotated[float, Field(ge=0)]
+
+
+class PurchaseSettings(Section):
+    """The purchase model."""
+
+    enabled: bool
+    name: Name
+    horizon: LongSpan
+    every: LongSpan
+    rate: Annotated[float, Field(ge=0, le=1)]
+    window: Annotated[Whole, Field(ge=1)]
+    features: tuple[str, ...]
+    learning: LearningSettings
+
+
+class Models(Section):
+    """Models in the flow."""
+
+    purchase: PurchaseSettings
+
+
+class MetricsSettings(Section):
+    """Where Prometheus finds the metrics."""
+
+    address: Annotated[str, Field(pattern=r"^$|^.*:\d{1,5}$")]
+
+
+class Embedded(Section):
+    """The embedded broker."""
+
+    partitions: Annotated[Whole, Field(ge=1, le=64)]
+
+
+class Settings(Section):
+    """All settings."""
+
+    events: Events
+    kafka: Kafka
+    redis: Redis
+    lane: LaneSettings
+    dedup: DedupSettings
+    rfm: Rfm
+    orders: OrderSettings
+    session: SessionSettings
+    cart: CartSettings
+    features: dict[Name, FeatureSettings]
+    segments: dict[str, Segment]
+    families: dict[str, FamilySettings]
+    models: Models
+    metrics: MetricsSettings
+    embedded: Embedded

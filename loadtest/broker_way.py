@@ -1,0 +1,142 @@
+"""From the broker to committed profiles: the whole engine as a child process, everything on.
+
+The engine is frozen while the log is filled, then let go; what its process spends until every
+shard's commit covers the log is what it costs. The embedded broker and store run outside it.
+"""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+from confluent_kafka import Producer
+
+from dataflows.child import Engine
+from dataflows.embedded import EmbeddedBroker, EmbeddedStore
+from state.store import Store
+
+_PARTITIONS = 16
+"""The embedded broker keeps 5 MiB of each, so a long log needs many."""
+
+_PATIENCE_S = 180.0
+
+
+@dataclass(slots=True)
+class Running:
+    """An engine at work.
+
+    Attributes:
+        broker: where its events come from.
+        embedded: the server of its profiles.
+        store: the same, to read from.
+        process: of the engine.
+    """
+
+    broker: EmbeddedBroker
+    embedded: EmbeddedStore
+    store: Store
+    process: psutil.Process
+    sent: int = 0
+
+    def publish(self, lines: Iterable[bytes]) -> None:
+        """Send everything and wait for the broker's word."""
+        producer = Producer(
+            {
+                "bootstrap.servers": self.broker.bootstrap,
+                "compression.type": "zstd",
+                "linger.ms": 20,
+                "queue.buffering.max.messages": 500_000,
+            }
+        )
+        for line in lines:
+            while True:
+                try:
+                    producer.produce("events", line, user_key(line))
+                    break
+                except BufferError:
+                    producer.poll(0.05)
+            self.sent += 1
+        if left := producer.flush(60):
+            raise RuntimeError(f"the embedded broker must take every event, but {left} are left")
+
+    def committed(self) -> int:
+        """Events that every shard's commits cover."""
+        return sum(self.store.positions().values())
+
+    def wait(self) -> None:
+        """Until everything that was sent is committed."""
+        until(lambda: self.committed() >= self.sent, "the engine to commit everything sent")
+
+    def cpu_s(self) -> float:
+        """CPU seconds the engine has spent."""
+        times = self.process.cpu_times()
+        return float(times.user + times.system)
+
+
+def user_key(line: bytes) -> bytes:
+    """The user id in a line of ``loadtest.stream``: the Kafka key."""
+    return line.split(b'"', 8)[7]
+
+
+def until(holds: Callable[[], bool], what: str, every_s: float = 0.05) -> None:
+    """Wait for something."""
+    deadline_s = time.monotonic() + _PATIENCE_S
+    while not holds():
+        if time.monotonic() > deadline_s:
+            raise RuntimeError(f"waited {_PATIENCE_S:.0f} s in vain for {what}")
+        time.sleep(every_s)
+
+
+@contextmanager
+def engine(sets: Iterable[str] = (), partitions: int = _PARTITIONS) -> Iterator[Running]:
+    """Broker, store and engine; ended at the end."""
+    options = [part for text in (*sets, "metrics.address=") for part in ("--set", text)]
+    with (
+        tempfile.TemporaryDirectory(prefix="afterglow-load-") as directory,
+        EmbeddedStore() as embedded,
+        EmbeddedBroker(partitions) as broker,
+    ):
+        broker.create("events", "events.dead", "segment-changes")
+        log = Path(directory) / "engine.log"
+        addresses = {"KAFKA_BOOTSTRAP": broker.bootstrap, "REDIS_URL": embedded.url}
+        child = Engine(options, addresses, log)
+        child.start()
+        try:
+            store = Store(embedded.url)
+            assert child.pid is not None
+            yield Running(broker, embedded, store, psutil.Process(child.pid))
+        except Exception as error:
+            error.add_note(f"the engine's log ends: {log.read_text(errors='replace')[-2000:]}")
+            raise
+        finally:
+            child.kill()
+
+
+def run(warm: Path, file: Path, batch: int) -> tuple[float, float, int]:
+    """CPU seconds of the engine and of the store for one file, and its events."""
+    with engine([f"kafka.fetch_max={batch}"]) as running:
+        running.publish(_lines(warm))
+        running.wait()
+        running.process.send_signal(signal.SIGSTOP)
+        before = running.sent
+        running.publish(_lines(file))
+        server = psutil.Process(running.embedded.pid)
+        spent_s, server_s = running.cpu_s(), sum(server.cpu_times()[:2])
+        running.process.send_signal(signal.SIGCONT)
+        running.wait()
+        return (
+            running.cpu_s() - spent_s,
+            sum(server.cpu_times()[:2]) - server_s,
+            running.sent - before,
+        )
+
+
+def _lines(file: Path) -> Iterator[bytes]:
+    with file.open("rb") as lines:
+        yield from map(bytes.rstrip, lines)

@@ -1,0 +1,174 @@
+"""``python -m loadtest.latency``: how long after an event was due is its profile readable?
+
+Open loop: event ``k`` is due at ``start + k / rate``, whatever became of those before it, and its
+latency counts from when it was due, so a stall is charged to every event that waited behind it.
+Among the load are markers, each the one event of a user of its own. Their profiles are asked for
+until ``last_seen`` is the marker's time. The system is met from outside: a producer, a Redis
+client, and the engine as a child process. One thread sends and asks in turn; a round is well below
+a millisecond, and is the resolution.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+import numpy as np
+import redis
+from confluent_kafka import Producer
+from rich.console import Console
+
+from events.hashing import shard_of
+from loadtest.broker_way import Running, engine, user_key
+from loadtest.stream import SHOP, Load
+
+_SHARDS: Final = 64
+_PARTITIONS: Final = 4
+"""Few: over 16 the embedded parts fell behind at 20,000 events/s with the engine half idle."""
+
+_ROUND_S: Final = 0.0005
+_GENERATING_S: Final = 15e-6
+"""Generous time to write one event."""
+
+_DRAIN_S: Final = 10.0
+
+
+class _Profile(msgspec.Struct):
+    last_seen: int
+
+
+@dataclass(slots=True, frozen=True)
+class Marker:
+    """An event whose profile is waited for.
+
+    Attributes:
+        key, user: where its profile is.
+        ts_ms: its event time.
+        due_s: when it was due, seconds since the epoch.
+    """
+
+    key: str
+    user: str
+    ts_ms: int
+    due_s: float
+
+
+@dataclass(slots=True, frozen=True)
+class Event:
+    """A message and when it is due; ``marker`` if its profile is waited for."""
+
+    line: bytes
+    due_s: float
+    marker: Marker | None = None
+
+
+def plan(load: Load, n: int, every: int, start_ms: int) -> Iterator[Event]:
+    """The load, and a marker after every so many of its events."""
+    for k, line in enumerate(load.lines(n, start_ms)):
+        due_s = start_ms / 1000 + k / load.rate_per_s
+        yield Event(line, due_s)
+        if k % every == every - 1:
+            yield _marker(k // every, due_s)
+
+
+def _marker(number: int, due_s: float) -> Event:
+    user, ts_ms = f"m{number:06d}", int(due_s * 1000)
+    key = f"ag:profile:{{{int(shard_of([user], _SHARDS)[0]):02d}}}"
+    line = (
+        f'{{"event_id":"m{number}","user_id":"{user}","type":"product_view","ts":{ts_ms},'
+        '"item_id":"i00001","category":"c01","country":"DE"}'
+    )
+    return Event(line.encode(), due_s, Marker(key, user, ts_ms, due_s))
+
+
+class Prober:
+    """Waits for the profiles of markers.
+
+    Attributes:
+        latencies_ms: of those that came.
+        waiting: those that did not come yet.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._client = redis.Redis.from_url(url)
+        self._profile = msgspec.msgpack.Decoder(_Profile)
+        self.latencies_ms: list[float] = []
+        self.waiting: list[Marker] = []
+
+    def look(self) -> None:
+        """Ask once for all that is waited for."""
+        if not self.waiting:
+            return
+        pipe = self._client.pipeline(transaction=False)
+        for marker in self.waiting:
+            pipe.hget(marker.key, marker.user)
+        documents = pipe.execute()
+        now_s = time.time()
+        left = []
+        for marker, document in zip(self.waiting, documents, strict=True):
+            if document and self._profile.decode(document).last_seen == marker.ts_ms:
+                self.latencies_ms.append((now_s - marker.due_s) * 1000)
+            else:
+                left.append(marker)
+        self.waiting = left
+
+
+def measure(running: Running, events: deque[Event]) -> tuple[list[float], float, int]:
+    """Send everything when it is due.
+
+    Returns:
+        the markers' latencies in ms, how late in ms the latest event was sent, markers missed.
+    """
+    producer = Producer({"bootstrap.servers": running.broker.bootstrap, "linger.ms": 2})
+    prober = Prober(running.embedded.url)
+    worst_s, end_s = 0.0, events[-1].due_s + _DRAIN_S
+    while events or (prober.waiting and time.time() < end_s):
+        now_s = time.time()
+        while events and events[0].due_s <= now_s:
+            event = events.popleft()
+            producer.produce("events", event.line, user_key(event.line))
+            worst_s = max(worst_s, now_s - event.due_s)
+            if event.marker is not None:
+                prober.waiting.append(event.marker)
+        producer.poll(0)
+        prober.look()
+        time.sleep(max(0.0, now_s + _ROUND_S - time.time()))
+    producer.flush(10)
+    return prober.latencies_ms, worst_s * 1000, len(prober.waiting)
+
+
+def main() -> None:
+    """Run the load and print the percentiles."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rate", type=float, default=20_000, help="events per second")
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--users", type=int, default=200_000)
+    parser.add_argument("--markers", type=float, default=100, help="per second")
+    chosen = parser.parse_args()
+    load = Load(users=chosen.users, shares=SHOP, rate_per_s=chosen.rate)
+    n, every = int(chosen.rate * chosen.seconds), max(int(chosen.rate / chosen.markers), 1)
+    with engine(partitions=_PARTITIONS) as running:
+        running.publish(load.before(int(time.time() * 1000)))
+        running.wait()
+        start_ms = int((time.time() + 1 + n * _GENERATING_S) * 1000)
+        events = deque(plan(load, n, every, start_ms))
+        time.sleep(max(0.0, start_ms / 1000 - time.time()))
+        spent_s = running.cpu_s()
+        latencies_ms, worst_ms, missed = measure(running, events)
+        spent_s = running.cpu_s() - spent_s
+    p50, p90, p99, most = np.percentile(latencies_ms, [50, 90, 99, 100])
+    Console().print(
+        f"{chosen.rate:,.0f} events/s for {chosen.seconds:.0f} s, {len(latencies_ms):,} markers, "
+        f"{missed} missed\npublished → readable: p50 {p50:.1f} ms, p90 {p90:.1f} ms, "
+        f"p99 {p99:.1f} ms, most {most:.1f} ms\nlatest sent {worst_ms:.1f} ms after it was due; "
+        f"the engine used {spent_s / chosen.seconds:.0%} of a core"
+    )
+
+
+if __name__ == "__main__":
+    main()

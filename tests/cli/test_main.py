@@ -1,0 +1,90 @@
+"""The command as a whole: what it offers, and how it refuses."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from cli.main import app
+from tests.cli.running import CLEAN, ROOT, afterglow, right, wrong
+
+COMMANDS = {command.name or command.callback.__name__ for command in app.registered_commands}
+HEAVY = {"numpy", "pydantic", "bytewax", "confluent_kafka", "redis", "river", "msgspec"}
+
+
+def test_help_lists_every_command():
+    text = right("--help")
+    named = ("demo", "run", "publish", "replay", "profile", "explain", "changes", "export")
+    assert {*named, "settings"} == COMMANDS
+    for name in COMMANDS:
+        assert re.search(rf"\b{name}\b", text)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_takes_settings(name):
+    text = right(name, "--help")
+    assert "--set" in text
+    assert "--config" in text
+
+
+def test_help_loads_nothing_heavy():
+    code = "import sys, cli.main; print(*{name.partition('.')[0] for name in sys.modules})"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not HEAVY & set(loaded)
+
+
+@pytest.mark.parametrize("name", ["run", "publish x.csv", "changes"])
+def test_a_command_that_needs_a_broker_says_so(name):
+    (line,) = wrong(*name.split())
+    assert line.startswith("afterglow: KAFKA_BOOTSTRAP must name the broker")
+
+
+@pytest.mark.parametrize("name", ["run", "profile ann", "explain ann vip", "export"])
+def test_a_command_that_needs_a_store_says_so(name):
+    (line,) = wrong(*name.split(), env={"KAFKA_BOOTSTRAP": "127.0.0.1:1"})
+    assert line.startswith("afterglow: REDIS_URL must name the store")
+
+
+def test_a_broker_that_is_down_is_one_line(tmp_path):
+    file = tmp_path / "events.jsonl"
+    file.write_text("{}\n")
+    (line,) = wrong("publish", file, env={"KAFKA_BOOTSTRAP": "127.0.0.1:1"})
+    assert line.startswith("afterglow: the broker does not answer: ")
+
+
+@pytest.mark.parametrize("name", ["profile ann", "explain ann vip", "export"])
+def test_a_store_that_is_down_is_one_line(name):
+    (line,) = wrong(*name.split(), env={"REDIS_URL": "redis://127.0.0.1:1/0"})
+    assert line.startswith("afterglow: no answer from the store: ")
+
+
+@pytest.mark.parametrize("name", ["demo", "run", "settings", "replay x.csv", "profile ann"])
+def test_wrong_settings_are_said_before_anything_else(name):
+    lines = wrong(*name.split(), "--set", "rfm.basis=weekly", "--set", "nope=1")
+    assert [line.partition(", ")[0] for line in lines] == [
+        "settings: rfm.basis: input should be 'decayed'",
+        "settings: nope: there is no such setting",
+    ]
+
+
+def test_wrong_use_is_no_traceback():
+    done = afterglow("profile")
+    assert done.code == 2
+    assert "Missing argument 'user'" in done.err.replace("USER", "user")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_whoever_reads_may_stop_reading(unbuffered):
+    with subprocess.Popen(
+        [sys.executable, "-m", "cli.main", "settings"],
+        cwd=ROOT,
+        env={**CLEAN, "PYTHONUNBUFFERED": unbuffered},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1

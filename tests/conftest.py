@@ -1,0 +1,55 @@
+"""Servers for tests: embedded ones, started once and only if a test asks for them."""
+
+from collections.abc import Iterator, Mapping
+
+import pytest
+import redis
+
+from dataflows.child import Engine
+from dataflows.embedded import EmbeddedBroker, EmbeddedStore
+from dataflows.settings import load
+
+
+@pytest.fixture(scope="session")
+def embedded_store() -> Iterator[EmbeddedStore]:
+    """One store for all tests."""
+    with EmbeddedStore() as store:
+        yield store
+
+
+@pytest.fixture
+def store_url(embedded_store: EmbeddedStore) -> str:
+    """The address of an empty store."""
+    with redis.Redis.from_url(embedded_store.url) as client:
+        client.flushall()
+    return embedded_store.url
+
+
+@pytest.fixture(scope="session")
+def embedded_broker() -> Iterator[EmbeddedBroker]:
+    """One broker for all tests."""
+    with EmbeddedBroker() as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def broker(embedded_broker: EmbeddedBroker) -> str:
+    """Its address; a test uses topics of its own, because topics stay."""
+    return embedded_broker.bootstrap
+
+
+@pytest.fixture(scope="session")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
+    """A running engine with servers of its own: the environment that leads to them."""
+    kafka, log = load(env={}).kafka, tmp_path_factory.mktemp("engine") / "engine.log"
+    with EmbeddedStore() as store, EmbeddedBroker() as broker:
+        broker.create(kafka.events, kafka.dead, kafka.changes)
+        env = {"KAFKA_BOOTSTRAP": broker.bootstrap, "REDIS_URL": store.url}
+        engine = Engine(["--set", "metrics.address="], env, log)
+        engine.start()
+        try:
+            yield env
+            code = engine.stop()
+        finally:
+            engine.kill()
+        assert code == 0, log.read_text()

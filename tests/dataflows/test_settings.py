@@ -1,0 +1,289 @@
+"""Settings: what is in force, where it came from, and how wrong ones are told."""
+
+import tomllib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dataflows import plans
+from dataflows.durations import duration_ms, duration_text
+from dataflows.settings import DEFAULTS, SettingsError, load
+from events.schema import TYPES, EventRules
+from models.learning import PurchaseSpec
+from models.purchase import Learning
+from state.plan import LanePlan
+from state.times import DAY_MS, HOUR_MS
+
+
+def loaded(*sets, path=None, env=None):
+    return load(path, sets, env or {})
+
+
+def wrong(*sets, path=None, env=None):
+    """The lines that are said of wrong settings."""
+    with pytest.raises(SettingsError) as caught:
+        plans.check(loaded(*sets, path=path, env=env))
+    return str(caught.value).splitlines()
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(text):
+        path = tmp_path / "mine.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+# what is in force
+
+
+def test_the_shipped_file_is_right_and_says_what_the_code_defaults_to():
+    settings = loaded()
+    plans.check(settings)
+    plan, default = plans.lane_plan(settings), LanePlan()
+    declared = {"decayed", "panes", "segments", "families"}
+    for name in set(LanePlan.__slots__) - declared:
+        assert getattr(plan, name) == getattr(default, name), name
+    assert plans.event_rules(settings) == EventRules()
+    assert settings.events.types == TYPES
+    spec = plans.purchase_spec(settings)
+    assert spec == PurchaseSpec(features=spec.features, learning=Learning())
+
+
+def test_every_setting_of_the_shipped_file_is_explained():
+    """On its line or on the one before; what is declared by name explains itself."""
+    before = section = ""
+    for line in DEFAULTS.read_text().splitlines():
+        section = line if line.startswith("[") else section
+        if " = " in line and not section.startswith(("[features", "[segments", "[families")):
+            assert "#" in line + before, line
+        before = line
+
+
+def test_secrets_are_in_no_file():
+    tables = tomllib.loads(DEFAULTS.read_text())
+    assert not {"bootstrap", "username", "password"} & set(tables["kafka"])
+    assert "url" not in tables["redis"]
+
+
+def test_a_file_beats_defaults_the_environment_a_file_and_set_everything(file):
+    path = file('[kafka]\nbootstrap = "file:1"\ngroup = "mine"\n[rfm]\nbasis = "window"\n')
+    assert loaded().kafka.bootstrap == ""
+    assert loaded(path=path).kafka.bootstrap == "file:1"
+    env = {"KAFKA_BOOTSTRAP": "env:1", "KAFKA_USERNAME": ""}
+    assert loaded(path=path, env=env).kafka.bootstrap == "env:1"
+    settings = loaded("kafka.bootstrap=set:1", "kafka.bootstrap=set:2", path=path, env=env)
+    assert settings.kafka.bootstrap == "set:2"
+    assert (settings.kafka.group, settings.kafka.dead) == ("mine", "events.dead")
+    assert plans.lane_plan(settings).rfm.basis == "window"
+
+
+def test_the_environment_may_name_the_file(file):
+    env = {"AFTERGLOW_CONFIG": str(file('[session]\ngap = "1h"\n'))}
+    assert loaded(env=env).session.gap == HOUR_MS
+    other = file('[session]\ngap = "2h"\n')
+    assert loaded(path=other, env=env).session.gap == 2 * HOUR_MS
+
+
+def test_named_things_are_added_or_replaced_whole(file):
+    path = file('[segments.vip]\nenter = "rfm.m == 5"\n[segments.keen]\nenter = "intent > 1"\n')
+    segments = {spec.name: spec for spec in plans.lane_plan(loaded(path=path)).segments}
+    assert (segments["vip"].exit, segments["vip"].min_dwell_ms) == (None, 0)
+    assert segments["keen"].enter == "intent > 1"
+    assert segments["lapsing"].enter == "lifetime.orders >= 2 and age(last_order) >= 45d"
+
+
+def test_set_takes_toml_values_and_bare_words():
+    settings = loaded(
+        "rfm.ties=same",
+        "lane.timer_budget=100",
+        'models.purchase.features=["intent"]',
+        "segments.keen.enter=intent >= 3 and within(returned_at, 7d)",
+        "segments.keen.min_dwell = 2h",
+        'families.size.labels={big = "lifetime.orders > 9", small = "lifetime.orders > 0"}',
+    )
+    plan = plans.lane_plan(settings)
+    assert (plan.rfm.ties, plan.timer_budget) == ("same", 100)
+    assert plans.purchase_spec(settings).features == ("intent",)
+    keen = plan.segments[-1]
+    assert keen.enter == "intent >= 3 and within(returned_at, 7d)"
+    assert keen.min_dwell_ms == 2 * HOUR_MS
+    assert [label for label, _ in plan.families[-1].members] == ["big", "small"]
+
+
+@pytest.mark.parametrize("key", ["security.protocol", '"security.protocol"'])
+def test_options_of_the_client_may_have_dots(key, file):
+    from_set = loaded(f"kafka.options.{key}=SSL", "kafka.bootstrap=b:1")
+    from_file = loaded("kafka.bootstrap=b:1", path=file(f'[kafka.options]\n{key} = "SSL"\n'))
+    for settings in (from_set, from_file):
+        assert plans.kafka_config(settings) == {
+            "bootstrap.servers": "b:1",
+            "security.protocol": "SSL",
+        }
+
+
+def test_a_password_is_given_to_clients_and_shown_to_nobody():
+    settings = loaded(env={"KAFKA_USERNAME": "me", "KAFKA_PASSWORD": "s3cret"})
+    assert plans.kafka_config(settings)["sasl.password"] == "s3cret"
+    assert "s3cret" not in repr(settings)
+    assert "s3cret" not in str(settings.model_dump())
+
+
+def test_fixed_cuts_and_switched_off_models():
+    cuts = "{recency_days = [7, 30, 60, 120], frequency = [1, 2, 3, 5], monetary = [1, 2, 3, 4]}"
+    settings = loaded(f"rfm.cuts={cuts}", "models.purchase.enabled=false", "orders.keep=10d")
+    plan = plans.lane_plan(settings)
+    assert plan.rfm.fixed.version == 1
+    assert plan.rfm.fixed.recency_days == (7, 30, 60, 120)
+    assert plan.order_keep_ms == 10 * DAY_MS
+    assert plans.purchase_spec(settings) is None
+
+
+# what is wrong
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("rfm.bsis=window", "rfm.bsis: there is no such setting; did you mean 'basis'?"),
+        ("kafka.boostrap=x", "kafka.boostrap: there is no such setting; did you mean 'bootstrap'?"),
+        ("sesion.gap=1h", "sesion: there is no such setting; did you mean 'session'?"),
+        ("zzz.x=1", "zzz: there is no such setting"),
+        (
+            "segments.vip.cooldwn=1h",
+            "segments.vip.cooldwn: there is no such setting; did you mean 'cooldown'?",
+        ),
+        (
+            "features.intent.halflife=1h",
+            "features.intent.halflife: there is no such setting; did you mean 'half_life'?",
+        ),
+        (
+            "rfm.basis=weekly",
+            "rfm.basis: input should be 'decayed', 'window' or 'lifetime', but 'weekly' came",
+        ),
+        (
+            "session.gap=soon",
+            'session.gap: must be a duration such as "250ms", "30s", "5m", "1h30m" or "7d", '
+            "but 'soon' came",
+        ),
+        (
+            "session.gap=0s",
+            "session.gap: input should be greater than or equal to 1, but '0s' came",
+        ),
+        (
+            "dedup.window=999999999w",
+            "dedup.window: must be a duration of at most 100 years, but '999999999w' came",
+        ),
+        (
+            "lane.commit_events=true",
+            "lane.commit_events: input should be a valid integer, but True came",
+        ),
+        (
+            "features.intent.kind=sum",
+            "features.intent.kind: must be decayed or count, but 'sum' came",
+        ),
+        ("features.new={}", "features.new.kind: is needed: decayed or count, but is not there"),
+        ("segments.keen.version=2", "segments.keen.enter: is needed, but is not there"),
+        ("kafka=5", "kafka: must be a table of settings, but 5 came"),
+        (
+            "kafka.password=12345",
+            "kafka.password: input should be a valid string, but int (hidden) came",
+        ),
+        (
+            "redis.url=http://me:s3cret@host",
+            "redis.url: must begin with redis://, rediss://, unix://, but str (hidden) came",
+        ),
+        (
+            'kafka.options={x=[1], "sasl.password"="s3cret"}',
+            "kafka.options: x must be a text, a number or true or false, but dict (hidden) came",
+        ),
+        (
+            "features.views_7d.panes=11",
+            "features.views_7d.panes: must divide the window of 604800000 ms evenly, but 11 came",
+        ),
+        (
+            "features.rfm={kind='count', window='1d', panes=1, types=[]}",
+            "features.rfm: the profile has 'rfm' already; rename it",
+        ),
+        (
+            "rfm.cuts={recency_days=[7,3,60,120],frequency=[1,2,3,5],monetary=[1,2,3,4]}",
+            "rfm.cuts.recency_days: must be four numbers, each larger than the one before, "
+            "but [7, 3, 60, 120] came",
+        ),
+        ("rfm.basis", "--set rfm.basis: must be path=value, such as rfm.basis=window"),
+        ("rfm.basis.x=1", "--set rfm.basis.x=1: 'basis' is a value and has no settings in it"),
+        (
+            "a b=1",
+            "--set a b=1: must be path=value, such as rfm.basis=window, but the path is 'a b'",
+        ),
+    ],
+)
+def test_one_wrong_setting_is_one_readable_line(text, line):
+    assert wrong(text, env={"KAFKA_BOOTSTRAP": "b:1"}) == [line]
+
+
+def test_every_wrong_setting_is_told_at_once():
+    lines = wrong("session.gap=soon", "rfm.half_life=1ms", "nope=1")
+    assert [line.partition(":")[0] for line in lines] == ["rfm.half_life", "session.gap", "nope"]
+
+
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        ("segments.vip.enter=intnt > 1", "segments: segment 'vip', enter: there is no feature"),
+        ("segments.vip.enter=intent >", "segments: segment 'vip', enter: a value must stand here"),
+        ("families.rfm.labels.odd=rfm.r >", "segments: family 'rfm', segment 'odd': a value must"),
+        ("features.intent.where=amout > 1", "features.intent.where: there is no feature 'amout'"),
+        ("features.intent.weights={buy=1}", "features.intent.weights: must be types of event"),
+        ('features.views_7d.types=["buy"]', "features.views_7d.types: must be types of event"),
+        ('events.types=["buy"]', "events.types: must be types of event"),
+        ('models.purchase.features=["x"]', "models.purchase.features: must be features"),
+    ],
+)
+def test_what_settings_declare_is_compiled_at_the_start(text, start):
+    assert wrong(text)[0].startswith(start)
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path, file):
+    assert wrong(path=tmp_path / "none.toml") == [
+        f"{tmp_path / 'none.toml'}: cannot be read: No such file or directory"
+    ]
+    path = file("a = \n")
+    assert wrong(path=path)[0].startswith(f"{path}: is not TOML: Invalid value (at line 1")
+
+
+def test_a_long_value_is_cut_short():
+    (line,) = wrong("rfm.basis=" + "x" * 1000)
+    assert len(line) < 200
+
+
+# durations
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 999), st.sampled_from(["ms", "s", "m", "h", "d", "w"])), min_size=1
+    )
+)
+def test_a_duration_is_the_sum_of_its_parts(parts):
+    unit_ms = {"ms": 1, "s": 10**3, "m": 60 * 10**3, "h": HOUR_MS, "d": DAY_MS, "w": 7 * DAY_MS}
+    text = "".join(f"{number}{unit}" for number, unit in parts)
+    assert duration_ms(text) == sum(number * unit_ms[unit] for number, unit in parts)
+
+
+@pytest.mark.parametrize("text", ["", "5", "1.5h", "-1s", "1h 30m", "1y", "h", "٣s", "1H"])
+def test_what_is_no_duration_is_refused(text):
+    with pytest.raises(ValueError, match="must be a duration such as"):
+        duration_ms(text)
+
+
+def test_durations_are_shown_by_their_two_largest_units():
+    assert [duration_text(ms) for ms in (0, 999, 61_000, 90 * DAY_MS)] == [
+        "0 ms",
+        "999 ms",
+        "1 min 1 s",
+        "90 d",
+    ]
