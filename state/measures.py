@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from events.batch import Batch, Labels
+from events.batch import Batch
 from events.schema import ADD_TO_CART, PRODUCT_VIEW
 from state.carts import Carts
 from state.declared import DecayedSum, PanesCount

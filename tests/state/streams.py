@@ -1,5 +1,6 @@
 """Random event streams for tests of the lane, and their way through decoder and lane."""
 
+import itertools
 import json
 
 import numpy as np
@@ -81,7 +82,7 @@ def feed(lane: Lane, events, cuts=()) -> None:
     """Send events through decoder and lane, in batches that end at ``cuts``."""
     decoder = Decoder(EventRules())
     bounds = [0, *sorted(c for c in cuts if 0 < c < len(events)), len(events)]
-    for a, b in zip(bounds, bounds[1:], strict=False):
+    for a, b in itertools.pairwise(bounds):
         batch, letters = decoder(read_of(events[a:b], a))
         assert not letters
         lane.apply(batch)

@@ -1,5 +1,6 @@
 """Decayed sums against the definition, summed slowly and exactly."""
 
+import itertools
 import math
 
 import numpy as np
@@ -25,7 +26,7 @@ def folded(weighted, half_life_ms, cuts=()):
     """Sum in several parts, as batches would."""
     m, e = np.zeros(1), np.full(1, decay.EMPTY_EXPONENT, dtype=np.int32)
     bounds = [0, *sorted(cuts), len(weighted)]
-    for a, b in zip(bounds, bounds[1:], strict=False):
+    for a, b in itertools.pairwise(bounds):
         if a < b:
             w, ts = zip(*weighted[a:b], strict=True)
             terms = decay.terms(np.array(w), NOW_MS - np.array(ts, dtype=np.int64), half_life_ms)

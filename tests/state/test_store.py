@@ -1,10 +1,9 @@
 """The store on a real server: fences, sequences, repeats and a store that came back older."""
 
 import pytest
-import redis
 
 from state.commit import ShardCommit, TableWrite
-from state.store import FencedOff, Store, StoreMismatch, StoreUnavailable
+from state.store import Store
 
 pytestmark = pytest.mark.servers
 
@@ -22,7 +21,7 @@ def store(store_url):
     store.close()
 
 
-def test_what_is_committed_is_loaded(store):
+def test_what_is_committed_is_loaded(store, store_url):
     store.check_meta()
     store.load(7, ["orders"])
     first = commit(
@@ -41,7 +40,7 @@ def test_what_is_committed_is_loaded(store):
     assert store.profile(7, "bör") == b"pb"
     assert store.members(7, "vip") == {"ann"}
     assert store.outbox(7) == [(1, b"entry")]
-    again = Store(store._client.connection_pool.connection_kwargs and _url(store), prefix="t")
+    again = Store(store_url, prefix="t")
     held = again.load(7, ["orders"])
     assert held.seq == 2
     assert dict(zip(held.users, held.states, strict=True)) == {"ann": b"sa", "bör": b"sb"}
