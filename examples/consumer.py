@@ -1,4 +1,4 @@
-"""Print segment changes as they come. KAFKA_BOOTSTRAP names the broker."""
+"""Print segment changes as they come, each with its cause."""
 
 import json
 import os
@@ -12,4 +12,5 @@ while True:
     message = consumer.poll(1.0)
     if message is not None and message.error() is None:
         change = json.loads(message.value())
-        print(change["user_id"], change["action"], change["segment"], flush=True)
+        print(change["ts"], change["user_id"], change["action"], change["segment"], flush=True)
+        print(change["cause"], flush=True)

@@ -1,6 +1,5 @@
-"""Look one profile up at the edge: one HGET. REDIS_URL names the store."""
+"""Look one profile up at the edge: one HGET. ``python examples/edge.py ann``."""
 
-import json
 import os
 import sys
 import zlib
@@ -12,4 +11,4 @@ user_id = sys.argv[1]
 shard = zlib.crc32(user_id.encode()) % 64
 store = redis.Redis.from_url(os.environ["REDIS_URL"])
 profile = store.hget(f"ag:profile:{{{shard:02d}}}", user_id)
-print(json.dumps(msgpack.unpackb(profile) if profile else None))
+print(msgpack.unpackb(profile) if profile else f"nothing is known of {user_id!r}")
