@@ -80,12 +80,16 @@ class _KafkaPart(StatefulSinkPartition[Published, None]):
         self._topic, self._trim = topic, trim
         self._waiting: dict[int, deque[_Entry]] = defaultdict(deque)
         self._done: dict[int, int] = {}
+        self._handed_on: dict[int, int] = defaultdict(int)
         self._trimmed_s = time.monotonic()
         self._failure: KafkaError | None = None
 
     def write_batch(self, values: list[Published]) -> None:
         """Hand entries to the producer; look after deliveries on the way."""
         for published in values:
+            if published.seq <= self._handed_on[published.shard]:
+                continue  # the outbox was read after this commit, and has given it already
+            self._handed_on[published.shard] = published.seq
             entry = _Entry(published.seq, len(published.records))
             self._waiting[published.shard].append(entry)
             for key, value in published.records:

@@ -71,10 +71,6 @@ def test_changes_are_followed_as_records(records):
     assert counts
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the publisher is built at the first change, which is then in the outbox already",
-)
 def test_a_change_is_published_once(records):
     ids = [record["id"] for record in records]
     assert len(ids) == len(set(ids))
