@@ -31,7 +31,7 @@ from events.schema import (
 _JSON: Final = msgspec.json.Decoder(Message)
 _PACKED: Final = msgspec.msgpack.Decoder(Message)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_AT: Final = re.compile(r" - at `(.*)`$")
+_AT: Final = re.compile(r" - at (?P<key>`key` in )?`(?P<path>.*)`$")
 _MISSING: Final = re.compile(r"missing required field `(.*?)`")
 _MONEY: Final = {TYPES[PURCHASE], TYPES[REFUND]}
 _CART: Final = {TYPES[ADD_TO_CART], TYPES[REMOVE_FROM_CART]}
@@ -92,17 +92,7 @@ def parse(payload: bytes, rules: EventRules) -> Message:
                 payload.decode()  # the parser lets pass what is not UTF-8 in fields that it skips
             return _JSON.decode(payload)
     except ValidationError as error:
-        text = str(error)
-        at, missing = _AT.search(text), _MISSING.search(text)
-        path = at.group(1) if at else ""
-        if missing:
-            name = missing.group(1)
-            raise Refused(
-                "missing", f"{path or '$'}.{name}", f"`{name}` is required, but is absent"
-            ) from error
-        if not path and text.startswith("Expected `object`"):
-            raise Refused("not_a_map", "", text) from error
-        raise Refused("invalid", path, _AT.sub("", text)) from error
+        raise _invalid(str(error)) from error
     except (DecodeError, RecursionError) as error:
         raise Refused("malformed", "", str(error)) from error
     except UnicodeDecodeError as error:
@@ -113,6 +103,19 @@ def parse(payload: bytes, rules: EventRules) -> Message:
         "a JSON object or a MessagePack map is needed, but the message "
         + (f"begins with {payload[:4]!r}" if payload else "is empty"),
     )
+
+
+def _invalid(text: str) -> Refused:
+    """What the parser says of a field, told apart into reason, path and sentence."""
+    at, missing = _AT.search(text), _MISSING.search(text)
+    path = at["path"] if at else ""
+    if missing:
+        name = missing[1]
+        return Refused("missing", f"{path or '$'}.{name}", f"`{name}` is required, but is absent")
+    if not at and text.startswith("Expected `object`"):
+        return Refused("not_a_map", "", text)
+    detail = text[: at.start()] + (" as a key" if at["key"] else "") if at else text
+    return Refused("invalid", path, detail)
 
 
 def _check_texts(message: Message) -> None:

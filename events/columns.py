@@ -34,7 +34,7 @@ UNREADABLE: Final = -2
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MS: Final = timedelta(milliseconds=1)
-_BELOW_MS: Final = re.compile(r"(\.\d{3})\d+", re.ASCII)
+_BELOW_MS: Final = re.compile(r"(?<=\.\d{3})\d+", re.ASCII)
 _DECIMAL: Final = re.compile(r"\d{1,10}(\.\d{1,20})?", re.ASCII)
 _OWN_ORDER: Final = np.uint64(0xD1B54A32D192ED03)
 """Keeps the hash of an order without an id apart from those of order ids."""
@@ -184,7 +184,7 @@ def order_hashes(order_ids: Texts, types: NDArray[np.int8], event_hash: U64) -> 
 
 def _time_ms(text: str) -> int:
     try:  # without what lies below a millisecond, which would be rounded
-        moment: datetime = msgspec.convert(_BELOW_MS.sub(r"\1", text, count=1), datetime)
+        moment: datetime = msgspec.convert(_BELOW_MS.sub("", text, count=1), datetime)
         return -1 if moment.tzinfo is None else (moment - _EPOCH) // _MS
     except (msgspec.ValidationError, OverflowError):
         return -1

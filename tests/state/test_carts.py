@@ -173,6 +173,7 @@ def test_entries_end_when_no_event_can_bring_them_back():
     engine.feed([*adds, Event(0, REMOVE_FROM_CART, NOW_MS + 1, "c")], NOW_MS)
     assert len(engine.carts.entries) == 3
     engine.feed([Event(0, PURCHASE, NOW_MS + 2)])
+    engine.feed([Event(0, ADD_TO_CART, NOW_MS + 2, "d")])  # as late as the order: of no use
     assert len(engine.carts.entries) == 1  # the removed line may still be added late
     engine.feed([Event(0, ADD_TO_CART, NOW_MS + 3, "a")], NOW_MS + TTL_MS)
     assert engine.values()[0][1] == [("a", NOW_MS + 3)]

@@ -137,3 +137,14 @@ def test_a_stored_entry_without_a_user_is_refused_in_words():
     assert len(values[0]) == record_bytes(table.layout())
     with pytest.raises(ValueError, match="serial 4 has none"):
         KeyedTable(COLUMNS).load(fields, values, np.full(5, -1), table.layout())
+
+
+def test_slots_are_used_again():
+    table = KeyedTable(COLUMNS)
+    seen = set()
+    for key in range(300):
+        slots, _ = table.find_or_add(*arrays([(1, key), (2, key)]))
+        seen |= set(slots.tolist())
+        table.delete(slots)
+        table.settle()
+    assert len(seen) == 2

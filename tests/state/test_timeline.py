@@ -48,3 +48,11 @@ def test_drops_what_no_longer_holds():
         at_ms[:] = step
         line.add(np.zeros(4, dtype=np.int64), at_ms, np.arange(4))
     assert len(line) <= 60
+
+
+def test_drops_what_nobody_will_ask_for():
+    line, row = Timeline(lambda _, times, __: times > 0), np.zeros(1, dtype=np.int64)
+    for step in range(1, 500):
+        line.forget(step - 10)
+        line.add(row, np.array([step]), row)
+    assert len(line) <= 40
