@@ -69,7 +69,11 @@ class DeadLetterWriter:
             except BufferError:
                 self._producer.poll(0.1)
             except KafkaException as error:
-                raise DeadLetterError(f"a dead letter was refused: {error}") from error
+                raise DeadLetterError(
+                    f"a dead letter of {letter.topic!r} partition {letter.partition} offset "
+                    f"{letter.offset} was refused by {self._topic!r}: {error.args[0].str()}. "
+                    "Nothing is lost: its event is read again after a restart. Check the topic"
+                ) from error
 
     def _delivered(self, error: KafkaError | None, _message: Message) -> None:
         if error is not None:
@@ -77,21 +81,35 @@ class DeadLetterWriter:
 
 
 class DeadLetterFile:
-    """Counts letters by reason, and appends them to a JSON lines file if one is given."""
+    """Counts letters by reason, and appends them to a JSON lines file if one is given.
+
+    Args:
+        path: of the file; it is there from the start, so that a place where none can be written
+            is known before the first letter.
+
+    Attributes:
+        reasons: how many letters of each.
+        first: the first letter.
+    """
 
     def __init__(self, path: Path | None = None) -> None:
         self.reasons: Counter[str] = Counter()
         self.first: DeadLetter | None = None
-        self._file = None if path is None else path.open("ab")
+        self._path = path
+        if path is not None:
+            path.touch()
 
     def write(self, letters: Sequence[DeadLetter]) -> None:
         """Keep the letters."""
         self.reasons.update(letter.reason for letter in letters)
         if self.first is None and letters:
             self.first = letters[0]
-        if self._file is not None:
-            for letter in letters:
-                shown = dict(headers(letter)) | {"payload": letter.payload}
-                plain = {k: v.decode(errors="backslashreplace") for k, v in shown.items()}
-                self._file.write(msgspec.json.encode(plain) + b"\n")
-            self._file.flush()
+        if self._path is not None:
+            with self._path.open("ab") as file:
+                file.writelines(_line(letter) for letter in letters)
+
+
+def _line(letter: DeadLetter) -> bytes:
+    shown = dict(headers(letter)) | {"payload": letter.payload}
+    plain = {name: value.decode(errors="backslashreplace") for name, value in shown.items()}
+    return msgspec.json.encode(plain) + b"\n"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter as Tally
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
@@ -22,6 +23,10 @@ _TOTALS = {
     "decided": "Evaluations of users.",
     "committed": "Profiles written.",
 }
+
+
+class MetricsError(Exception):
+    """Metrics cannot be served where they should."""
 
 
 class Metrics:
@@ -88,7 +93,32 @@ class Metrics:
             if span.partition in ends:
                 self.lag.labels(span.partition).set(max(ends[span.partition] - span.stop, 0))
 
-    def serve(self, address: str) -> None:
-        """Answer scrapes on ``host:port`` from a thread."""
+    def observe_model(self, model: str, measures: Mapping[str, float | None]) -> None:
+        """Show a model's quality; a measure that is not known yet (None) is left out."""
+        for measure, value in measures.items():
+            if value is not None:
+                self.model.labels(model, measure).set(value)
+
+    def serve(self, address: str) -> WSGIServer:
+        """Answer scrapes from a thread.
+
+        Args:
+            address: ``host:port``; loopback without a host, any free port for port 0.
+
+        Returns:
+            The server; ``shutdown`` and ``server_close`` end it.
+
+        Raises:
+            MetricsError: it cannot listen there.
+        """
         host, _, port = address.rpartition(":")
-        start_http_server(int(port), host, self.registry)
+        try:
+            server, _thread = start_http_server(
+                int(port), host.strip("[]") or "127.0.0.1", self.registry
+            )
+        except (OSError, OverflowError, ValueError) as error:
+            raise MetricsError(
+                f"metrics cannot be served on {address!r}: {error}. Set metrics.address to a free "
+                "host:port, or leave it empty for none"
+            ) from error
+        return server

@@ -12,10 +12,10 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 PARTITION: Final = "publisher"
 _TRIM_EVERY_S: Final = 0.2
@@ -52,10 +52,18 @@ class KafkaPublisher(FixedPartitionedSink[Published, None]):
         topic: of the changes.
         pending: what the outbox holds when the engine starts, oldest first.
         trim: forgets a shard's entries up to a sequence, for pairs of both.
+        timeout_s: how long the last deliveries may take at a drain.
     """
 
-    def __init__(self, config: Mapping[str, Any], topic: str, pending: Pending, trim: Trim) -> None:
-        self._config, self._topic = config, topic
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        topic: str,
+        pending: Pending,
+        trim: Trim,
+        timeout_s: float = 30.0,
+    ) -> None:
+        self._config, self._topic, self._timeout_s = config, topic, timeout_s
         self._pending, self._trim = pending, trim
 
     def list_parts(self) -> list[str]:
@@ -68,16 +76,16 @@ class KafkaPublisher(FixedPartitionedSink[Published, None]):
 
     def build_part(self, _step_id: str, _part: str, _resume: None, /) -> _KafkaPart:
         """Connect, and publish what an earlier run left."""
-        part = _KafkaPart(self._config, self._topic, self._trim)
+        part = _KafkaPart(self._config, self._topic, self._trim, self._timeout_s)
         part.write_batch(list(self._pending()))
         return part
 
 
 class _KafkaPart(StatefulSinkPartition[Published, None]):
-    def __init__(self, config: Mapping[str, Any], topic: str, trim: Trim) -> None:
+    def __init__(self, config: Mapping[str, Any], topic: str, trim: Trim, timeout_s: float) -> None:
         defaults = {"linger.ms": 1, "enable.idempotence": True, "compression.type": "zstd"}
         self._producer = Producer({**defaults, **config})
-        self._topic, self._trim = topic, trim
+        self._topic, self._trim, self._timeout_s = topic, trim, timeout_s
         self._waiting: dict[int, deque[_Entry]] = defaultdict(deque)
         self._done: dict[int, int] = {}
         self._handed_on: dict[int, int] = defaultdict(int)
@@ -103,10 +111,16 @@ class _KafkaPart(StatefulSinkPartition[Published, None]):
         """Nothing: the outbox remembers."""
 
     def close(self) -> None:
-        """Wait for the last deliveries."""
-        self._producer.flush(30)
-        self._raise_failure()
+        """Wait for the last deliveries.
+
+        Raises:
+            PublishError: some did not come.
+        """
+        waiting = self._producer.flush(self._timeout_s)
         self._trim_done()
+        if waiting:
+            self._fail(f"{waiting} are not acknowledged after {self._timeout_s:.0f} s")
+        self._raise_failure()
 
     def _produce(self, key: bytes, value: bytes, shard: int, entry: _Entry) -> None:
         def delivered(error: KafkaError | None, _message: Message) -> None:
@@ -124,6 +138,8 @@ class _KafkaPart(StatefulSinkPartition[Published, None]):
                 return
             except BufferError:
                 self._producer.poll(0.05)
+            except KafkaException as error:
+                self._fail(str(error.args[0]))
 
     def _trim_done(self) -> None:
         self._trimmed_s = time.monotonic()
@@ -133,10 +149,13 @@ class _KafkaPart(StatefulSinkPartition[Published, None]):
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
-            raise PublishError(
-                f"changes could not be published to {self._topic!r}: {self._failure}. They stay "
-                "in the outbox and are published after a restart; check the topic and the broker"
-            )
+            self._fail(str(self._failure))
+
+    def _fail(self, why: str) -> NoReturn:
+        raise PublishError(
+            f"changes could not be published to {self._topic!r}: {why}. They stay in the outbox "
+            "and are published after a restart; check the topic and the broker"
+        )
 
 
 class CollectingPublisher(FixedPartitionedSink[Published, None]):

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import structlog
@@ -24,7 +24,11 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from events.batch import Read, Span
+from operators.message_keys import MessageKeys
+from operators.places import BrokerSilent, Places, PositionLost, SourceError
 from operators.stop import Stop
+
+__all__ = ["EventReader", "EventSource", "PositionLost", "SourceError", "SourceSpec"]
 
 log = structlog.get_logger()
 
@@ -35,15 +39,10 @@ _NO_DATA = {
     KafkaError._TIMED_OUT,
     KafkaError._RESOLVE,
 }
+_START_TIMEOUT_S = 30.0
+_RUNNING_TIMEOUT_S = 1.0
+"""While it runs, the source may hold its worker up only so long."""
 _LOST = {KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET}
-
-
-class SourceError(Exception):
-    """The log cannot be read as it must be; the message says the way on."""
-
-
-class PositionLost(SourceError):
-    """The log does not hold the place where reading must go on."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -102,6 +101,9 @@ class EventSource(FixedPartitionedSource[Read, None]):
                 "fetch.wait.max.ms": 10,
                 "queued.min.messages": 20_000,
                 "check.crcs": False,
+                # Nothing joins the group, so all this bounds is how long closing waits for the
+                # offsets it told a broker that has gone away.
+                "session.timeout.ms": 2_000,
                 **self._config,
                 "group.id": self._spec.group,
                 "enable.auto.commit": False,
@@ -125,10 +127,11 @@ class EventReader(StatefulSourcePartition[Read, None]):
     ) -> None:
         self._consumer, self._spec, self._stop, self._on_ends = consumer, spec, stop, on_ends
         self._next: dict[int, int] = {}
-        self._at_end: set[int] = set()
+        self._eof: dict[int, int] = {}
         self._sent_s = self._committed_s = self._discovered_s = time.monotonic()
         self._idle = False
-        self._assign(self._discover(positions))
+        self._places = Places(consumer, spec.topic)
+        self._assign(self._places.beginnings(positions, self._next, _START_TIMEOUT_S))
         self._hello = True
 
     def next_batch(self) -> Sequence[Read]:
@@ -138,15 +141,17 @@ class EventReader(StatefulSourcePartition[Read, None]):
             return [self._read([])]
         if self._stop.requested:
             raise StopIteration
+        now_s = time.monotonic()
+        if now_s - self._discovered_s >= self._spec.discover_s:
+            self._discovered_s = now_s
+            # Before the poll: assigning begins again at the positions of the last read.
+            self._take_in_new_partitions()
         messages = self._poll()
         now_s = time.monotonic()
         self._idle = not messages
         if now_s - self._committed_s >= self._spec.commit_s:
             self._committed_s = now_s
             self._tell_group()
-        if now_s - self._discovered_s >= self._spec.discover_s:
-            self._discovered_s = now_s
-            self._assign(self._discover({}))
         if not messages and now_s - self._sent_s < self._spec.tick_s:
             return []
         self._sent_s = now_s
@@ -168,7 +173,7 @@ class EventReader(StatefulSourcePartition[Read, None]):
 
     def _poll(self) -> list[Message]:
         polled = self._consumer.consume(self._spec.fetch_max, self._spec.poll_s)
-        if not any(message.error() for message in polled):
+        if not any(map(Message.error, polled)):
             return polled
         good = []
         for message in polled:
@@ -182,9 +187,9 @@ class EventReader(StatefulSourcePartition[Read, None]):
     def _handle(self, error: KafkaError, message: Message) -> None:
         code, partition = error.code(), message.partition()
         if code == KafkaError._PARTITION_EOF and partition is not None:
-            self._at_end.add(partition)
+            self._eof[partition] = message.offset() or 0
         elif code in _LOST and partition is not None:
-            self._raise_lost(partition, self._next[partition])
+            raise self._places.lost(partition, self._next[partition])
         elif error.fatal():
             raise SourceError(f"the log {self._spec.topic!r} cannot be read: {error}")
         elif code not in _NO_DATA:
@@ -192,27 +197,29 @@ class EventReader(StatefulSourcePartition[Read, None]):
 
     def _read(self, messages: list[Message]) -> Read:
         n = len(messages)
-        partition = np.array([m.partition() for m in messages], dtype=np.int32)
-        offset = np.array([m.offset() for m in messages], dtype=np.int64)
+        partition = np.fromiter(map(Message.partition, messages), np.int32, n)
+        offset = np.fromiter(map(Message.offset, messages), np.int64, n)
         ends, spans = self._ends(), []
         for p, start in self._next.items():
             mine = offset[partition == p]
             stop = int(mine[-1]) + 1 if len(mine) else start
-            if stop > start:
-                self._at_end.discard(p)
-            at_end = p in self._at_end or stop >= ends.get(p, stop + 1)
+            # Offsets without a message (marks of transactions) may lie between the two.
+            stop = max(stop, self._eof.get(p, stop))
+            at_end = self._eof.get(p) == stop or stop >= ends.get(p, stop + 1)
             spans.append(Span(p, start, stop, at_end=at_end))
             self._next[p] = stop
         if self._on_ends is not None:
             self._on_ends(spans, ends)
         return Read(
             topic=self._spec.topic,
-            payloads=[m.value() or b"" for m in messages],
-            record_ts_ms=np.array([m.timestamp()[1] for m in messages], dtype=np.int64),
+            payloads=[value or b"" for value in map(Message.value, messages)],
+            record_ts_ms=np.fromiter(
+                (stamp for _, stamp in map(Message.timestamp, messages)), np.int64, n
+            ),
             partition=partition,
             offset=offset,
             spans=spans,
-            keys=_Keys(messages),
+            keys=MessageKeys(messages),
             more=n >= self._spec.fetch_max,
         )
 
@@ -229,40 +236,11 @@ class EventReader(StatefulSourcePartition[Read, None]):
 
     # -- partitions ---------------------------------------------------------------------------
 
-    def _discover(self, positions: Mapping[int, int]) -> dict[int, int]:
-        """Where to begin in each partition that is not read yet."""
-        topic = self._spec.topic
+    def _take_in_new_partitions(self) -> None:
         try:
-            found = self._consumer.list_topics(topic, timeout=30).topics[topic]
-        except KafkaException as error:
-            raise SourceError(
-                f"the broker does not answer: {error}. Check KAFKA_BOOTSTRAP and that it runs"
-            ) from error
-        if found.error is not None:
-            raise SourceError(
-                f"the topic {topic!r} cannot be read: {found.error}. Create it, or set "
-                "kafka.events to the topic that producers write to"
-            )
-        known = set(positions) | set(self._next)
-        if known and len(found.partitions) <= max(known):
-            raise SourceError(
-                f"the topic {topic!r} has {len(found.partitions)} partitions, but positions are "
-                f"stored for {max(known) + 1}: it was recreated or shrunk. Read the old topic to "
-                "its end, or start with another redis.prefix"
-            )
-        return {
-            p: self._beginning(p, positions.get(p)) for p in found.partitions if p not in self._next
-        }
-
-    def _beginning(self, partition: int, position: int | None) -> int:
-        """A stored position that the log still holds; its first offset where none is stored."""
-        place = TopicPartition(self._spec.topic, partition)
-        low, high = self._consumer.get_watermark_offsets(place, timeout=30)
-        if position is None:
-            return int(low)
-        if not low <= position <= high:
-            self._raise_lost(partition, position)
-        return position
+            self._assign(self._places.beginnings({}, self._next, _RUNNING_TIMEOUT_S))
+        except BrokerSilent as error:
+            log.warning("new partitions were not looked for; reading goes on", error=str(error))
 
     def _assign(self, starts: Mapping[int, int]) -> None:
         if starts:
@@ -270,38 +248,9 @@ class EventReader(StatefulSourcePartition[Read, None]):
             topic = self._spec.topic
             self._consumer.assign([TopicPartition(topic, p, o) for p, o in self._next.items()])
 
-    def _raise_lost(self, partition: int, wanted: int) -> None:
-        place = TopicPartition(self._spec.topic, partition)
-        low, high = self._consumer.get_watermark_offsets(place, timeout=30)
-        raise PositionLost(
-            f"{self._spec.topic!r} partition {partition} must be read from offset {wanted}, but "
-            f"the log holds {low} to {high}. If retention has removed what was not yet read, the "
-            "events between are lost: give the topic a longer retention. If the topic was "
-            "recreated, start with another redis.prefix"
-        )
-
     def _tell_group(self) -> None:
         places = [TopicPartition(self._spec.topic, p, o) for p, o in self._next.items()]
         try:
             self._consumer.commit(offsets=places, asynchronous=True)
         except KafkaException as error:
             log.warning("offsets for lag monitors were not taken", error=str(error))
-
-
-class _Keys(Sequence[bytes | None]):
-    """The keys of messages, read only where asked: only dead letters need them."""
-
-    def __init__(self, messages: list[Message]) -> None:
-        self._messages = messages
-
-    def __len__(self) -> int:
-        return len(self._messages)
-
-    @overload
-    def __getitem__(self, i: int) -> bytes | None: ...
-    @overload
-    def __getitem__(self, i: slice) -> list[bytes | None]: ...
-    def __getitem__(self, i: int | slice) -> bytes | list[bytes | None] | None:
-        if isinstance(i, slice):
-            return [m.key() for m in self._messages[i]]
-        return self._messages[i].key()

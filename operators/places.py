@@ -1,0 +1,107 @@
+"""Places in the log: where reading begins, and what is said when it cannot begin there.
+
+A stored position must lie inside the log. If it does not, the log was cut off or is another one,
+and going on anywhere else would lose or invent events in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+
+class SourceError(Exception):
+    """The log cannot be read as it must be; the message says the way on."""
+
+
+class PositionLost(SourceError):
+    """The log does not hold the place where reading must go on."""
+
+
+class BrokerSilent(SourceError):
+    """The broker does not answer; it may later."""
+
+
+class Places:
+    """Asks the broker for the partitions of one topic and the offsets that they hold.
+
+    Args:
+        consumer: to ask with.
+        topic: of the log.
+    """
+
+    def __init__(self, consumer: Consumer, topic: str) -> None:
+        self._consumer, self._topic = consumer, topic
+
+    def beginnings(
+        self, positions: Mapping[int, int], known: Collection[int], timeout_s: float
+    ) -> dict[int, int]:
+        """Where to begin in each partition that is not known yet.
+
+        Args:
+            positions: the stored ones; a partition without one begins at its first offset.
+            known: partitions that are read already.
+            timeout_s: how long the broker may take for each answer.
+
+        Raises:
+            BrokerSilent: it took longer.
+            PositionLost: the log does not hold a stored position.
+            SourceError: there is no such topic, or it has lost partitions.
+        """
+        found = self._partitions(timeout_s)
+        had = {*positions, *known}
+        if had and len(found) <= max(had):
+            raise SourceError(
+                f"the topic {self._topic!r} has {len(found)} partitions, but positions are "
+                f"stored for {max(had) + 1}: it was recreated or shrunk. Read the old topic to "
+                "its end, or start with another redis.prefix"
+            )
+        return {p: self._begin(p, positions.get(p), timeout_s) for p in found if p not in known}
+
+    def lost(self, partition: int, wanted: int, timeout_s: float = 30.0) -> PositionLost:
+        """What to raise when a partition no longer holds the offset that is wanted."""
+        return self._lost(partition, wanted, *self._range(partition, timeout_s))
+
+    def _begin(self, partition: int, position: int | None, timeout_s: float) -> int:
+        low, high = self._range(partition, timeout_s)
+        if position is None:
+            return low
+        if not low <= position <= high:
+            raise self._lost(partition, position, low, high)
+        return position
+
+    def _partitions(self, timeout_s: float) -> list[int]:
+        try:
+            found = self._consumer.list_topics(self._topic, timeout=timeout_s).topics[self._topic]
+        except KafkaException as error:
+            raise _silent(error) from error
+        if found.error is not None:
+            raise SourceError(
+                f"the topic {self._topic!r} cannot be read: {found.error}. Create it, or set "
+                "kafka.events to the topic that producers write to"
+            )
+        return sorted(found.partitions)
+
+    def _range(self, partition: int, timeout_s: float) -> tuple[int, int]:
+        """The first offset that the log holds of a partition, and the one that comes next."""
+        place = TopicPartition(self._topic, partition)
+        try:
+            low, high = self._consumer.get_watermark_offsets(place, timeout=timeout_s)
+        except KafkaException as error:
+            raise _silent(error) from error
+        return int(low), int(high)
+
+    def _lost(self, partition: int, wanted: int, low: int, high: int) -> PositionLost:
+        return PositionLost(
+            f"{self._topic!r} partition {partition} must be read from offset {wanted}, but the "
+            f"log holds {low} to {high}. If retention has removed what was not yet read, the "
+            "events between are lost: give the topic a longer retention. If the topic was "
+            "recreated, start with another redis.prefix"
+        )
+
+
+def _silent(error: KafkaException) -> BrokerSilent:
+    return BrokerSilent(
+        f"the broker does not answer: {error.args[0].str()}. Check KAFKA_BOOTSTRAP and that it runs"
+    )

@@ -1,0 +1,265 @@
+"""The log is read once, in order, from where it should; what cannot be read is said in words."""
+
+import time
+
+import pytest
+from bytewax import operators as op
+from bytewax.dataflow import Dataflow
+from bytewax.run import cli_main
+from confluent_kafka import Consumer, TopicPartition
+
+from dataflows.embedded import EmbeddedBroker
+from operators.places import BrokerSilent, Places
+from operators.publish import KafkaPublisher, Published
+from operators.source import EventReader, EventSource, PositionLost, SourceError, SourceSpec
+from operators.stop import Stop
+from tests.operators.logs import (
+    NOWHERE,
+    assert_chained,
+    at_ends,
+    consume,
+    open_reader,
+    payloads,
+    produce,
+    read_until,
+)
+
+pytestmark = pytest.mark.servers
+
+
+def numbered(count, partitions=4, first=0):
+    """Messages that tell where they are: partition and number within it."""
+    return [(i % partitions, b"%d" % i) for i in range(first, first + count)]
+
+
+def test_the_first_read_is_a_hello_for_every_partition(embedded_broker, broker):
+    embedded_broker.create("hello", partitions=3)
+    produce(broker, "hello", numbered(30, 3))
+    reader = open_reader(broker, "hello", {0: 4, 2: 10})
+    (hello,) = reader.next_batch()
+    reader.close()
+    assert (hello.topic, hello.payloads, hello.more) == ("hello", [], False)
+    spans = [(s.partition, s.start, s.stop) for s in hello.spans]
+    assert spans == [(0, 4, 4), (1, 0, 0), (2, 10, 10)]
+
+
+@pytest.mark.parametrize("fetch_max", [7, 5_000])
+def test_everything_is_read_once_and_the_spans_chain(embedded_broker, broker, fetch_max):
+    topic = f"once-{fetch_max}"
+    embedded_broker.create(topic)
+    produce(broker, topic, numbered(1_000))
+    reader = open_reader(broker, topic, fetch_max=fetch_max)
+    reads = read_until(reader, lambda reads: len(payloads(reads)) == 1_000 and at_ends(reads))
+    reader.close()
+    assert assert_chained(reads, {}) == dict.fromkeys(range(4), 250)
+    assert sorted(map(int, payloads(reads))) == list(range(1_000))
+    for read in reads:
+        assert len(read.payloads) <= fetch_max
+        assert read.more == (len(read.payloads) == fetch_max)
+        assert [int(p) // 4 for p in read.payloads] == read.offset.tolist()
+        assert [int(p) % 4 for p in read.payloads] == read.partition.tolist()
+
+
+def test_restarts_from_positions_lose_and_repeat_nothing(embedded_broker, broker):
+    embedded_broker.create("restarts")
+    positions, got = {}, []
+    for run in range(5):
+        produce(broker, "restarts", numbered(200, first=200 * run))
+        reader = open_reader(broker, "restarts", positions, fetch_max=60)
+        reads = read_until(reader, lambda reads: len(payloads(reads)) >= 100)
+        positions = assert_chained(reads, positions)
+        got += payloads(reads)
+        reader.close()
+    reader = open_reader(broker, "restarts", positions)
+    got += payloads(read_until(reader, at_ends))
+    reader.close()
+    assert sorted(map(int, got)) == list(range(1_000))
+
+
+def test_a_quiet_log_ticks_and_is_at_its_end(embedded_broker, broker):
+    embedded_broker.create("quiet", partitions=2)
+    produce(broker, "quiet", numbered(10, 2))
+    reader = open_reader(broker, "quiet", tick_s=0.01)
+    read_until(reader, at_ends)
+    reads = read_until(reader, lambda reads: len(reads) == 5)
+    assert payloads(reads) == []
+    assert all(at_ends([read]) for read in reads)
+    assert assert_chained(reads, {0: 5, 1: 5}) == {0: 5, 1: 5}
+    produce(broker, "quiet", [(1, b"more")])
+    reads = read_until(reader, lambda reads: payloads(reads) == [b"more"])
+    assert assert_chained(reads, {0: 5, 1: 5}) == {0: 5, 1: 6}
+    reader.close()
+
+
+def test_tombstones_keys_and_timestamps_come_along(embedded_broker, broker):
+    embedded_broker.create("tombstones", partitions=1)
+    before_ms = time.time_ns() // 1_000_000
+    produce(broker, "tombstones", [(0, None), (0, b"x")])
+    reader = open_reader(broker, "tombstones")
+    reads = read_until(reader, lambda reads: len(payloads(reads)) == 2)
+    reader.close()
+    assert payloads(reads) == [b"", b"x"]
+    keys = [key for read in reads for key in read.keys]
+    assert keys == [b"k", b"k"]
+    assert [key for read in reads for key in read.keys[:]] == keys
+    stamps = [stamp for read in reads for stamp in read.record_ts_ms.tolist()]
+    assert all(before_ms <= stamp <= time.time_ns() // 1_000_000 for stamp in stamps)
+
+
+def test_the_flag_ends_the_source(embedded_broker, broker):
+    embedded_broker.create("drained", partitions=1)
+    stop = Stop()
+    reader = open_reader(broker, "drained", stop=stop)
+    reader.next_batch()
+    stop.request()
+    with pytest.raises(StopIteration):
+        reader.next_batch()
+    reader.close()
+
+
+def test_positions_are_shown_to_lag_monitors(embedded_broker, broker):
+    embedded_broker.create("lag", partitions=2)
+    produce(broker, "lag", numbered(20, 2))
+    told = []
+    source = EventSource(
+        {"bootstrap.servers": broker},
+        SourceSpec(topic="lag", group="lag-monitor"),
+        dict,
+        Stop(),
+        lambda spans, ends: told.append(({s.partition: s.stop for s in spans}, dict(ends))),
+    )
+    reader = source.build_part("source", "group-0", None)
+    reads = read_until(reader, lambda reads: len(payloads(reads)) == 20 and at_ends(reads))
+    assert told[len(reads) - 1] == ({0: 10, 1: 10}, {0: 10, 1: 10})
+    reader.close()
+    consumer = Consumer({"bootstrap.servers": broker, "group.id": "lag-monitor"})
+    places = consumer.committed([TopicPartition("lag", p) for p in range(2)], timeout=10)
+    consumer.close()
+    assert [place.offset for place in places] == [10, 10]
+
+
+class ShortSighted(Consumer):
+    """Overlooks partitions, because the embedded broker cannot add any to a topic."""
+
+    sees = 2
+
+    def list_topics(self, topic, timeout):
+        found = super().list_topics(topic, timeout=timeout)
+        partitions = found.topics[topic].partitions
+        found.topics[topic].partitions = {p: partitions[p] for p in range(self.sees)}
+        return found
+
+
+def test_partitions_that_are_added_begin_at_their_beginning(embedded_broker, broker):
+    embedded_broker.create("added", partitions=4)
+    produce(broker, "added", numbered(400))
+    config = {"bootstrap.servers": broker, "group.id": "g", "enable.partition.eof": True}
+    consumer = ShortSighted({**config, "fetch.wait.max.ms": 10})
+    spec = SourceSpec(topic="added", fetch_max=30, discover_s=0)
+    reader = EventReader(consumer, spec, {}, Stop(), None)
+    reads = read_until(reader, lambda reads: len(payloads(reads)) >= 60)
+    assert {span.partition for span in reads[-1].spans} == {0, 1}
+    consumer.sees = 4
+    reads += read_until(reader, lambda more: len(payloads(reads + more)) == 400 and at_ends(more))
+    reader.close()
+    assert assert_chained(reads, {}) == dict.fromkeys(range(4), 100)
+    assert sorted(map(int, payloads(reads))) == list(range(400))
+
+
+def test_partitions_that_are_gone_are_said(embedded_broker, broker):
+    embedded_broker.create("shrunk", partitions=2)
+    with pytest.raises(SourceError, match="has 2 partitions, but positions are stored for 6: it"):
+        open_reader(broker, "shrunk", {5: 0})
+
+
+@pytest.mark.parametrize("wanted", [11, 1_000])
+def test_a_position_beyond_the_log_is_said(embedded_broker, broker, wanted):
+    topic = f"beyond-{wanted}"
+    embedded_broker.create(topic, partitions=1)
+    produce(broker, topic, numbered(10, 1))
+    message = f"partition 0 must be read from offset {wanted}, but the log holds 0 to 10"
+    with pytest.raises(PositionLost, match=message):
+        open_reader(broker, topic, {0: wanted})
+
+
+def test_the_very_end_of_the_log_is_a_good_position(embedded_broker, broker):
+    embedded_broker.create("end", partitions=1)
+    produce(broker, "end", numbered(10, 1))
+    reader = open_reader(broker, "end", {0: 10})
+    assert payloads(read_until(reader, at_ends)) == []
+    reader.close()
+
+
+BIG = b"x" * 500_000
+"""The embedded broker keeps 5 MiB of a partition."""
+
+
+def test_a_position_that_retention_has_overtaken_is_said_at_the_start(embedded_broker, broker):
+    embedded_broker.create("expired", partitions=1)
+    produce(broker, "expired", [(0, BIG)] * 20)
+    with pytest.raises(PositionLost, match=r"from offset 3, but the log holds ([4-9]|1\d) to 20"):
+        open_reader(broker, "expired", {0: 3})
+
+
+def test_retention_that_overtakes_a_running_source_is_said(embedded_broker, broker):
+    embedded_broker.create("overtaken", partitions=1)
+    produce(broker, "overtaken", [(0, BIG)] * 3)
+    slow = {
+        "queued.min.messages": 1,
+        "fetch.message.max.bytes": 1_000,
+        "fetch.max.bytes": 1_000_000,
+    }
+    reader = open_reader(broker, "overtaken", config=slow, fetch_max=1)
+    reads = read_until(reader, lambda reads: len(payloads(reads)) == 1)
+    produce(broker, "overtaken", [(0, BIG)] * 30)
+    with pytest.raises(PositionLost, match=r"must be read from offset \d+, but the log holds \d\d"):
+        reads += read_until(reader, lambda _: False)
+    reader.close()
+
+
+def test_a_broker_that_does_not_answer_is_said():
+    places = Places(Consumer({**NOWHERE, "group.id": "g"}), "events")
+    with pytest.raises(BrokerSilent, match=r"does not answer: .*Check KAFKA_BOOTSTRAP"):
+        places.beginnings({}, (), 0.2)
+
+
+def test_a_broker_that_goes_away_is_waited_for():
+    """Empty reads go on, so that time does, and looking for new partitions ends nothing."""
+    with EmbeddedBroker(partitions=1) as broker:
+        broker.create("gone")
+        produce(broker.bootstrap, "gone", [(0, b"x")])
+        reader = open_reader(broker.bootstrap, "gone", discover_s=0, tick_s=0)
+        reads = read_until(reader, at_ends)
+    for _ in range(2):
+        reads += reader.next_batch()
+    reader.close()
+    assert payloads(reads) == [b"x"]
+    assert assert_chained(reads, {}) == {0: 1}
+
+
+def test_a_flow_from_topic_to_topic(embedded_broker, broker):
+    """The source and the publisher run for real; the flow ends by the flag and loses nothing."""
+    embedded_broker.create("flow-in", "flow-out")
+    produce(broker, "flow-in", numbered(2_000))
+    stop, seen, trimmed = Stop(), [], {}
+
+    def publish(reads):
+        for read in reads:
+            seen.extend(read.payloads)
+            records = [(b"user-%d" % (int(p) % 10), p) for p in read.payloads]
+            if records:
+                yield "lane-0", Published(0, len(seen), records)
+        if len(seen) >= 2_000:
+            stop.request()
+
+    kafka = {"bootstrap.servers": broker}
+    flow = Dataflow("flow")
+    spec = SourceSpec(topic="flow-in", fetch_max=150)
+    reads = op.input("source", flow, EventSource(kafka, spec, dict, stop))
+    entries = op.flat_map_batch("publish", reads, publish)
+    op.output("out", entries, KafkaPublisher(kafka, "flow-out", list, trimmed.update))
+    cli_main(flow)
+    assert sorted(map(int, seen)) == list(range(2_000))
+    out = [message.value() for message in consume(broker, "flow-out", 2_000)]
+    assert sorted(out) == sorted(seen)
+    assert trimmed == {0: 2_000}
