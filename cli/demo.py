@@ -121,23 +121,32 @@ class Scene:
 
     def kill_and_check(self) -> None:
         """Kill the engine with signal 9, start it again, and hold it against the ledger."""
-        pid = self.engine.pid
+        pid, before = self.engine.pid, self._epoch()
         self.engine.kill()
         self.kills += 1
         start_s = time.monotonic()
         self.engine.start()
         with self.shop.paused():
-            exact, text = self.compare()
+            exact, text = self.compare(after_epoch=before)
         took = time.monotonic() - start_s
         verdict = "exact" if exact else "NOT exact"
         self.notes.append(f"kill -9 of {pid}: back and {verdict} after {took:.1f} s ({text})")
 
-    def compare(self) -> tuple[bool, str]:
-        """Wait until the engine has caught up, then compare every profile with the ledger."""
+    def _epoch(self) -> int:
+        """How often the shard that is loaded last has been taken over by an engine."""
+        return int(self.store.record(self.store.shards - 1).get("epoch", b"0"))
+
+    def compare(self, after_epoch: int = 0) -> tuple[bool, str]:
+        """Wait until the engine has caught up, then compare every profile with the ledger.
+
+        Args:
+            after_epoch: wait first for an engine that took over after this epoch.
+        """
         ledger, deadline = self.shop.ledger, time.monotonic() + _CATCH_UP_S
         while True:
             events, wrong = ledger.compare(self.store)
-            if not wrong or time.monotonic() > deadline:
+            loaded = self._epoch() > after_epoch
+            if (loaded and not wrong) or time.monotonic() > deadline:
                 break
             if self.engine.exit_code() is not None:
                 break
@@ -145,7 +154,7 @@ class Scene:
         text = f"{events:,} of {ledger.events:,} events in {len(ledger.accounts):,} profiles"
         if wrong:
             text += f"; {len(wrong):,} profiles differ, such as {wrong[0]}"
-        return not wrong, text
+        return loaded and not wrong, text
 
     def finish(self, console: Console) -> int:
         """Close the doors, check everything once more, say what came of it."""

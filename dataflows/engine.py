@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 
 from bytewax.dataflow import Dataflow
@@ -17,10 +16,9 @@ from operators.dead_letters import DeadLetterWriter
 from operators.decode_step import DecodeStep
 from operators.lane_step import LaneLogic, wall_clock_ms
 from operators.metrics import Metrics
-from operators.publish import KafkaPublisher, Published
+from operators.publish import KafkaPublisher
 from operators.source import EventSource
 from operators.stop import Stop
-from state.changes import decode_entry
 from state.checkpoint import Checkpoint
 from state.lane import Lane
 from state.store import Store
@@ -66,17 +64,12 @@ def assemble(settings: Settings, store: Store, metrics: Metrics, stop: Stop) -> 
     kafka = plans.kafka_config(settings)
     shards = settings.redis.shards
 
-    def pending() -> Iterator[Published]:
-        for shard in range(shards):
-            for seq, changes in store.outbox(shard):
-                yield Published(shard, seq, decode_entry(changes))
-
     def open_logic(_resume: object) -> LaneLogic:
         lane = open_lane(settings)
         checkpoint = Checkpoint(lane, store)
-        checkpoint.open()
+        left = checkpoint.open()
         policy = plans.commit_policy(settings)
-        return LaneLogic(lane, checkpoint, policy, wall_clock_ms, metrics)
+        return LaneLogic(lane, checkpoint, policy, wall_clock_ms, metrics, left)
 
     return build(
         EventSource(kafka, plans.source_spec(settings), store.positions, stop, metrics.observe_lag),
@@ -88,5 +81,5 @@ def assemble(settings: Settings, store: Store, metrics: Metrics, stop: Stop) -> 
             metrics,
         ),
         open_logic,
-        KafkaPublisher(kafka, settings.kafka.changes, pending, store.trim),
+        KafkaPublisher(kafka, settings.kafka.changes, store.trim),
     )

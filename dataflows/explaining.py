@@ -9,6 +9,7 @@ import numpy as np
 
 from dataflows.engine import open_lane
 from dataflows.settings import Settings
+from state.checkpoint import check_segments
 from state.explain import explain
 from state.features import RowView
 from state.store import Store
@@ -31,7 +32,9 @@ def explanation(settings: Settings, store: Store, user: str, segment: str, now_m
         hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(names)}"
         raise UnknownError(f"there is no segment {segment!r}{hint}")
     shard = zlib.crc32(user.encode()) % settings.redis.shards
-    lane.restore(store.look(shard, lane.side_tables))
+    stored = store.look(shard, lane.side_tables)
+    check_segments(lane, stored)
+    lane.restore(stored)
     lane.restored(store.shared("cuts"), store.shared("model:0"))
     row = lane.users.find(user)
     if row < 0:

@@ -71,6 +71,7 @@ class PurchaseLearner:
         self._alarms = TimeQueue()
         self._learned_until_ms = NEVER_MS
         self._has_learned = False
+        self._quality: dict[str, float | None] | None = None
 
     def observe(self, view: RowView, groups: Groups, batch: Batch) -> None:
         """Flag what the batch's purchases decide, then park the moments that are sampled."""
@@ -91,6 +92,7 @@ class PurchaseLearner:
         self.model.learn_matured(self.parked["x"][learn], self.parked["bought"][learn])
         self.parked.delete(slots)
         self._learned_until_ms = clock_ms
+        self._quality = None
         self._has_learned = True
 
     def score(self, view: RowView) -> F64:
@@ -105,12 +107,25 @@ class PurchaseLearner:
         state = {"learned_until_ms": self._learned_until_ms, "model": self.model.to_state()}
         return msgspec.msgpack.encode(state)
 
+    def quality(self) -> dict[str, float | None]:
+        """AUC, log-loss and base rate of the latest matured labels, and how many there were."""
+        if self._quality is None:
+            report = self.model.progress.report()
+            self._quality = {
+                "auc": report.auc,
+                "log_loss": report.log_loss,
+                "base_rate": report.base_rate,
+                "labels": float(report.count),
+            }
+        return self._quality
+
     def restore(self, saved: bytes | None) -> None:
         """Take over a saved model, and set the alarms of the snapshots that were loaded."""
         if saved:
             state = msgspec.msgpack.decode(saved)
             self._learned_until_ms = state["learned_until_ms"]
             self.model = PurchaseModel.from_state(state["model"], self._spec.features)
+            self._quality = None
         slots = self.parked.live()
         self._alarms.push(self.parked["ts_ms"][slots] + self._spec.horizon_ms, slots)
 

@@ -9,7 +9,7 @@ Everything is driven by what the source sends, empty reads included; there are n
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -55,6 +55,7 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         policy: when to commit.
         wall_ms: the wall clock; None in a replay, where only events move time.
         metrics: where to count.
+        left: what the outbox still held when the lane was loaded; goes out before all else.
     """
 
     def __init__(
@@ -64,8 +65,10 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         policy: CommitPolicy,
         wall_ms: WallClock | None,
         metrics: Metrics,
+        left: Sequence[Committed] = (),
     ) -> None:
         self._lane = lane
+        self._left = [_published(c) for c in left]
         self._checkpoint = checkpoint
         self._policy = policy
         self._wall_ms = wall_ms
@@ -77,7 +80,7 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
 
     def on_batch(self, values: list[Batch]) -> tuple[Iterable[Published], bool]:
         """Apply all batches at hand, then commit if it is time."""
-        out: list[Published] = []
+        out, self._left = self._left, []
         for batch in values:
             now = None if self._wall_ms is None else self._wall_ms()
             with self._metrics.step("apply"):
@@ -112,6 +115,8 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         lane, metrics = self._lane, self._metrics
         metrics.observe(lane.counters)
         metrics.rows.set(lane.table.size)
+        if lane.learner is not None:
+            metrics.observe_model(lane.learner.name, lane.learner.quality())
         if self._wall_ms is not None:
             now_ms = self._wall_ms()
             metrics.delay.set((now_ms - lane.clock.now_ms) / 1000)

@@ -41,7 +41,6 @@ class _Entry:
 
 
 Trim = Callable[[Iterable[tuple[int, int]]], None]
-Pending = Callable[[], Iterable[Published]]
 
 
 class KafkaPublisher(FixedPartitionedSink[Published, None]):
@@ -50,7 +49,6 @@ class KafkaPublisher(FixedPartitionedSink[Published, None]):
     Args:
         config: of the producer; ``bootstrap.servers`` at least.
         topic: of the changes.
-        pending: what the outbox holds when the engine starts, oldest first.
         trim: forgets a shard's entries up to a sequence, for pairs of both.
         timeout_s: how long the last deliveries may take at a drain.
     """
@@ -59,12 +57,11 @@ class KafkaPublisher(FixedPartitionedSink[Published, None]):
         self,
         config: Mapping[str, Any],
         topic: str,
-        pending: Pending,
         trim: Trim,
         timeout_s: float = 30.0,
     ) -> None:
         self._config, self._topic, self._timeout_s = config, topic, timeout_s
-        self._pending, self._trim = pending, trim
+        self._trim = trim
 
     def list_parts(self) -> list[str]:
         """One part: one publisher."""
@@ -75,10 +72,8 @@ class KafkaPublisher(FixedPartitionedSink[Published, None]):
         return 0
 
     def build_part(self, _step_id: str, _part: str, _resume: None, /) -> _KafkaPart:
-        """Connect, and publish what an earlier run left."""
-        part = _KafkaPart(self._config, self._topic, self._trim, self._timeout_s)
-        part.write_batch(list(self._pending()))
-        return part
+        """Connect."""
+        return _KafkaPart(self._config, self._topic, self._trim, self._timeout_s)
 
 
 class _KafkaPart(StatefulSinkPartition[Published, None]):
@@ -88,16 +83,12 @@ class _KafkaPart(StatefulSinkPartition[Published, None]):
         self._topic, self._trim, self._timeout_s = topic, trim, timeout_s
         self._waiting: dict[int, deque[_Entry]] = defaultdict(deque)
         self._done: dict[int, int] = {}
-        self._handed_on: dict[int, int] = defaultdict(int)
         self._trimmed_s = time.monotonic()
         self._failure: KafkaError | None = None
 
     def write_batch(self, values: list[Published]) -> None:
         """Hand entries to the producer; look after deliveries on the way."""
         for published in values:
-            if published.seq <= self._handed_on[published.shard]:
-                continue  # the outbox was read after this commit, and has given it already
-            self._handed_on[published.shard] = published.seq
             entry = _Entry(published.seq, len(published.records))
             self._waiting[published.shard].append(entry)
             for key, value in published.records:

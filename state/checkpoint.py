@@ -11,9 +11,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from state.commit import ShardCommit
+from state.commit import ShardCommit, StoredShard
 from state.lane import Lane
-from state.store import Store
+from state.store import Store, StoreMismatch
+
+
+def check_segments(lane: Lane, stored: StoredShard) -> None:
+    """Refuse memberships that were stored for other segments: they are kept by place."""
+    held = stored.record.get("segments")
+    if held is not None and held != lane.segments:
+        raise StoreMismatch(
+            f"shard {stored.shard} holds memberships of the segments {held.decode()}, but the "
+            f"settings define {lane.segments.decode()}: conditions may be edited freely, but "
+            "names and their order must stay. Put them back, or start with another redis.prefix"
+        )
 
 
 @dataclass(slots=True, frozen=True)
@@ -38,12 +49,26 @@ class Checkpoint:
         self._store = store
         self._model = f"model:{lane.shards[0]}"
 
-    def open(self) -> None:
-        """Take the fence of every shard of the lane and load what is stored."""
+    def open(self) -> list[Committed]:
+        """Take the fence of every shard of the lane and load what is stored.
+
+        Returns:
+            What the outbox holds: changes of an earlier run that may not be published yet.
+
+        Raises:
+            StoreMismatch: the data were written for other settings.
+        """
         self._store.check_meta()
         for shard in self._lane.shards:
-            self._lane.restore(self._store.load(shard, self._lane.side_tables))
+            stored = self._store.load(shard, self._lane.side_tables)
+            check_segments(self._lane, stored)
+            self._lane.restore(stored)
         self._lane.restored(self._store.shared("cuts"), self._store.shared(self._model))
+        return [
+            Committed(shard, seq, changes)
+            for shard in self._lane.shards
+            for seq, changes in self._store.outbox(shard)
+        ]
 
     def commit(self, *, heartbeat: bool = False) -> list[Committed]:
         """Write what changed; with ``heartbeat`` also the positions and clock of idle shards.

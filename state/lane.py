@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -135,6 +136,13 @@ class Lane:
         self._decide(everyone, self._times(everyone), Occasion("cuts", at_ms))
 
     # -- checkpoint ---------------------------------------------------------------------------
+
+    @property
+    def segments(self) -> bytes:
+        """What the memberships stand for: every tag and label in order, as JSON."""
+        plan = self.decider.plan
+        families = {family.name: family.labels for family in plan.families}
+        return msgspec.json.encode([[tag.name for tag in plan.tags], families])
 
     @property
     def side_tables(self) -> tuple[str, ...]:

@@ -36,5 +36,8 @@ class Learner(Protocol):
     def changed(self) -> bytes | None:
         """The model's own memory if it has learned since this was last asked."""
 
+    def quality(self) -> dict[str, float | None]:
+        """How well it does on labels that have matured; None for what is not known yet."""
+
     def restore(self, saved: bytes | None) -> None:
         """Take over the memory of an earlier run; the parked snapshots are loaded by then."""

@@ -142,7 +142,7 @@ class Saver:
             "buckets": " ".join(map(str, lane.dedup.buckets(shard))).encode(),
         }
         if self._saved_layout.get(shard) != self._layout:
-            record["layout"] = self._layout
+            record |= {"layout": self._layout, "segments": lane.segments}
         return ShardCommit(
             shard=shard,
             seq=self._seq[shard] + 1,

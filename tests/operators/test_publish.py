@@ -23,8 +23,8 @@ def entry(shard, seq):
     )
 
 
-def open_part(broker, topic, trim=lambda _: None, pending=list):
-    sink = KafkaPublisher({"bootstrap.servers": broker}, topic, pending, trim)
+def open_part(broker, topic, trim=lambda _: None):
+    sink = KafkaPublisher({"bootstrap.servers": broker}, topic, trim)
     assert (sink.list_parts(), sink.part_fn("lane-3")) == ([PARTITION], 0)
     return sink.build_part("publish", PARTITION, None)
 
@@ -44,16 +44,6 @@ def test_each_shard_is_published_in_order(broker):
         wanted = [value for e in entries if e.shard == shard for _, value in e.records]
         assert arrived[b"u%d" % shard] == wanted
     assert trimmed == {0: 50, 7: 50}
-
-
-@pytest.mark.servers
-def test_what_the_outbox_holds_comes_first_and_only_once(broker):
-    left = [entry(1, seq) for seq in (4, 5, 6)]
-    part = open_part(broker, "left-over", pending=lambda: left)
-    part.write_batch([entry(1, 6), entry(1, 7)])
-    part.close()
-    values = [message.value() for message in consume(broker, "left-over", 12)]
-    assert values == [value for seq in (4, 5, 6, 7) for _, value in entry(1, seq).records]
 
 
 @pytest.mark.servers
@@ -90,7 +80,7 @@ def refuse(_pairs):
 
 def test_a_delivery_that_fails_is_said_and_nothing_is_trimmed():
     config = {**NOWHERE, "message.timeout.ms": 50}
-    sink = KafkaPublisher(config, "changes", list, refuse)
+    sink = KafkaPublisher(config, "changes", refuse)
     part = sink.build_part("publish", PARTITION, None)
     with pytest.raises(PublishError, match=r"to 'changes': .*They stay in the outbox"):
         write_for_ever(part)
@@ -99,7 +89,7 @@ def test_a_delivery_that_fails_is_said_and_nothing_is_trimmed():
 
 
 def test_a_drain_does_not_wait_for_ever():
-    sink = KafkaPublisher(NOWHERE, "changes", list, refuse, timeout_s=0.2)
+    sink = KafkaPublisher(NOWHERE, "changes", refuse, timeout_s=0.2)
     part = sink.build_part("publish", PARTITION, None)
     part.write_batch([entry(0, 1)])
     with pytest.raises(PublishError, match="3 are not acknowledged after 0 s"):

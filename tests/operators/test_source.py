@@ -257,7 +257,7 @@ def test_a_flow_from_topic_to_topic(embedded_broker, broker):
     spec = SourceSpec(topic="flow-in", fetch_max=150)
     reads = op.input("source", flow, EventSource(kafka, spec, dict, stop))
     entries = op.flat_map_batch("publish", reads, publish)
-    op.output("out", entries, KafkaPublisher(kafka, "flow-out", list, trimmed.update))
+    op.output("out", entries, KafkaPublisher(kafka, "flow-out", trimmed.update))
     cli_main(flow)
     assert sorted(map(int, seen)) == list(range(2_000))
     out = [message.value() for message in consume(broker, "flow-out", 2_000)]

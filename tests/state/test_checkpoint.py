@@ -1,0 +1,237 @@
+"""The lane and a real store under faults: what is stored ends equal to a lane left in peace."""
+
+import random
+import shutil
+
+import msgspec
+import numpy as np
+import pytest
+import redis
+
+from dataflows.embedded import EmbeddedStore
+from events.decode import Decoder
+from events.hashing import shard_of
+from events.schema import EventRules
+from state.changes import decode_entry
+from state.checkpoint import Checkpoint
+from state.definitions import SegmentSpec
+from state.lane import Lane
+from state.store import FencedOff, Store, StoreMismatch, StoreUnavailable
+from state.times import MINUTE_MS
+from tests.state.streams import START_MS, plan, read_of
+
+pytestmark = pytest.mark.servers
+
+SHARDS = 64
+SEGMENTS = [
+    SegmentSpec("keen", "intent >= 5", "intent < 2"),
+    SegmentSpec("buyer", "lifetime.orders >= 1"),
+    SegmentSpec("left_cart", "cart.items > 0 and age(cart.touched) >= 10m"),
+]
+
+
+def events(count=400, users=40, seed=5):
+    """A shop's morning, in order of time but for a few that are late."""
+    chance = random.Random(seed)
+    out = []
+    for n in range(count):
+        kind = chance.choice(["product_view"] * 4 + ["add_to_cart", "purchase", "refund"])
+        event = {
+            "event_id": f"e{n}",
+            "user_id": f"u{chance.randrange(users)}",
+            "type": kind,
+            "ts": START_MS + n * MINUTE_MS // 2 - chance.choice([0, 0, 0, 4 * MINUTE_MS]),
+        }
+        if kind in ("purchase", "refund"):
+            event |= {"amount": chance.randrange(10_000) / 100, "order_id": f"o{n // 9}"}
+        if kind == "add_to_cart":
+            event["item_id"] = f"i{chance.randrange(5)}"
+        out.append(event)
+    return out
+
+
+EVENTS = events()
+BATCHES = [(a, min(a + 80, len(EVENTS))) for a in range(0, len(EVENTS), 80)]
+
+
+def new_lane(**changes):
+    return Lane(plan(segments=SEGMENTS, **changes), range(SHARDS))
+
+
+def batch(a, b):
+    return Decoder(EventRules())(read_of(EVENTS[a:b], a))[0]
+
+
+def truth():
+    """Documents of a lane that nothing happened to."""
+    lane = new_lane()
+    for a, b in BATCHES:
+        lane.apply(batch(a, b))
+    raw = lane.portraits.encode(np.arange(lane.table.size), lane.users.ids)
+    return values(map(msgspec.msgpack.decode, raw))
+
+
+def values(documents):
+    """What does not depend on how the history was cut, by user."""
+    names = ("first_seen", "last_seen", "last_order", "lifetime", "window", "decayed", "cart")
+    return {d["user_id"]: {n: d[n] for n in names} for d in documents}
+
+
+def stored(store):
+    """The documents in the store; each segment's set must say what they say."""
+    documents, members = [], {spec.name: set() for spec in SEGMENTS}
+    for shard in range(SHARDS):
+        documents += [msgspec.msgpack.decode(raw) for _, raw in store.profiles(shard)]
+        for name in members:
+            members[name] |= store.members(shard, name)
+    for name, users in members.items():
+        assert users == {d["user_id"] for d in documents if name in d["segments"]}, name
+    return documents
+
+
+def assert_gapless(changes):
+    """Each user's changes are counted without a gap, and alternate per segment."""
+    counts, inside = {}, {}
+    for change in changes:
+        user = change["user_id"]
+        assert change["n"] == counts.get(user, 0) + 1
+        counts[user] = change["n"]
+        held = inside.setdefault(user, set())
+        if change["action"] == "entered":
+            assert change["segment"] not in held
+            held.add(change["segment"])
+        else:
+            held.remove(change["segment"])
+        assert set(change["segments"]) == held
+    return inside
+
+
+def published(committed):
+    return [msgspec.json.decode(v) for c in committed for _, v in decode_entry(c.changes)]
+
+
+@pytest.fixture
+def store(store_url):
+    opened = Store(store_url, "t", SHARDS, give_up_s=0.3)
+    yield opened
+    opened.close()
+
+
+def test_a_store_that_came_back_older_is_written_forward(tmp_path):
+    server = EmbeddedStore(tmp_path / "data").start()
+    try:
+        store = Store(server.url, "t", SHARDS)
+        lane = new_lane()
+        checkpoint = Checkpoint(lane, store)
+        checkpoint.open()
+        changes = []
+        for number, (a, b) in enumerate(BATCHES):
+            lane.apply(batch(a, b))
+            changes += published(checkpoint.commit(heartbeat=True))
+            if number == 1:
+                shutil.copytree(server.directory, tmp_path / "older")
+            if number == 3:
+                server.kill()
+                shutil.rmtree(server.directory)
+                shutil.copytree(tmp_path / "older", server.directory)
+                server.start()
+        documents = stored(store)
+        assert values(documents) == truth()
+        inside = assert_gapless(changes)
+        for document in documents:
+            assert inside.get(document["user_id"], set()) == set(document["segments"])
+        again = new_lane()
+        Checkpoint(again, store).open()
+        raw = again.portraits.encode(np.arange(again.table.size), again.users.ids)
+        assert values(map(msgspec.msgpack.decode, raw)) == truth()
+        store.close()
+    finally:
+        server.stop()
+
+
+def test_a_crash_before_the_commit_is_decided_again_from_the_log(store):
+    """After every batch the lane is lost before it commits, and a new one reads on."""
+    changes = []
+    for a, b in BATCHES:
+        lost = new_lane()
+        Checkpoint(lost, store).open()
+        lost.apply(batch(a, b))  # and dies
+        lane = new_lane()
+        checkpoint = Checkpoint(lane, store)
+        checkpoint.open()
+        lane.apply(batch(a, b))
+        changes += published(checkpoint.commit(heartbeat=True))
+    assert values(stored(store)) == truth()
+    assert_gapless(changes)
+
+
+def test_what_was_committed_but_not_published_is_left_in_the_outbox(store):
+    lane = new_lane()
+    checkpoint = Checkpoint(lane, store)
+    assert checkpoint.open() == []
+    lane.apply(batch(*BATCHES[0]))
+    committed = checkpoint.commit()
+    assert committed
+    left = Checkpoint(new_lane(), store).open()
+    assert published(left) == published(committed)
+    store.trim((c.shard, c.seq) for c in left)
+    assert Checkpoint(new_lane(), store).open() == []
+
+
+def test_an_engine_that_was_replaced_writes_nothing(store, store_url):
+    lane = new_lane()
+    checkpoint = Checkpoint(lane, store)
+    checkpoint.open()
+    lane.apply(batch(*BATCHES[0]))
+    checkpoint.commit(heartbeat=True)
+    other = Store(store_url, "t", SHARDS)
+    Checkpoint(new_lane(), other).open()
+    before = stored(other)
+    lane.apply(batch(*BATCHES[1]))
+    with pytest.raises(FencedOff, match="owned by another engine"):
+        checkpoint.commit()
+    assert stored(other) == before
+    other.close()
+
+
+def test_two_shards_of_a_batch_fail_while_the_others_succeed(store, store_url):
+    lane = new_lane()
+    checkpoint = Checkpoint(lane, store)
+    checkpoint.open()
+    lane.apply(batch(*BATCHES[0]))
+    checkpoint.commit(heartbeat=True)
+    taken = batch(*BATCHES[1])
+    lane.apply(taken)
+    client = redis.Redis.from_url(store_url)
+    shards = sorted(set(shard_of(taken.users, SHARDS).tolist()))[:2]
+    for shard in shards:
+        key = store.key("profile", shard)
+        client.rename(key, f"{key}:aside")
+        client.set(key, b"in the way")
+    with pytest.raises(StoreUnavailable, match="2 shards could not be committed"):
+        checkpoint.commit(heartbeat=True)
+    for shard in shards:
+        key = store.key("profile", shard)
+        client.rename(f"{key}:aside", key)
+    client.close()
+    places = {shard: store.record(shard)["positions"] for shard in range(SHARDS)}
+    assert {shard for shard, at in places.items() if at == b'{"0":80}'} == set(shards)
+    assert store.positions() == {0: 80}
+    resumed = new_lane()
+    after = Checkpoint(resumed, store)
+    after.open()
+    for a, b in BATCHES[1:]:
+        resumed.apply(batch(a, b))
+        after.commit(heartbeat=True)
+    assert values(stored(store)) == truth()
+
+
+def test_memberships_of_other_segments_are_refused(store):
+    lane = new_lane()
+    checkpoint = Checkpoint(lane, store)
+    checkpoint.open()
+    lane.apply(batch(*BATCHES[0]))
+    checkpoint.commit()
+    turned = Lane(plan(segments=SEGMENTS[::-1]), range(SHARDS))
+    with pytest.raises(StoreMismatch, match="names and their order must stay"):
+        Checkpoint(turned, store).open()
