@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from datetime import timedelta
 
 from bytewax.dataflow import Dataflow
@@ -68,6 +69,7 @@ def assemble(settings: Settings, store: Store, metrics: Metrics, stop: Stop) -> 
         lane = open_lane(settings)
         checkpoint = Checkpoint(lane, store)
         left = checkpoint.open()
+        settle_memory()
         policy = plans.commit_policy(settings)
         return LaneLogic(lane, checkpoint, policy, wall_clock_ms, metrics, left)
 
@@ -83,3 +85,12 @@ def assemble(settings: Settings, store: Store, metrics: Metrics, stop: Stop) -> 
         open_logic,
         KafkaPublisher(kafka, settings.kafka.changes, store.trim),
     )
+
+
+def settle_memory() -> None:
+    """Take what lives for ever (modules, loaded users) out of the garbage collector's sight.
+
+    A full collection would walk all of it, tens of milliseconds each time, to find nothing.
+    """
+    gc.collect()
+    gc.freeze()

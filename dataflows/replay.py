@@ -81,7 +81,7 @@ class UntilStep:
             late = batch.ts_ms >= self._until_ms
             if late.any():
                 self.skipped += int(np.count_nonzero(late))
-                kept = batch.take(np.flatnonzero(~late))
+                kept = batch.where(~late)
                 kept.spans = [_capped(span, self._until_ms) for span in batch.spans]
             if len(kept):
                 self.newest_ms = max(self.newest_ms, int(kept.ts_ms.max()))

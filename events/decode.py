@@ -101,7 +101,7 @@ class Decoder:
             found = self._judge(read, index[suspect])
             if found:
                 refused |= found
-                batch = batch.take(np.flatnonzero(~np.isin(index, list(found))))
+                batch = batch.where(~np.isin(index, list(found)))
         np.maximum(batch.amount_minor, 0, out=batch.amount_minor)
         batch.spans = [_dated(span, batch) for span in read.spans]
         batch.more = read.more

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from dataflows import plans
+from dataflows.engine import settle_memory
 from dataflows.settings import load
 from events.batch import Read
 from events.decode import Decoder
@@ -103,6 +104,7 @@ def run(
         checkpoint.open()
         split.watch(store, "commit", "commit")
         split.watch(store, "share", "commit")
+    settle_memory()
     pipe = _Pipe(Decoder(plans.event_rules(load(env={}))), lane, checkpoint, store, split)
     with warm.open("rb") as first, file.open("rb") as then:
         pipe.run(first, parts[0][0], partition=0)

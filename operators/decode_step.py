@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-import numpy as np
-
 from events.batch import Batch, DeadLetter, Read
 from events.decode import Decoder
 from events.hashing import shard_of
@@ -65,10 +63,7 @@ class DecodeStep:
         if len(self._lane_keys) == 1:
             return [(self._lane_keys[0], batch)]
         lane = shard_of(batch.users, self._shards) % len(self._lane_keys)
-        return [
-            (key, batch.take(np.flatnonzero(lane == place)))
-            for place, key in enumerate(self._lane_keys)
-        ]
+        return [(key, batch.where(lane == place)) for place, key in enumerate(self._lane_keys)]
 
 
 DecodeFactory = Callable[[], DecodeStep]

@@ -12,15 +12,19 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from bytewax.operators import StatefulBatchLogic
 
 from events.batch import Batch
 from operators.metrics import Metrics
-from operators.publish import Published
+from operators.publish import PULSE, Published
 from state.changes import decode_entry
 from state.checkpoint import Checkpoint, Committed
 from state.lane import Lane
+
+_PULSE_S: Final = 0.2
+"""The publisher is woken at least so often, so that it trims the outbox while nothing changes."""
 
 WallClock = Callable[[], int]
 """Gives epoch milliseconds."""
@@ -76,7 +80,7 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         self._waiting_events = 0
         self._newest_record_ms = -1
         self._first_waiting_s = 0.0
-        self._heartbeat_s = time.monotonic()
+        self._heartbeat_s = self._sent_s = time.monotonic()
 
     def on_batch(self, values: list[Batch]) -> tuple[Iterable[Published], bool]:
         """Apply all batches at hand, then commit if it is time."""
@@ -91,6 +95,10 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
             self._waiting_events += len(batch)
             if self._is_due(batch.more):
                 out += self._commit()
+        now_s = time.monotonic()
+        if out or now_s - self._sent_s >= _PULSE_S:
+            self._sent_s = now_s
+            return out or [PULSE], False
         return out, False
 
     def on_eof(self) -> tuple[Iterable[Published], bool]:
@@ -115,6 +123,7 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         lane, metrics = self._lane, self._metrics
         metrics.observe(lane.counters)
         metrics.rows.set(lane.table.size)
+        metrics.observe_sizes(lane.decider.plan.names, lane.decider.sizes.tolist())
         if lane.learner is not None:
             metrics.observe_model(lane.learner.name, lane.learner.quality())
         if self._wall_ms is not None:

@@ -58,6 +58,7 @@ class Metrics:
         self.model = Gauge(
             "afterglow_model", "Quality on matured labels.", ["model", "measure"], registry=r
         )
+        self._sizes: Sequence[int] = ()
         self._seen = Counters()
         self._seen_changes: Tally[str] = Tally()
 
@@ -92,6 +93,13 @@ class Metrics:
         for span in spans:
             if span.partition in ends:
                 self.lag.labels(span.partition).set(max(ends[span.partition] - span.stop, 0))
+
+    def observe_sizes(self, segments: Sequence[str], sizes: Sequence[int]) -> None:
+        """Show how many users each segment holds."""
+        if sizes != self._sizes:
+            self._sizes = sizes
+            for segment, size in zip(segments, sizes, strict=True):
+                self.members.labels(segment).set(size)
 
     def observe_model(self, model: str, measures: Mapping[str, float | None]) -> None:
         """Show a model's quality; a measure that is not known yet (None) is left out."""

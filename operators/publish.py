@@ -34,6 +34,10 @@ class Published:
     records: Sequence[tuple[bytes, bytes]]
 
 
+PULSE: Final = Published(-1, 0, ())
+"""Nothing to publish: lets the publisher look after deliveries while no change comes."""
+
+
 @dataclass(slots=True)
 class _Entry:
     seq: int
@@ -89,6 +93,8 @@ class _KafkaPart(StatefulSinkPartition[Published, None]):
     def write_batch(self, values: list[Published]) -> None:
         """Hand entries to the producer; look after deliveries on the way."""
         for published in values:
+            if not published.records:
+                continue
             entry = _Entry(published.seq, len(published.records))
             self._waiting[published.shard].append(entry)
             for key, value in published.records:
@@ -181,6 +187,8 @@ class _CollectingPart(StatefulSinkPartition[Published, None]):
         """Take the entries; they are safe at once."""
         last: dict[int, int] = {}
         for published in values:
+            if not published.records:
+                continue
             self._take(published.records)
             last[published.shard] = published.seq
         self._trim(last.items())

@@ -30,7 +30,7 @@ Kind = Literal[
 Facts = dict[str, float | int | str | bool | None]
 
 
-class Cause(msgspec.Struct, frozen=True, kw_only=True):
+class Cause(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Why a membership changed.
 
     Attributes:
@@ -48,7 +48,7 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
     thresholds: Facts = {}
 
 
-class Change(msgspec.Struct, frozen=True, kw_only=True):
+class Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One entry into or exit from a segment, as it stands on the change topic.
 
     Attributes:
@@ -78,7 +78,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     cause: Cause
 
 
-class Undated(msgspec.Struct):
+class Undated(msgspec.Struct, gc=False):
     """A change that is decided but not yet committed, so it has no id and no epoch yet."""
 
     row: int

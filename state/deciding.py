@@ -34,24 +34,31 @@ class Occasion:
     Attributes:
         kind: for the cause of the changes.
         decided_at_ms: by the lane's wall clock, or its clock in a replay.
-        event_ids: the event behind each row, n; None where there is none.
+        event_ids: of the events that brought it about; None where there are none.
+        events: the place among them of the event behind each row, int64[n].
         late: whether that event came after the clock had passed it, bool[n].
     """
 
     kind: Kind
     decided_at_ms: int
     event_ids: Sequence[str] | None = None
+    events: I64 | None = None
     late: NDArray[np.bool_] | None = None
 
     def cause(self, i: int, values: Facts, thresholds: Facts) -> Cause:
         """The cause of a change of row ``i``."""
         return Cause(
             kind=self.kind,
-            event_id=None if self.event_ids is None else self.event_ids[i],
+            event_id=self._event_id(i),
             late=self.late is not None and bool(self.late[i]),
             values=values,
             thresholds=thresholds,
         )
+
+    def _event_id(self, i: int) -> str | None:
+        if self.event_ids is None or self.events is None:
+            return None
+        return self.event_ids[int(self.events[i])]
 
 
 class Decider:
@@ -64,11 +71,13 @@ class Decider:
 
     Attributes:
         waiting: decided and not yet committed, in order.
+        sizes: how many users each of the plan's segments holds, int64[len(plan.names)].
     """
 
     def __init__(self, plan: SegmentPlan, rfm: RfmFeatures, table: Table) -> None:
         self.plan = plan
         self.waiting: list[Undated] = []
+        self.sizes: I64 = np.zeros(len(plan.names), dtype=np.int64)
         self._rfm = rfm
         self._table = table
         table.add_columns("", plan.columns())
@@ -87,6 +96,11 @@ class Decider:
         table["as_of"][rows] = view.now_ms
         if len(outcome.flips):
             self._record(view, state, outcome, occasion)
+
+    def restored(self) -> None:
+        """All rows are loaded: count who is in what."""
+        everyone = self.memberships(np.arange(self._table.size))
+        self.sizes[:] = [len(held.index) for held in everyone]
 
     def memberships(self, rows: I64) -> list[Membership]:
         """Who of some rows is in each segment, in the order of ``plan.names``."""
@@ -112,30 +126,39 @@ class Decider:
     ) -> None:
         """Note the flips as changes, each with the memberships after it."""
         plan, flips = self.plan, outcome.flips
-        flipping = np.unique(flips.row)
+        np.add.at(self.sizes, flips.segment, np.where(flips.entered, 1, -1))
+        flipping, counts = np.unique(flips.row, return_counts=True)
         held = dict(zip(flipping.tolist(), self._held(before.take(flipping)), strict=True))
-        count = self._table["changes"]
-        causes = plan.causes(outcome)
+        rows = view.rows[flips.row]
+        # flips are in the order of their rows, so a row's changes count up from where it stands
+        nth = np.arange(1, len(flips) + 1) - np.repeat(np.cumsum(counts) - counts, counts)
+        n = self._table["changes"][rows] + nth
+        self._table["changes"][rows[nth == 1]] += counts.astype(np.uint32)
         steps = zip(
-            flips.row.tolist(), flips.segment.tolist(), flips.entered.tolist(), causes, strict=True
+            flips.row.tolist(),
+            rows.tolist(),
+            flips.segment.tolist(),
+            flips.entered.tolist(),
+            view.now_ms[flips.row].tolist(),
+            n.tolist(),
+            plan.causes(outcome),
+            strict=True,
         )
-        for i, place, entered, measures in steps:
-            row, name = int(view.rows[i]), plan.names[place]
-            segments = held[i]
+        for i, row, place, entered, ts_ms, number, measures in steps:
+            name, segments = plan.names[place], held[i]
             if entered:
                 segments.append(name)
             else:
                 segments.remove(name)
-            count[row] += 1
             self.waiting.append(
                 Undated(
                     row=row,
                     segment=name,
                     action="entered" if entered else "exited",
-                    ts=int(view.now_ms[i]),
+                    ts=ts_ms,
                     decided_at=occasion.decided_at_ms,
                     version=plan.versions[place],
-                    n=int(count[row]),
+                    n=number,
                     segments=segments.copy(),
                     cause=occasion.cause(i, *measures),
                 )

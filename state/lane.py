@@ -157,6 +157,7 @@ class Lane:
         """All shards are loaded: take over what is kept beside them, work out what is not kept."""
         self.population.restore(cuts)
         self.measures.restore(self.clock.now_ms)
+        self.decider.restored()
         if self.learner is not None:
             self.learner.restore(model)
 
@@ -198,7 +199,7 @@ class Lane:
             batch.offset,
         )
         if fresh is not None:
-            batch = batch.take(np.flatnonzero(fresh))
+            batch = batch.where(fresh)
         rows = self.users.rows(batch.users)
         shards = self.table["shard"][rows].astype(np.int64)
         new, unchecked = self.dedup.check(
@@ -207,9 +208,8 @@ class Lane:
         self.counters.unchecked += int(np.count_nonzero(unchecked))
         if new.all():
             return batch, rows
-        kept = np.flatnonzero(new)
-        self.counters.duplicates += len(batch) - len(kept)
-        return batch.take(kept), rows[kept]
+        self.counters.duplicates += int(np.count_nonzero(~new))
+        return batch.where(new), rows[new]
 
     def _take(self, batch: Batch, rows: I64, wall_ms: int | None) -> None:
         groups = group(rows)
@@ -223,7 +223,8 @@ class Lane:
         occasion = Occasion(
             "event",
             self._decided_at(wall_ms),
-            event_ids=[batch.event_ids[i] for i in last.tolist()],
+            event_ids=batch.event_ids,
+            events=last,
             late=late[last],
         )
         view = self._decide(groups.rows, self._times(groups.rows), occasion)

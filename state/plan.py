@@ -52,5 +52,5 @@ class LanePlan:
     cuts_every_ms: int = 10 * SECOND_MS
     timer_step_ms: int = 100
     timer_budget: int = 50_000
-    sweep_rows: int = 50_000
+    sweep_rows: int = 5_000
     poll_ms: int = HOUR_MS

@@ -23,7 +23,6 @@ carry a version, so a score can always be recomputed from the values and the cut
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
@@ -108,14 +107,15 @@ def quintiles(
     days: I64,
     frequency: F64,
     monetary: F64,
-    user_ids: Sequence[str],
+    user_ids: Names,
     *,
     version: int,
     as_of_ms: int,
 ) -> Cuts:
     """Measure a population: whole days, frequency and monetary value of its buyers, each n.
 
-    Returns version 0 for an empty population.
+    ``user_ids`` needs to answer only where a frequency equals a cut. Returns version 0 for an
+    empty population.
     """
     n = len(days)
     if n == 0:
@@ -165,7 +165,7 @@ def next_recency_step_ms(cuts: Cuts, last_order_ms: I64, now_ms: I64) -> I64:
 
 
 def _frequency_cuts(
-    spec: RfmSpec, frequency: F64, user_ids: Sequence[str]
+    spec: RfmSpec, frequency: F64, user_ids: Names
 ) -> tuple[tuple[float, ...], tuple[str, ...]]:
     """The four (value, id) pairs that end the lower four fifths of the ranking."""
     if spec.ties == "same":

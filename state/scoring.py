@@ -49,9 +49,7 @@ class RfmFeatures:
             _recency_days(view)[index],
             frequency[index],
             monetary[index],
-            [view.ids[row] for row in view.rows[index].tolist()]
-            if self.spec.ties == "rank"
-            else (),
+            _Names(view, index),
             version=version,
             as_of_ms=as_of_ms,
         )

@@ -26,6 +26,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from typing import Any
 
+import hiredis
 import msgspec
 import redis
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -214,10 +215,9 @@ class Store:
             if not self._sha:
                 connection.send_command("SCRIPT", "LOAD", self._script)
                 self._sha = connection.read_response()
-            packed: list[bytes] = []
-            for shard in tried:
-                packed += connection.pack_command(*self._arguments(waiting[shard]))
-            connection.send_packed_command(packed)
+            pack = hiredis.pack_command
+            packed = b"".join([pack(self._arguments(waiting[shard])) for shard in tried])
+            connection.send_packed_command([packed])
             for shard in tried:
                 try:
                     reply = connection.read_response()
@@ -248,9 +248,9 @@ class Store:
         if word == b"BEHIND":
             behind[shard] = int(rest)
 
-    def _arguments(self, c: ShardCommit) -> list[Any]:
+    def _arguments(self, c: ShardCommit) -> tuple[Any, ...]:
         """The EVALSHA command of one shard, see ``commit.lua``."""
-        keys = [self.key("commit", c.shard), self.key("outbox", c.shard)]
+        keys: list[Any] = [self.key("commit", c.shard), self.key("outbox", c.shard)]
         work: list[Any] = []
 
         def write(command: str, key: str, arguments: Sequence[Any]) -> None:
@@ -275,8 +275,8 @@ class Store:
         for bucket in c.dedup_dropped:
             write("UNLINK", self.key("dedup", c.shard, str(bucket)), [])
         record = [part for item in c.record.items() for part in item]
-        head = [self._fences[c.shard], c.expected, c.seq, c.changes, len(record), *record]
-        return ["EVALSHA", self._sha, len(keys), *keys, *head, *work]
+        head = (self._fences[c.shard], c.expected, c.seq, c.changes, len(record), *record)
+        return ("EVALSHA", self._sha, len(keys), *keys, *head, *work)
 
     # -- outbox -------------------------------------------------------------------------------
 

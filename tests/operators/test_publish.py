@@ -8,6 +8,7 @@ import pytest
 
 from operators.publish import (
     PARTITION,
+    PULSE,
     CollectingPublisher,
     KafkaPublisher,
     Published,
@@ -63,6 +64,18 @@ def test_trimming_goes_on_while_entries_come(broker):
     assert seqs[-1] <= seq
     part.close()
     assert trims[-1] == (2, seq)
+
+
+@pytest.mark.servers
+def test_a_quiet_stream_trims_what_has_arrived(broker):
+    trims = {}
+    part = open_part(broker, "quiet", trims.update)
+    part.write_batch([entry(5, 1)])
+    deadline_s = time.monotonic() + 20
+    while not trims and time.monotonic() < deadline_s:
+        part.write_batch([PULSE])
+        time.sleep(0.01)
+    assert trims == {5: 1}
 
 
 def write_for_ever(part):

@@ -144,6 +144,9 @@ def test_a_store_that_came_back_older_is_written_forward(tmp_path):
         Checkpoint(again, store).open()
         raw = again.portraits.encode(np.arange(again.table.size), again.users.ids)
         assert values(map(msgspec.msgpack.decode, raw)) == truth()
+        held = [name for document in documents for name in document["segments"]]
+        sizes = [held.count(name) for name in lane.decider.plan.names]
+        assert lane.decider.sizes.tolist() == again.decider.sizes.tolist() == sizes
         store.close()
     finally:
         server.stop()
