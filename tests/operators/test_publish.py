@@ -69,7 +69,7 @@ def test_trimming_goes_on_while_entries_come(broker):
 @pytest.mark.servers
 def test_a_quiet_stream_trims_what_has_arrived(broker):
     trims = {}
-    part = open_part(broker, "quiet", trims.update)
+    part = open_part(broker, "trimmed-quietly", trims.update)
     part.write_batch([entry(5, 1)])
     deadline_s = time.monotonic() + 20
     while not trims and time.monotonic() < deadline_s:
