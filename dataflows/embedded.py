@@ -205,7 +205,8 @@ class EmbeddedStore:
                     return False
                 # Another server on this port would answer too, but under another process id.
                 with suppress(redis.RedisError):
-                    if client.info("server")["process_id"] == self._process.pid:
+                    held = client.info()
+                    if held["process_id"] == self._process.pid and not held["loading"]:
                         return True
                 time.sleep(0.02)
         return False

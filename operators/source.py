@@ -172,7 +172,10 @@ class EventReader(StatefulSourcePartition[Read, None]):
     # -- reading ------------------------------------------------------------------------------
 
     def _poll(self) -> list[Message]:
-        polled = self._consumer.consume(self._spec.fetch_max, self._spec.poll_s)
+        # To wait for many would wait for the last of them: take what is there, or the first.
+        polled = self._consumer.consume(self._spec.fetch_max, 0)
+        if not polled:
+            polled = self._consumer.consume(1, self._spec.poll_s)
         if not any(map(Message.error, polled)):
             return polled
         good = []

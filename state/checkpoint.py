@@ -82,7 +82,8 @@ class Checkpoint:
         model = None if learner is None else learner.changed()
         if model is not None:
             self._store.share(self._model, model)
-        commits = self._lane.collect(heartbeat=heartbeat)
+        stored = self._store.sequences() if heartbeat else {}
+        commits = self._lane.collect(heartbeat=heartbeat, stored=stored)
         self._write(commits)
         self._lane.settle(commits)
         cuts = self._lane.population.new_cuts()

@@ -1,14 +1,15 @@
 -- One atomic, fenced write of one shard.
 --
 -- KEYS[1] is the commit record, KEYS[2] the outbox, the others are named by the operations.
--- ARGV: fence, sequence that must be stored now, sequence of this commit, changes ('' for none), how
--- many arguments the commit record's fields and values are, those, then operations: command, key
--- number, argument count, arguments.
+-- ARGV: fence, sequence that must be stored now, sequence of this commit, how many arguments the
+-- outbox entries are, those (sequence, changes), how many the commit record's fields and values are,
+-- those, then operations: command, key number, argument count, arguments.
 --
 -- Replies OK, DONE (this very commit is stored already: an earlier try whose answer was lost),
 -- 'FENCED <fence>' (another engine owns the shard) or 'BEHIND <sequence>' (the store came back
--- older). Lua does not roll back, so whatever comes before the sequence is written in a form that
--- a repeat writes again with the same result; the sequence comes last.
+-- older). Lua does not roll back: a command that failed half-way would leave states that are newer
+-- than their positions. So all keys are looked at before the first write; then nothing can fail.
+-- The sequence comes last all the same, and a repeat writes the same again.
 
 local commit, outbox = KEYS[1], KEYS[2]
 local fence, expected, seq = ARGV[1], ARGV[2], ARGV[3]
@@ -25,8 +26,36 @@ if have ~= expected then
   return 'BEHIND ' .. have
 end
 
-local fields = tonumber(ARGV[5])
-local at, last = 6 + fields, #ARGV
+local entries = tonumber(ARGV[4])
+local fields = tonumber(ARGV[5 + entries])
+local record, first, last = 6 + entries, 6 + entries + fields, #ARGV
+
+local function must_be(key, kind)
+  local held = redis.call('TYPE', key)['ok']
+  if held ~= 'none' and held ~= kind then
+    return redis.error_reply('WRONGTYPE ' .. key .. ' must be a ' .. kind .. ' but is a ' .. held
+      .. ': something else wrote there; nothing was written')
+  end
+end
+
+local KIND = {HSET = 'hash', HDEL = 'hash', SADD = 'set', SREM = 'set', APPEND = 'string'}
+local at = first
+while at <= last do
+  local kind = KIND[ARGV[at]]
+  local wrong = kind and must_be(KEYS[tonumber(ARGV[at + 1])], kind)
+  if wrong then
+    return wrong
+  end
+  at = at + 3 + tonumber(ARGV[at + 2])
+end
+if entries > 0 then
+  local wrong = must_be(outbox, 'stream')
+  if wrong then
+    return wrong
+  end
+end
+
+at = first
 while at <= last do
   local command, key, count = ARGV[at], KEYS[tonumber(ARGV[at + 1])], tonumber(ARGV[at + 2])
   at = at + 3
@@ -39,13 +68,9 @@ while at <= last do
   at = at + count
 end
 
-if ARGV[4] ~= '' then
-  -- entries of this sequence are left from a try that stopped half-way; they were never decided
-  for _, entry in ipairs(redis.call('XRANGE', outbox, seq .. '-0', '+')) do
-    redis.call('XDEL', outbox, entry[1])
-  end
-  redis.call('XADD', outbox, seq .. '-*', 'changes', ARGV[4])
+for i = 5, 4 + entries, 2 do
+  redis.call('XADD', outbox, ARGV[i] .. '-*', 'changes', ARGV[i + 1])
 end
 
-redis.call('HSET', commit, 'seq', seq, unpack(ARGV, 6, 5 + fields))
+redis.call('HSET', commit, 'seq', seq, unpack(ARGV, record, record + fields - 1))
 return 'OK'

@@ -49,7 +49,7 @@ class Dedup:
     >>> dedup = Dedup([0, 1], window_ms=600, bucket_ms=60, cap=1_000)
     >>> hashes, ts_ms = np.array([7, 8, 7], np.uint64), np.array([900, 1_000, 900])
     >>> fresh, unchecked = dedup.check(hashes, ts_ms, np.array([0, 1, 0]), newest_ms=0)
-    >>> fresh.tolist(), dedup.taken(0)
+    >>> fresh.tolist(), dedup.taken()[0]
     ([True, True, False], {900: array([7], dtype=uint64)})
     """
 
@@ -123,11 +123,14 @@ class Dedup:
 
     # -- commit -------------------------------------------------------------------------------
 
-    def taken(self, shard: int) -> dict[int, U64]:
-        """The shard's new ids since its last commit, by bucket: what a commit appends."""
+    def taken(self) -> dict[int, dict[int, U64]]:
+        """New ids since each shard's last commit, by shard and bucket: what a commit appends."""
         self._sort_out()
-        untaken = self._untaken[shard].items()
-        return {b: np.concatenate(parts) for b, parts in untaken if self._is_alive(b)}
+        return {
+            shard: {b: _joined(parts) for b, parts in held.items() if self._is_alive(b)}
+            for shard, held in self._untaken.items()
+            if held
+        }
 
     def ended(self, shard: int) -> list[int]:
         """The shard's stored buckets that are out of the window: what a commit deletes."""
@@ -141,7 +144,7 @@ class Dedup:
     def settle(self, shard: int) -> None:
         """The shard's commit is written: what was taken is stored, what had ended is gone."""
         self._stored[shard] = set(self.buckets(shard))
-        self._untaken[shard] = {}
+        self._untaken[shard].clear()
 
     def remembered(self, shard: int) -> dict[int, U64]:
         """All ids of a shard by bucket, for a store that lost some; new ones are among them."""
@@ -241,6 +244,10 @@ def unpack_ids(block: bytes, committed_seq: int) -> U64:
         )
     entries = np.frombuffer(block, dtype=_ENTRY)
     return entries["hash"][entries["seq"] <= committed_seq].astype(np.uint64)
+
+
+def _joined(parts: list[U64]) -> U64:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _usable(hashes: U64) -> U64:

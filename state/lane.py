@@ -12,7 +12,7 @@ batches and the same times always lead to the same state.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -172,10 +172,17 @@ class Lane:
             tables["parked"] = SideTable.plain(self.learner.parked)
         return tables
 
-    def collect(self, *, heartbeat: bool = False) -> list[ShardCommit]:
-        """What changed since the last commit, per shard; idle shards only for a heartbeat."""
+    def collect(
+        self, *, heartbeat: bool = False, stored: Mapping[int, int] | None = None
+    ) -> list[ShardCommit]:
+        """What changed since the last commit, per shard; idle shards only for a heartbeat.
+
+        Args:
+            heartbeat: also the shards whose positions alone have moved.
+            stored: sequences found in the store; a shard that is older there is written too.
+        """
         rows = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *self._touched]))
-        return self._saver.collect(rows, heartbeat=heartbeat)
+        return self._saver.collect(rows, heartbeat=heartbeat, stored=stored or {})
 
     def settle(self, commits: Sequence[ShardCommit]) -> None:
         """The store has these; what they held is not dirty any more."""

@@ -44,6 +44,7 @@ class Positions:
         self._place = {shard: i for i, shard in enumerate(shards)}
         self._next: I64 = np.full((len(shards), 0), UNKNOWN, dtype=np.int64)
         self._place_of: I64 = np.full(max(shards, default=-1) + 1, UNKNOWN, dtype=np.int64)
+        self._encoded = b"", b"{}"
         for shard, place in self._place.items():
             self._place_of[shard] = place
 
@@ -99,8 +100,11 @@ class Positions:
             np.maximum(known, span.stop, out=known)
 
     def encode(self, shard: int) -> bytes:
-        """A shard's positions for the commit record."""
-        return msgspec.json.encode(self.of(shard))
+        """A shard's positions for the commit record; most shards stand where the last one did."""
+        offsets = self._next[self._place[shard]].tobytes()
+        if offsets != self._encoded[0]:
+            self._encoded = offsets, msgspec.json.encode(self.of(shard))
+        return self._encoded[1]
 
     @staticmethod
     def decode(raw: bytes | None) -> dict[int, int]:

@@ -12,7 +12,7 @@ ordinary commit, with more rows.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -65,18 +65,20 @@ class Saver:
 
     # -- out ----------------------------------------------------------------------------------
 
-    def collect(self, rows: I64, *, heartbeat: bool) -> list[ShardCommit]:
+    def collect(
+        self, rows: I64, *, heartbeat: bool, stored: Mapping[int, int]
+    ) -> list[ShardCommit]:
         """One commit per shard that has something to write; rows int64[n] are those changed."""
         by_shard = self._by_shard(rows)
         changes: dict[int, list[Undated]] = defaultdict(list)
         for change in self._lane.decider.waiting:
             changes[self._shard_of(change.row)].append(change)
         entries = {name: self._pending_by_shard(side) for name, side in self._tables.items()}
-        dedup = self._lane.dedup
-        ids = {s: taken for s in self._lane.shards if (taken := dedup.taken(s))}
+        ids = {shard: taken for shard, taken in self._lane.dedup.taken().items() if taken}
         wanted = {*by_shard, *ids, *(s for held in entries.values() for s in held)}
         if heartbeat:
             wanted |= {s for s in self._lane.shards if self._is_behind(s)}
+        wanted |= {shard for shard, seq in stored.items() if seq < self._seq[shard]}
         commits = []
         for shard in sorted(wanted):
             commit = self._start(shard, self._seq[shard])

@@ -1,6 +1,6 @@
 """The store: Redis or Valkey as the checkpoint, and the only file that speaks to it.
 
-A shard has one owner at a time. The owner takes a **fence** (a counter plus random bits) before it
+A shard has one owner at a time. The owner takes a **fence** (an epoch plus random bits) before it
 loads anything, and every commit names that fence and the sequence it builds on, so that a writer
 that was replaced, however long it slept, writes nothing. One Lua script writes one shard
 (``commit.lua``); the scripts of all shards of a commit travel in one round trip.
@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from typing import Any
@@ -39,10 +40,12 @@ FORMAT = 1
 """Version of the keys' layout; a store of another format is refused."""
 
 _FENCE = """
-local epoch = redis.call('HINCRBY', KEYS[1], 'epoch', 1)
-redis.call('HSET', KEYS[1], 'fence', string.format('%.0f:%s', epoch, ARGV[1]))
+local held = tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0')
+local epoch = string.format('%.0f', math.max(held + 1, tonumber(ARGV[2])))
+redis.call('HSET', KEYS[1], 'epoch', epoch, 'fence', epoch .. ':' .. ARGV[1])
 return redis.call('HGETALL', KEYS[1])
 """
+"""The epoch is the time, and above the stored one: a store that was set back gives none twice."""
 
 
 class StoreError(Exception):
@@ -99,6 +102,7 @@ class Store:
         self._script = resources.files("state").joinpath("commit.lua").read_bytes()
         self._sha = b""
         self._fences: dict[int, bytes] = {}
+        self._unpublished: dict[int, deque[tuple[int, bytes]]] = defaultdict(deque)
 
     # -- keys ---------------------------------------------------------------------------------
 
@@ -135,7 +139,8 @@ class Store:
 
     def take_fence(self, shard: int) -> dict[bytes, bytes]:
         """Become the owner of a shard; gives its commit record as it stands then."""
-        flat = self._client.eval(_FENCE, 1, self.key("commit", shard), secrets.token_hex(8))
+        key, now_ms = self.key("commit", shard), time.time_ns() // 1_000_000
+        flat = self._client.eval(_FENCE, 1, key, secrets.token_hex(8), now_ms)
         record = dict(zip(flat[::2], flat[1::2], strict=True))
         self._fences[shard] = record[b"fence"]
         return record
@@ -226,8 +231,7 @@ class Store:
                         self._sha = b""
                     failure = error
                     continue
-                self._settle(shard, reply, behind)
-                del waiting[shard]
+                self._settle(waiting.pop(shard), reply, behind)
         except (RedisConnectionError, RedisTimeoutError, OSError) as error:
             connection.disconnect()
             self._sha = b""
@@ -236,8 +240,9 @@ class Store:
             self._client.connection_pool.release(connection)
         return failure
 
-    def _settle(self, shard: int, reply: bytes, behind: dict[int, int]) -> None:
+    def _settle(self, c: ShardCommit, reply: bytes, behind: dict[int, int]) -> None:
         word, _, rest = reply.partition(b" ")
+        shard = c.shard
         if word == b"FENCED":
             raise FencedOff(
                 f"shard {shard} is owned by another engine now (its fence is "
@@ -247,6 +252,8 @@ class Store:
             )
         if word == b"BEHIND":
             behind[shard] = int(rest)
+        elif c.changes:
+            self._unpublished[shard].append((c.seq, c.changes))
 
     def _arguments(self, c: ShardCommit) -> tuple[Any, ...]:
         """The EVALSHA command of one shard, see ``commit.lua``."""
@@ -274,8 +281,13 @@ class Store:
             write("APPEND", self.key("dedup", c.shard, str(bucket)), [block])
         for bucket in c.dedup_dropped:
             write("UNLINK", self.key("dedup", c.shard, str(bucket)), [])
+        # written forward: what the store has lost may not be published yet
+        entries = [entry for entry in self._unpublished[c.shard] if entry[0] > c.expected]
+        if c.changes:
+            entries.append((c.seq, c.changes))
+        flat = [part for entry in entries for part in entry]
         record = [part for item in c.record.items() for part in item]
-        head = (self._fences[c.shard], c.expected, c.seq, c.changes, len(record), *record)
+        head = (self._fences[c.shard], c.expected, c.seq, len(flat), *flat, len(record), *record)
         return ("EVALSHA", self._sha, len(keys), *keys, *head, *work)
 
     # -- outbox -------------------------------------------------------------------------------
@@ -289,6 +301,9 @@ class Store:
         """Forget outbox entries up to a sequence, for each (shard, sequence)."""
         pipe = self._client.pipeline(transaction=False)
         for shard, seq in sequences:
+            waiting = self._unpublished[shard]
+            while waiting and waiting[0][0] <= seq:
+                waiting.popleft()
             pipe.xtrim(self.key("outbox", shard), minid=f"{seq + 1}-0", approximate=False)
         pipe.execute()
 
@@ -302,6 +317,17 @@ class Store:
     def share(self, name: str, value: bytes) -> None:
         """Replace a value that belongs to no shard."""
         self._client.set(f"{self.prefix}:{name}", value)
+
+    def sequences(self) -> dict[int, int]:
+        """The sequence that each shard of ours has reached in the store; none without answer."""
+        pipe = self._client.pipeline(transaction=False)
+        for shard in self._fences:
+            pipe.hget(self.key("commit", shard), "seq")
+        try:
+            found = pipe.execute()
+        except RedisError:
+            return {}  # whoever commits waits for it
+        return {shard: int(seq or 0) for shard, seq in zip(self._fences, found, strict=True)}
 
     def fields(self, kind: str, shard: int) -> list[bytes]:
         """The field names of one of a shard's hashes; for repair, not for the hot path."""

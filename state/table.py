@@ -2,7 +2,8 @@
 
 Columns double in length when rows run out, so adding a user costs amortised constant time and a
 column is always one contiguous array that a whole-array operation can take. Growth replaces the
-arrays: fetch ``table["name"]`` anew after rows were added.
+arrays: fetch ``table["name"]`` anew after rows were added. Rows beyond ``size`` are not written
+to, so that the reserve is address space and no memory; what they hold means nothing.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ class Table:
             if name in self._columns:
                 raise ValueError(f"column names must be unique, but {name!r} is declared twice")
             self._columns[name] = Column(name, column.dtype, column.initial, column.shape)
-            self._arrays[name] = self._fresh(self._columns[name], self._capacity)
+            self._arrays[name] = self._fresh(column)
+            self._arrays[name][: self.size] = column.initial
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         return self._arrays[name]
@@ -63,22 +65,25 @@ class Table:
 
     def grow(self, count: int) -> NDArray[np.int64]:
         """Append ``count`` rows of initial values and return their indices, int64[count]."""
-        first, self.size = self.size, self.size + count
-        if self.size > self._capacity:
-            self._reserve(max(self.size, 2 * self._capacity))
-        return np.arange(first, self.size, dtype=np.int64)
+        first, stop = self.size, self.size + count
+        if stop > self._capacity:
+            self._reserve(max(stop, 2 * self._capacity))
+        self.size = stop
+        if count:
+            for name, array in self._arrays.items():
+                array[first:stop] = self._columns[name].initial
+        return np.arange(first, stop, dtype=np.int64)
 
     def bytes_held(self) -> int:
-        """Bytes of all arrays, reserve included."""
-        return sum(array.nbytes for array in self._arrays.values())
+        """Bytes of all rows."""
+        return sum(array[: self.size].nbytes for array in self._arrays.values())
 
     def _reserve(self, capacity: int) -> None:
-        for name, old in self._arrays.items():
-            new = self._fresh(self._columns[name], capacity)
-            new[: len(old)] = old
-            self._arrays[name] = new
         self._capacity = capacity
+        for name, old in self._arrays.items():
+            new = self._fresh(self._columns[name])
+            new[: self.size] = old[: self.size]
+            self._arrays[name] = new
 
-    @staticmethod
-    def _fresh(column: Column, capacity: int) -> NDArray[Any]:
-        return np.full((capacity, *column.shape), column.initial, dtype=column.dtype)
+    def _fresh(self, column: Column) -> NDArray[Any]:
+        return np.empty((self._capacity, *column.shape), dtype=column.dtype)
