@@ -73,7 +73,8 @@ class Dedup:
         # new since the last commit, as it came; then sorted out by shard and bucket
         self._new: list[tuple[U64, U16]] = []
         self._untaken: dict[int, dict[int, list[U64]]] = {shard: {} for shard in shards}
-        self._stored: dict[int, set[int]] = {shard: set() for shard in shards}
+        # the buckets in the store, oldest first
+        self._stored: dict[int, dict[int, None]] = {shard: {} for shard in shards}
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -134,16 +135,19 @@ class Dedup:
 
     def ended(self, shard: int) -> list[int]:
         """The shard's stored buckets that are out of the window: what a commit deletes."""
-        return sorted(b for b in self._stored[shard] if not self._is_alive(b))
+        return [b for b in self._stored[shard] if not self._is_alive(b)]
 
     def buckets(self, shard: int) -> list[int]:
         """The shard's buckets as they will be stored after a commit."""
         self._sort_out()
-        return sorted(filter(self._is_alive, self._stored[shard] | self._untaken[shard].keys()))
+        stored, new = self._stored[shard], self._untaken[shard].keys()
+        if new <= stored.keys() and (not stored or self._is_alive(next(iter(stored)))):
+            return list(stored)
+        return sorted(filter(self._is_alive, stored.keys() | new))
 
     def settle(self, shard: int) -> None:
         """The shard's commit is written: what was taken is stored, what had ended is gone."""
-        self._stored[shard] = set(self.buckets(shard))
+        self._stored[shard] = dict.fromkeys(self.buckets(shard))
         self._untaken[shard].clear()
 
     def remembered(self, shard: int) -> dict[int, U64]:
@@ -159,7 +163,7 @@ class Dedup:
 
         Buckets may come in any order. The length of a bucket may have been another.
         """
-        self._stored[shard].add(bucket)
+        self._stored[shard] = dict.fromkeys(sorted({*self._stored[shard], bucket}))
         self._raise_floor(bucket - self._window_ms)
         ids = np.unique(_usable(hashes))
         ids = ids[~self._ids.has(ids)]

@@ -84,6 +84,7 @@ class KeyedTable:
         self._free: I64 = np.empty(0, dtype=np.int64)
         self._touched: list[I64] = []
         self._removed: list[tuple[I64, U64]] = []
+        self._pending: Pending | None = None
 
     def __len__(self) -> int:
         return len(self._index)
@@ -124,6 +125,7 @@ class KeyedTable:
         self["dirty"][slots] = False
         self._free = np.concatenate([self._free, slots])
         self._removed.append((owners, keys))
+        self._pending = None
 
     def of(self, owners: I64) -> tuple[I64, I64]:
         """All entries of distinct owners (int64[n]), gathered by owner.
@@ -171,9 +173,15 @@ class KeyedTable:
         if len(fresh):
             self["dirty"][fresh] = True
             self._touched.append(fresh)
+            self._pending = None
 
     def pending(self) -> Pending:
         """All that changed since it was last settled."""
+        if self._pending is None:
+            self._pending = self._look()
+        return self._pending
+
+    def _look(self) -> Pending:
         slots = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *self._touched]))
         owners = [np.empty(0, dtype=np.int64), *(owners for owners, _ in self._removed)]
         keys = [np.empty(0, dtype=np.uint64), *(keys for _, keys in self._removed)]
@@ -192,6 +200,7 @@ class KeyedTable:
         self["dirty"][pending.slots[~left]] = False
         self._touched = [pending.slots[left]]
         self._removed = [(pending.removed_owners[kept], pending.removed_keys[kept])]
+        self._pending = None
 
     # -- form in the store --------------------------------------------------------------------
 
