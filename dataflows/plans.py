@@ -67,7 +67,8 @@ def lane_plan(settings: Settings) -> LanePlan:
         order_keep_ms=settings.orders.keep or 0,
         cart_ttl_ms=settings.cart.ttl,
         cart_lines=settings.cart.max_lines,
-        dedup_window_ms=dedup.window,
+        # an event that is ahead of its log moves the window; it must not cut it short for others
+        dedup_window_ms=dedup.window + settings.events.max_ahead,
         dedup_cap=dedup.cap,
         cuts_every_ms=settings.rfm.cuts_every,
         timer_step_ms=lane.timer_step,

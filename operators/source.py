@@ -12,6 +12,7 @@ they carry time and commits, so that nothing behind them needs a timer.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ _NO_DATA = {
 _START_TIMEOUT_S = 30.0
 _RUNNING_TIMEOUT_S = 1.0
 """While it runs, the source may hold its worker up only so long."""
+_IDLE_S = 0.001
+_CLOSE_S = 10.0
 _LOST = {KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET}
 
 
@@ -54,6 +57,8 @@ class SourceSpec:
         group: the consumer group that lag monitors look at.
         fetch_max: most messages in one read.
         poll_s: how long a poll waits for messages.
+        gather_s: least time from one read to the next while there is no backlog. Each read costs
+            an evaluation and a commit, so very small ones would burn a core for nothing.
         tick_s: an idle source sends an empty read at least so often.
         commit_s: how often offsets are given to the consumer group.
         discover_s: how often the topic is asked for new partitions.
@@ -63,6 +68,7 @@ class SourceSpec:
     group: str = "afterglow"
     fetch_max: int = 5_000
     poll_s: float = 0.004
+    gather_s: float = 0.008
     tick_s: float = 0.02
     commit_s: float = 5.0
     discover_s: float = 30.0
@@ -98,7 +104,7 @@ class EventSource(FixedPartitionedSource[Read, None]):
         """Connect and find the place to begin."""
         consumer = Consumer(
             {
-                "fetch.wait.max.ms": 10,
+                "fetch.wait.max.ms": 4,
                 "queued.min.messages": 20_000,
                 "check.crcs": False,
                 # Nothing joins the group, so all this bounds is how long closing waits for the
@@ -129,7 +135,7 @@ class EventReader(StatefulSourcePartition[Read, None]):
         self._next: dict[int, int] = {}
         self._eof: dict[int, int] = {}
         self._sent_s = self._committed_s = self._discovered_s = time.monotonic()
-        self._idle = False
+        self._wait_s = self._next_s = 0.0
         self._places = Places(consumer, spec.topic)
         self._assign(self._places.beginnings(positions, self._next, _START_TIMEOUT_S))
         self._hello = True
@@ -142,13 +148,19 @@ class EventReader(StatefulSourcePartition[Read, None]):
         if self._stop.requested:
             raise StopIteration
         now_s = time.monotonic()
+        if now_s < self._next_s:
+            self._wait_s = self._next_s - now_s
+            return []
+        begun_s = now_s
         if now_s - self._discovered_s >= self._spec.discover_s:
             self._discovered_s = now_s
             # Before the poll: assigning begins again at the positions of the last read.
             self._take_in_new_partitions()
         messages = self._poll()
         now_s = time.monotonic()
-        self._idle = not messages
+        more = len(messages) >= self._spec.fetch_max
+        self._next_s = 0.0 if more else begun_s + self._spec.gather_s
+        self._wait_s = 0.0 if messages else _IDLE_S
         if now_s - self._committed_s >= self._spec.commit_s:
             self._committed_s = now_s
             self._tell_group()
@@ -158,16 +170,20 @@ class EventReader(StatefulSourcePartition[Read, None]):
         return [self._read(messages)]
 
     def next_awake(self) -> datetime | None:
-        """At once while there is input, else in a millisecond."""
-        return datetime.now(UTC) + timedelta(milliseconds=1) if self._idle else None
+        """At once while there is input, else when there may be some."""
+        return datetime.now(UTC) + timedelta(seconds=self._wait_s) if self._wait_s else None
 
     def snapshot(self) -> None:
         """Nothing: the lanes keep the positions."""
 
     def close(self) -> None:
-        """Leave the broker."""
+        """Leave the broker, or give up on it: without it the client may never come back."""
         self._tell_group()
-        self._consumer.close()
+        closing = threading.Thread(target=self._consumer.close, daemon=True)
+        closing.start()
+        closing.join(_CLOSE_S)
+        if closing.is_alive():
+            log.warning("the broker's client did not close in time; ending without it")
 
     # -- reading ------------------------------------------------------------------------------
 

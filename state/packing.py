@@ -52,6 +52,10 @@ def map_head(entries: int) -> bytes:
 class Template:
     """A piece of MessagePack: constant bytes with slots between them.
 
+    Attributes:
+        size_bytes: its length.
+        slots: the columns that fill its slots.
+
     >>> t = Template([map_head(2), pack("n"), Slot("n", "count"), pack("x"), Slot("x", "float")])
     >>> [msgspec.msgpack.decode(p) for p in t.fill({"n": np.array([1, 2]), "x": 0.5}, 2)]
     [{'n': 1, 'x': 0.5}, {'n': 2, 'x': 0.5}]
@@ -69,6 +73,7 @@ class Template:
                 blank += part
             at = len(blank)
         self.size_bytes = at
+        self.slots = tuple(fields)
         self._blank = np.frombuffer(blank, dtype=np.uint8)
         self._dtype = np.dtype(
             {
@@ -84,7 +89,7 @@ class Template:
         out = np.empty((rows, self.size_bytes), dtype=np.uint8)
         out[:] = self._blank
         records = out.reshape(-1).view(self._dtype)
-        for name in self._dtype.names or ():
+        for name in self.slots:
             records[name] = columns[name]
         return out
 

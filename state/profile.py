@@ -162,7 +162,7 @@ def _by_form(
     out = np.empty(n, dtype=object)
     for form, mask in ((True, is_buyer), (False, ~is_buyer)):
         index = np.flatnonzero(mask)
-        chosen = {name: column[index] for name, column in columns.items()}
+        chosen = {name: columns[name][index] for name in forms[form].slots}
         out[index] = np.array([*forms[form].fill(chosen, len(index)), None], dtype=object)[:-1]
     return out.tolist()
 

@@ -48,6 +48,10 @@ return redis.call('HGETALL', KEYS[1])
 """The epoch is the time, and above the stored one: a store that was set back gives none twice."""
 
 
+_SLICE = 8
+"""Shards sent at once."""
+
+
 class StoreError(Exception):
     """The store cannot be used as it is; the message says why and what to do.
 
@@ -220,9 +224,9 @@ class Store:
             if not self._sha:
                 connection.send_command("SCRIPT", "LOAD", self._script)
                 self._sha = connection.read_response()
-            pack = hiredis.pack_command
-            packed = b"".join([pack(self._arguments(waiting[shard])) for shard in tried])
-            connection.send_packed_command([packed])
+            for at in range(0, len(tried), _SLICE):  # the store works while the rest is packed
+                commands = [self._arguments(waiting[shard]) for shard in tried[at : at + _SLICE]]
+                connection.send_packed_command([b"".join(map(hiredis.pack_command, commands))])
             for shard in tried:
                 try:
                     reply = connection.read_response()
