@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=200_000, help="per measurement")
     parser.add_argument("--users", type=int, default=200_000)
     chosen = parser.parse_args()
-    report = Report(Console())
+    report = Report(Console(width=200))
     with tempfile.TemporaryDirectory(prefix="afterglow-bench-") as name:
         for users, zipf in _USERS_OF.items():
             for measure, shares in ((plain, PLAIN), (shop, SHOP)):
