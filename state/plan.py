@@ -47,7 +47,7 @@ class LanePlan:
     order_keep_ms: int = 0
     cart_ttl_ms: int = 30 * DAY_MS
     cart_lines: int = 50
-    dedup_window_ms: int = 10 * MINUTE_MS
+    dedup_window_ms: int = 15 * MINUTE_MS
     dedup_cap: int = 5_000_000
     cuts_every_ms: int = 10 * SECOND_MS
     timer_step_ms: int = 100
