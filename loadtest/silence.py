@@ -25,6 +25,7 @@ from rich.console import Console
 
 from dataflows import plans
 from dataflows.embedded import EmbeddedStore
+from dataflows.engine import settle_memory
 from dataflows.settings import load
 from events.batch import Read, Span
 from events.decode import Decoder
@@ -90,6 +91,7 @@ def reload(url: str, quiet_s: int) -> Held:
     before = _rss()
     start_s = time.monotonic()
     checkpoint.open()
+    settle_memory()
     held = _held(lane, before, start_s, [], [])
     silence = Silence(lane, checkpoint)
     now_ms = lane.clock.now_ms + 10_000

@@ -109,16 +109,17 @@ class Lane:
         now = self.clock.now_ms
         if now == NEVER_MS:
             return
+        if now - self._timers_ms < self._plan.timer_step_ms:
+            return
+        self._timers_ms = now
         occasion = Occasion("timer", self._decided_at(wall_ms))
-        if now - self._timers_ms >= self._plan.timer_step_ms:
-            self._timers_ms = now
-            self._fire(self._due(now), now, occasion)
-            expired = self.measures.expire(now)
-            if len(expired):
-                self._decide(expired, self._times(expired), occasion)
-            self._refresh_cuts()
-            if self.learner is not None:
-                self.learner.mature(now)
+        self._fire(self._due(now), now, occasion)
+        expired = self.measures.expire(now)
+        if len(expired):
+            self._decide(expired, self._times(expired), occasion)
+        self._refresh_cuts()
+        if self.learner is not None:
+            self.learner.mature(now)
         moved = self.population.moved(self._plan.sweep_rows, self._view_now, self.table)
         if len(moved):
             cause = Occasion("cuts", occasion.decided_at_ms)
@@ -132,7 +133,7 @@ class Lane:
             self._fire(rows, at_ms, occasion)
         self.measures.expire(at_ms)
         everyone = np.arange(self.table.size)
-        self.population.remeasure(self._view_now(everyone), at_ms)
+        self.population.remeasure(self._view_now(everyone), at_ms, self.table.size)
         self._decide(everyone, self._times(everyone), Occasion("cuts", at_ms))
 
     # -- checkpoint ---------------------------------------------------------------------------
@@ -155,7 +156,7 @@ class Lane:
 
     def restored(self, cuts: bytes | None, model: bytes | None) -> None:
         """All shards are loaded: take over what is kept beside them, work out what is not kept."""
-        self.population.restore(cuts)
+        self.population.restore(cuts, self.table.size)
         self.measures.restore(self.clock.now_ms)
         self.decider.restored()
         if self.learner is not None:
@@ -287,7 +288,7 @@ class Lane:
     def _refresh_cuts(self) -> None:
         if self.population.is_stale(self.clock.now_ms, self.counters.events):
             sample = self.population.sample(self.table.size)
-            self.population.remeasure(self._view_now(sample), self.clock.now_ms)
+            self.population.remeasure(self._view_now(sample), self.clock.now_ms, self.table.size)
 
     def _decided_at(self, wall_ms: int | None) -> int:
         return self.clock.now_ms if wall_ms is None else wall_ms

@@ -28,7 +28,7 @@ class LanePlan:
         cart_ttl_ms, cart_lines: how long a cart line lives, and how many a cart holds.
         dedup_window_ms, dedup_cap: how far back, and how many, event ids are kept.
         cuts_every_ms: least time between two measurements of the population.
-        timer_step_ms: how finely time moves for timers.
+        timer_step_ms: how finely time moves for timers and sweeps.
         timer_budget: most timers fired at a step; the oldest first.
         sweep_rows: users checked against new cuts at a step.
         poll_ms: how often conditions without closed form are looked at.
@@ -52,5 +52,5 @@ class LanePlan:
     cuts_every_ms: int = 10 * SECOND_MS
     timer_step_ms: int = 100
     timer_budget: int = 50_000
-    sweep_rows: int = 5_000
+    sweep_rows: int = 4_000
     poll_ms: int = HOUR_MS

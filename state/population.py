@@ -41,14 +41,14 @@ class Population:
         self._every_ms = every_ms
         self._measured_ms = NEVER_MS
         self._measured_events = 0
-        self._cursor: int | None = None
+        self._cursor = self._unchecked = 0
         self._shared: Cuts | None = None
 
-    def restore(self, shared: bytes | None) -> None:
-        """Take over the cuts that were in force; everyone is checked against them."""
+    def restore(self, shared: bytes | None, size: int) -> None:
+        """Take over the cuts that were in force; all ``size`` users are checked against them."""
         if shared and self._rfm.spec.fixed is None:
             self.cuts = Cuts.decode(shared)
-        self._cursor = 0
+        self._unchecked = size
 
     def is_stale(self, now_ms: int, events: int) -> bool:
         """Whether it is time to measure again, after so many events in all."""
@@ -66,14 +66,20 @@ class Population:
         """The rows to measure out of ``size``: all, or every k-th."""
         return np.arange(0, size, 1 + size // SAMPLE, dtype=np.int64)
 
-    def remeasure(self, view: RowView, as_of_ms: int) -> None:
-        """Put the cuts at the quintiles of the view's rows, unless they are fixed."""
+    def remeasure(self, view: RowView, as_of_ms: int, size: int) -> None:
+        """Put the cuts at the quintiles of the view's rows, unless they are fixed.
+
+        Args:
+            view: the measured users.
+            as_of_ms: the time of the new cuts.
+            size: how many users there are to be checked against them.
+        """
         if self._rfm.spec.fixed is not None:
             return
         found = self._rfm.measure(view, self.cuts.version + 1, as_of_ms)
         if replace(found, version=0, as_of_ms=0) != replace(self.cuts, version=0, as_of_ms=0):
             self.cuts = self._shared = found
-            self._cursor = 0
+            self._unchecked = size
 
     def new_cuts(self) -> bytes | None:
         """Cuts that were measured since this was last asked, for the store."""
@@ -81,11 +87,17 @@ class Population:
         return found.encode() if found else None
 
     def moved(self, count: int, view_of: Callable[[I64], RowView], table: Table) -> I64:
-        """The next step of the sweep: of ``count`` rows, those whose scores the cuts change."""
-        if self._cursor is None:
-            return np.empty(0, dtype=np.int64)
-        rows = np.arange(self._cursor, min(self._cursor + count, table.size), dtype=np.int64)
-        self._cursor = None if rows.size < count else self._cursor + count
+        """The next step of the sweep: of ``count`` rows, those whose scores the cuts change.
+
+        The sweep goes round and round and ends when it has passed everybody since the last cuts,
+        so that no user waits longer because cuts change often.
+        """
+        if self._cursor >= table.size:
+            self._cursor = 0
+        count = min(count, self._unchecked, table.size - self._cursor)
+        rows = np.arange(self._cursor, self._cursor + count, dtype=np.int64)
+        self._cursor += count
+        self._unchecked -= count
         if not len(rows):
             return rows
         scores = self._rfm.scores(view_of(rows))

@@ -3,17 +3,23 @@
 Columns double in length when rows run out, so adding a user costs amortised constant time and a
 column is always one contiguous array that a whole-array operation can take. Growth replaces the
 arrays: fetch ``table["name"]`` anew after rows were added. Rows beyond ``size`` are not written
-to, so that the reserve is address space and no memory; what they hold means nothing.
+to, and long columns are pages of their own that the system gives and takes back whole. So the
+reserve is address space and no memory; what it holds means nothing.
 """
 
 from __future__ import annotations
 
+import math
+import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+_PAGES_BYTES: Final = 1 << 20
+"""From this length on a column is mapped; shorter ones come from the heap."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -86,4 +92,8 @@ class Table:
             self._arrays[name] = new
 
     def _fresh(self, column: Column) -> NDArray[Any]:
-        return np.empty((self._capacity, *column.shape), dtype=column.dtype)
+        shape, dtype = (self._capacity, *column.shape), np.dtype(column.dtype)
+        length = math.prod(shape) * dtype.itemsize
+        if length < _PAGES_BYTES:
+            return np.empty(shape, dtype)
+        return np.frombuffer(mmap.mmap(-1, length), dtype).reshape(shape)
