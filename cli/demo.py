@@ -7,7 +7,6 @@ profiles at the end and after every kill.
 
 from __future__ import annotations
 
-import socket
 import tempfile
 import threading
 import time
@@ -28,7 +27,7 @@ from rich.table import Table
 
 from cli.changes import line, open_changes
 from dataflows.child import Engine
-from dataflows.embedded import EmbeddedBroker, EmbeddedStore
+from dataflows.embedded import EmbeddedBroker, EmbeddedStore, free_port
 from dataflows.ledger import Ledger
 from dataflows.settings import Settings
 from events.shop import GOOD, Habits, Shop
@@ -86,7 +85,7 @@ class Scene:
         kafka = settings.kafka
         broker.create(kafka.events, kafka.dead, kafka.changes)
         self._config = {"bootstrap.servers": broker.bootstrap}
-        self._address = f"127.0.0.1:{_free_port()}"
+        self._address = f"127.0.0.1:{free_port()}"
         self.engine = Engine(
             [*arguments, "--set", f"metrics.address={self._address}"],
             {"KAFKA_BOOTSTRAP": broker.bootstrap, "REDIS_URL": embedded.url},
@@ -362,10 +361,3 @@ class _Rate:
 @contextmanager
 def _nothing() -> Iterator[None]:
     yield
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -6,8 +6,9 @@ import pytest
 import redis
 
 from dataflows.child import Engine
-from dataflows.embedded import EmbeddedBroker, EmbeddedStore
+from dataflows.embedded import EmbeddedStore
 from dataflows.settings import load
+from tests.brokers import Broker, new_broker
 
 
 @pytest.fixture(scope="session")
@@ -26,23 +27,23 @@ def store_url(embedded_store: EmbeddedStore) -> str:
 
 
 @pytest.fixture(scope="session")
-def embedded_broker() -> Iterator[EmbeddedBroker]:
+def one_broker() -> Iterator[Broker]:
     """One broker for all tests."""
-    with EmbeddedBroker() as broker:
+    with new_broker() as broker:
         yield broker
 
 
 @pytest.fixture(scope="session")
-def broker(embedded_broker: EmbeddedBroker) -> str:
+def broker(one_broker: Broker) -> str:
     """Its address; a test uses topics of its own, because topics stay."""
-    return embedded_broker.bootstrap
+    return one_broker.bootstrap
 
 
 @pytest.fixture(scope="session")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
     """A running engine with servers of its own: the environment that leads to them."""
     kafka, log = load(env={}).kafka, tmp_path_factory.mktemp("engine") / "engine.log"
-    with EmbeddedStore() as store, EmbeddedBroker() as broker:
+    with EmbeddedStore() as store, new_broker() as broker:
         broker.create(kafka.events, kafka.dead, kafka.changes)
         env = {"KAFKA_BOOTSTRAP": broker.bootstrap, "REDIS_URL": store.url}
         engine = Engine(["--set", "metrics.address="], env, log)

@@ -25,7 +25,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer, Topic
 from cli.common import FENCED_OFF
 from dataflows import plans
 from dataflows.child import Engine
-from dataflows.embedded import EmbeddedBroker, EmbeddedStore
+from dataflows.embedded import EmbeddedStore
 from dataflows.ledger import Ledger
 from dataflows.sections import DecayedFeature
 from dataflows.settings import Settings, load
@@ -34,6 +34,7 @@ from events.decode import Decoder
 from events.shop import BROKEN, GOOD, Habits, Shop
 from state.lane import Lane
 from state.store import Store
+from tests.brokers import Broker, new_broker
 from tests.folding import (
     Document,
     assert_counted,
@@ -117,7 +118,7 @@ class Scene:
         exits: how engines ended that nobody had killed.
     """
 
-    broker: EmbeddedBroker
+    broker: Broker
     server: EmbeddedStore
     shop: OpenShop
     engine: Engine
@@ -184,7 +185,7 @@ class Scene:
 @contextmanager
 def opened(directory: Path, seed: int) -> Iterator[Scene]:
     """All parts, at work; ended at the end."""
-    with EmbeddedStore(directory / "data") as server, EmbeddedBroker() as broker:
+    with EmbeddedStore(directory / "data") as server, new_broker() as broker:
         broker.create(*TOPICS)
         env = {"KAFKA_BOOTSTRAP": broker.bootstrap, "REDIS_URL": server.url}
         options = [part for text in SETS for part in ("--set", text)]

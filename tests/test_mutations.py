@@ -24,7 +24,7 @@ from confluent_kafka import KafkaError, Producer
 from confluent_kafka import Message as Record
 
 from dataflows.child import Engine
-from dataflows.embedded import EmbeddedBroker, EmbeddedStore
+from dataflows.embedded import EmbeddedStore
 from dataflows.ledger import Ledger
 from dataflows.plans import event_rules, lane_plan
 from dataflows.settings import load
@@ -36,6 +36,7 @@ from events.shop_habits import Habits
 from state.lane import Lane
 from state.plan import LanePlan
 from state.store import Store
+from tests.brokers import new_broker
 from tests.operators.logs import consume
 
 Event = dict[str, Any]
@@ -814,7 +815,7 @@ def assert_lettered(letters: Sequence[Record], placed: Mapping[Place, Sent]) -> 
 def test_a_running_engine_accounts_for_each_and_keeps_the_books_of_others(tmp_path: Path) -> None:
     good = others(2_000, 11, time.time_ns() // 1_000_000 - 60_000)
     sent, log = mixed(good, 5_000, seed=12), tmp_path / "engine.log"
-    with EmbeddedStore() as server, EmbeddedBroker() as broker:
+    with EmbeddedStore() as server, new_broker() as broker:
         broker.create("events", "events.dead", "segment-changes")
         placed = publish(broker.bootstrap, sent)
         sets = ["metrics.address=", "lane.heartbeat=500ms", CUTS]

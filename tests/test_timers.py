@@ -23,7 +23,7 @@ import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 
 from dataflows.child import Engine
-from dataflows.embedded import EmbeddedBroker, EmbeddedStore
+from dataflows.embedded import EmbeddedStore
 from dataflows.plans import lane_plan
 from dataflows.settings import DEFAULTS, load
 from events.decode import Decoder
@@ -32,6 +32,7 @@ from events.schema import EventRules
 from state.changes import Change, Undated
 from state.lane import Lane
 from state.store import Store
+from tests.brokers import Broker, new_broker
 from tests.state.streams import read_of
 
 SHIPPED = tomllib.loads(DEFAULTS.read_text())
@@ -142,7 +143,7 @@ class Watcher:
 class Servers:
     """A broker and a store, somebody who watches, and engines that come and go."""
 
-    broker: EmbeddedBroker
+    broker: Broker
     store: EmbeddedStore
     watcher: Watcher
     log: Path
@@ -183,7 +184,7 @@ class Servers:
 
 @pytest.fixture
 def servers(tmp_path: Path) -> Iterator[Servers]:
-    with EmbeddedStore() as store, EmbeddedBroker() as broker:
+    with EmbeddedStore() as store, new_broker() as broker:
         broker.create("events", "events.dead", "segment-changes")
         watcher = Watcher(broker.bootstrap, broker.partitions)
         try:

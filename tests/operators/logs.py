@@ -17,7 +17,7 @@ NOWHERE = {"bootstrap.servers": "127.0.0.1:1", "log_level": 0}
 
 def produce(broker: str, topic: str, values: Iterable[tuple[int, bytes | None]]) -> None:
     """Write (partition, value) messages; returns when all are there."""
-    producer = Producer({"bootstrap.servers": broker, "linger.ms": 1})
+    producer = Producer({"bootstrap.servers": broker, "linger.ms": 1, "enable.idempotence": True})
     for partition, value in values:
         producer.produce(topic, value, key=b"k", partition=partition)
         producer.poll(0)

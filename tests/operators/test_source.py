@@ -8,11 +8,12 @@ from bytewax.dataflow import Dataflow
 from bytewax.run import cli_main
 from confluent_kafka import Consumer, TopicPartition
 
-from dataflows.embedded import EmbeddedBroker
+from dataflows.local_kafka import LocalKafka
 from operators.places import BrokerSilent, Places
 from operators.publish import KafkaPublisher, Published
 from operators.source import EventReader, EventSource, PositionLost, SourceError, SourceSpec
 from operators.stop import Stop
+from tests.brokers import new_broker
 from tests.operators.logs import (
     NOWHERE,
     assert_chained,
@@ -32,8 +33,8 @@ def numbered(count, partitions=4, first=0):
     return [(i % partitions, b"%d" % i) for i in range(first, first + count)]
 
 
-def test_the_first_read_is_a_hello_for_every_partition(embedded_broker, broker):
-    embedded_broker.create("hello", partitions=3)
+def test_the_first_read_is_a_hello_for_every_partition(one_broker, broker):
+    one_broker.create("hello", partitions=3)
     produce(broker, "hello", numbered(30, 3))
     reader = open_reader(broker, "hello", {0: 4, 2: 10})
     (hello,) = reader.next_batch()
@@ -44,9 +45,9 @@ def test_the_first_read_is_a_hello_for_every_partition(embedded_broker, broker):
 
 
 @pytest.mark.parametrize("fetch_max", [7, 5_000])
-def test_everything_is_read_once_and_the_spans_chain(embedded_broker, broker, fetch_max):
+def test_everything_is_read_once_and_the_spans_chain(one_broker, broker, fetch_max):
     topic = f"once-{fetch_max}"
-    embedded_broker.create(topic)
+    one_broker.create(topic)
     produce(broker, topic, numbered(1_000))
     reader = open_reader(broker, topic, fetch_max=fetch_max)
     reads = read_until(reader, lambda reads: len(payloads(reads)) == 1_000 and at_ends(reads))
@@ -60,8 +61,8 @@ def test_everything_is_read_once_and_the_spans_chain(embedded_broker, broker, fe
         assert [int(p) % 4 for p in read.payloads] == read.partition.tolist()
 
 
-def test_restarts_from_positions_lose_and_repeat_nothing(embedded_broker, broker):
-    embedded_broker.create("restarts")
+def test_restarts_from_positions_lose_and_repeat_nothing(one_broker, broker):
+    one_broker.create("restarts")
     positions, got = {}, []
     for run in range(5):
         produce(broker, "restarts", numbered(200, first=200 * run))
@@ -76,8 +77,8 @@ def test_restarts_from_positions_lose_and_repeat_nothing(embedded_broker, broker
     assert sorted(map(int, got)) == list(range(1_000))
 
 
-def test_a_quiet_log_ticks_and_is_at_its_end(embedded_broker, broker):
-    embedded_broker.create("quiet", partitions=2)
+def test_a_quiet_log_ticks_and_is_at_its_end(one_broker, broker):
+    one_broker.create("quiet", partitions=2)
     produce(broker, "quiet", numbered(10, 2))
     reader = open_reader(broker, "quiet", tick_s=0.01)
     read_until(reader, at_ends)
@@ -91,8 +92,8 @@ def test_a_quiet_log_ticks_and_is_at_its_end(embedded_broker, broker):
     reader.close()
 
 
-def test_tombstones_keys_and_timestamps_come_along(embedded_broker, broker):
-    embedded_broker.create("tombstones", partitions=1)
+def test_tombstones_keys_and_timestamps_come_along(one_broker, broker):
+    one_broker.create("tombstones", partitions=1)
     before_ms = time.time_ns() // 1_000_000
     produce(broker, "tombstones", [(0, None), (0, b"x")])
     reader = open_reader(broker, "tombstones")
@@ -106,8 +107,8 @@ def test_tombstones_keys_and_timestamps_come_along(embedded_broker, broker):
     assert all(before_ms <= stamp <= time.time_ns() // 1_000_000 for stamp in stamps)
 
 
-def test_the_flag_ends_the_source(embedded_broker, broker):
-    embedded_broker.create("drained", partitions=1)
+def test_the_flag_ends_the_source(one_broker, broker):
+    one_broker.create("drained", partitions=1)
     stop = Stop()
     reader = open_reader(broker, "drained", stop=stop)
     reader.next_batch()
@@ -117,8 +118,8 @@ def test_the_flag_ends_the_source(embedded_broker, broker):
     reader.close()
 
 
-def test_positions_are_shown_to_lag_monitors(embedded_broker, broker):
-    embedded_broker.create("lag", partitions=2)
+def test_positions_are_shown_to_lag_monitors(one_broker, broker):
+    one_broker.create("lag", partitions=2)
     produce(broker, "lag", numbered(20, 2))
     told = []
     source = EventSource(
@@ -150,8 +151,8 @@ class ShortSighted(Consumer):
         return found
 
 
-def test_partitions_that_are_added_begin_at_their_beginning(embedded_broker, broker):
-    embedded_broker.create("added", partitions=4)
+def test_partitions_that_are_added_begin_at_their_beginning(one_broker, broker):
+    one_broker.create("added", partitions=4)
     produce(broker, "added", numbered(400))
     config = {"bootstrap.servers": broker, "group.id": "g", "enable.partition.eof": True}
     consumer = ShortSighted({**config, "fetch.wait.max.ms": 10})
@@ -166,24 +167,24 @@ def test_partitions_that_are_added_begin_at_their_beginning(embedded_broker, bro
     assert sorted(map(int, payloads(reads))) == list(range(400))
 
 
-def test_partitions_that_are_gone_are_said(embedded_broker, broker):
-    embedded_broker.create("shrunk", partitions=2)
+def test_partitions_that_are_gone_are_said(one_broker, broker):
+    one_broker.create("shrunk", partitions=2)
     with pytest.raises(SourceError, match="has 2 partitions, but positions are stored for 6: it"):
         open_reader(broker, "shrunk", {5: 0})
 
 
 @pytest.mark.parametrize("wanted", [11, 1_000])
-def test_a_position_beyond_the_log_is_said(embedded_broker, broker, wanted):
+def test_a_position_beyond_the_log_is_said(one_broker, broker, wanted):
     topic = f"beyond-{wanted}"
-    embedded_broker.create(topic, partitions=1)
+    one_broker.create(topic, partitions=1)
     produce(broker, topic, numbered(10, 1))
     message = f"partition 0 must be read from offset {wanted}, but the log holds 0 to 10"
     with pytest.raises(PositionLost, match=message):
         open_reader(broker, topic, {0: wanted})
 
 
-def test_the_very_end_of_the_log_is_a_good_position(embedded_broker, broker):
-    embedded_broker.create("end", partitions=1)
+def test_the_very_end_of_the_log_is_a_good_position(one_broker, broker):
+    one_broker.create("end", partitions=1)
     produce(broker, "end", numbered(10, 1))
     reader = open_reader(broker, "end", {0: 10})
     assert payloads(read_until(reader, at_ends)) == []
@@ -191,18 +192,24 @@ def test_the_very_end_of_the_log_is_a_good_position(embedded_broker, broker):
 
 
 BIG = b"x" * 500_000
-"""The embedded broker keeps 5 MiB of a partition."""
+"""The embedded broker keeps 5 MiB of a partition; a real one is told to forget."""
 
 
-def test_a_position_that_retention_has_overtaken_is_said_at_the_start(embedded_broker, broker):
-    embedded_broker.create("expired", partitions=1)
+def expire(broker, topic, before):
+    if isinstance(broker, LocalKafka):
+        broker.forget(topic, 0, before)
+
+
+def test_a_position_that_retention_has_overtaken_is_said_at_the_start(one_broker, broker):
+    one_broker.create("expired", partitions=1)
     produce(broker, "expired", [(0, BIG)] * 20)
+    expire(one_broker, "expired", 10)
     with pytest.raises(PositionLost, match=r"from offset 3, but the log holds ([4-9]|1\d) to 20"):
         open_reader(broker, "expired", {0: 3})
 
 
-def test_retention_that_overtakes_a_running_source_is_said(embedded_broker, broker):
-    embedded_broker.create("overtaken", partitions=1)
+def test_retention_that_overtakes_a_running_source_is_said(one_broker, broker):
+    one_broker.create("overtaken", partitions=1)
     produce(broker, "overtaken", [(0, BIG)] * 3)
     slow = {
         "queued.min.messages": 1,
@@ -212,6 +219,7 @@ def test_retention_that_overtakes_a_running_source_is_said(embedded_broker, brok
     reader = open_reader(broker, "overtaken", config=slow, fetch_max=1)
     reads = read_until(reader, lambda reads: len(payloads(reads)) == 1)
     produce(broker, "overtaken", [(0, BIG)] * 30)
+    expire(one_broker, "overtaken", 23)
     with pytest.raises(PositionLost, match=r"must be read from offset \d+, but the log holds \d\d"):
         reads += read_until(reader, lambda _: False)
     reader.close()
@@ -225,7 +233,7 @@ def test_a_broker_that_does_not_answer_is_said():
 
 def test_a_broker_that_goes_away_is_waited_for():
     """Empty reads go on, so that time does, and looking for new partitions ends nothing."""
-    with EmbeddedBroker(partitions=1) as broker:
+    with new_broker(partitions=1) as broker:
         broker.create("gone")
         produce(broker.bootstrap, "gone", [(0, b"x")])
         reader = open_reader(broker.bootstrap, "gone", discover_s=0, tick_s=0)
@@ -237,9 +245,9 @@ def test_a_broker_that_goes_away_is_waited_for():
     assert assert_chained(reads, {}) == {0: 1}
 
 
-def test_a_flow_from_topic_to_topic(embedded_broker, broker):
+def test_a_flow_from_topic_to_topic(one_broker, broker):
     """The source and the publisher run for real; the flow ends by the flag and loses nothing."""
-    embedded_broker.create("flow-in", "flow-out")
+    one_broker.create("flow-in", "flow-out")
     produce(broker, "flow-in", numbered(2_000))
     stop, seen, trimmed = Stop(), [], {}
 
