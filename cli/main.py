@@ -56,11 +56,31 @@ def demo(
 
 
 @app.command()
-def run(config: Config = None, sets: Sets = None) -> None:
-    """Run the engine over Kafka and Redis (KAFKA_BOOTSTRAP, REDIS_URL) until SIGTERM."""
-    from cli.run import run_engine
+def run(
+    workers: Annotated[
+        int, typer.Option(min=0, help="Supervise so many workers; 0 is this process alone.")
+    ] = 0,
+    addresses: Annotated[
+        str, typer.Option(help="Of all workers over several hosts: host:port,host:port,…")
+    ] = "",
+    process: Annotated[int, typer.Option(help="Which of --addresses this worker is.")] = 0,
+    pipe: Annotated[int, typer.Option(hidden=True)] = -1,
+    config: Config = None,
+    sets: Sets = None,
+) -> None:
+    """Run the engine over Kafka and Redis (KAFKA_BOOTSTRAP, REDIS_URL) until SIGTERM.
 
-    sys.exit(run_engine(common.settings(config, sets)))
+    With --workers it is started again whenever it fails. Workers speak to each other in plain TCP
+    without authentication: keep --addresses inside a private network.
+    """
+    from cli.run import parse_place, run_cluster, run_engine
+
+    place = parse_place(process, addresses, pipe)
+    if workers and addresses:
+        raise common.UserError("--workers is for this machine, --addresses for several: give one")
+    if workers:
+        sys.exit(run_cluster(common.settings(config, sets), workers, config, sets or []))
+    sys.exit(run_engine(common.settings(config, sets), place))
 
 
 @app.command()

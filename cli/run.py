@@ -3,25 +3,85 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final
 
-from cli.common import FENCED_OFF, need_kafka, need_redis
-from dataflows.engine import run
+from cli.common import FENCED_OFF, WRONG_USE, UserError, need_kafka, need_redis
+from dataflows import plans
+from dataflows.engine import Place, run
 from dataflows.settings import Settings
+from dataflows.supervisor import Supervisor
 from operators.stop import Stop
-from state.store import FencedOff, StoreError
+from state.store import FencedOff, StoreError, StoreMismatch
+
+_MOST_WORKERS: Final = 64
 
 
-def run_engine(settings: Settings) -> int:
-    """Run until SIGTERM or SIGINT, then drain; the exit code."""
+def run_engine(settings: Settings, place: Place) -> int:
+    """Run one worker until SIGTERM or SIGINT, then drain; the exit code."""
     need_kafka(settings)
     need_redis(settings)
     stop = Stop()
     stop.on_signals()
     try:
-        run(settings, stop)
+        run(settings, stop, place)
     except Exception as error:
         return _say(error)
     return 0
+
+
+def run_cluster(settings: Settings, workers: int, config: Path | None, sets: Sequence[str]) -> int:
+    """Supervise so many workers on this machine until SIGTERM or SIGINT; the exit code."""
+    need_kafka(settings)
+    need_redis(settings)
+    if workers > min(_MOST_WORKERS, settings.redis.shards):
+        raise UserError(
+            f"--workers must be at most {min(_MOST_WORKERS, settings.redis.shards)}, because a "
+            f"worker owns at least one of the {settings.redis.shards} shards, but {workers} came"
+        )
+    stop = Stop()
+    stop.on_signals()
+    return Supervisor(
+        workers,
+        partial(_command, config, sets),
+        stop,
+        plans.patience(settings),
+        final=(FENCED_OFF, WRONG_USE),
+        say=lambda text: print(f"afterglow: {text}", file=sys.stderr, flush=True),
+    ).run()
+
+
+def parse_place(process: int, addresses: str, pipe: int) -> Place:
+    """Where a worker stands, from the command line.
+
+    >>> parse_place(1, "a:7000, b:7000", -1)
+    Place(worker=1, addresses=('a:7000', 'b:7000'), pipe=None)
+    """
+    found = tuple(a.strip() for a in addresses.split(",") if a.strip())
+    for address in found:
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdigit():
+            raise UserError(f"--addresses must be host:port,host:port,… but {address!r} came")
+    if not 0 <= process < max(len(found), 1):
+        raise UserError(
+            f"--process must be the place of this worker among --addresses, 0 to "
+            f"{max(len(found), 1) - 1}, but {process} came"
+        )
+    return Place(process, found, None if pipe < 0 else pipe)
+
+
+def _command(
+    config: Path | None, sets: Sequence[str], number: int, addresses: Sequence[str], pipe: int
+) -> list[str]:
+    out = [sys.executable, "-m", "cli.main", "run", "--process", str(number)]
+    out += ["--pipe", str(pipe)]
+    if len(addresses) > 1:
+        out += ["--addresses", ",".join(addresses)]
+    if config is not None:
+        out += ["--config", str(config)]
+    return out + [part for text in sets for part in ("--set", text)]
 
 
 def _say(error: BaseException | None) -> int:
@@ -34,6 +94,8 @@ def _say(error: BaseException | None) -> int:
     print(f"afterglow: {cause}", file=sys.stderr)
     if isinstance(cause, FencedOff):
         return FENCED_OFF
+    if isinstance(cause, StoreMismatch):
+        return WRONG_USE
     if not isinstance(cause, StoreError):
         import traceback
 

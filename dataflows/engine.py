@@ -1,8 +1,9 @@
-"""The engine over Kafka and Redis: one worker that owns every shard."""
+"""The engine over Kafka and Redis: one worker that owns every shard, or several that share them."""
 
 from __future__ import annotations
 
 import gc
+from dataclasses import dataclass
 from datetime import timedelta
 
 from bytewax.dataflow import Dataflow
@@ -15,27 +16,53 @@ from events.decode import Decoder
 from models.learning import PurchaseLearner
 from operators.dead_letters import DeadLetterWriter
 from operators.decode_step import DecodeStep
+from operators.heart import Heart
 from operators.lane_step import LaneLogic, wall_clock_ms
 from operators.metrics import Metrics
 from operators.publish import KafkaPublisher
+from operators.routing import lane_names, lane_shards
 from operators.source import EventSource
 from operators.stop import Stop
 from state.checkpoint import Checkpoint
 from state.lane import Lane
 from state.store import Store
 
-LANE = "lane-0"
 EPOCH_S = 0.5
 """Rows inside one epoch queue without bound, so epochs are short."""
 
 
-def run(settings: Settings, stop: Stop) -> None:
+@dataclass(slots=True, frozen=True)
+class Place:
+    """Which worker of which cluster this process is.
+
+    Attributes:
+        worker: its number, from 0.
+        addresses: ``host:port`` of every worker; none where there is only this one.
+        pipe: file descriptor for heartbeats to a supervisor.
+    """
+
+    worker: int = 0
+    addresses: tuple[str, ...] = ()
+    pipe: int | None = None
+
+    @property
+    def workers(self) -> int:
+        """How many there are."""
+        return max(len(self.addresses), 1)
+
+
+ALONE = Place()
+
+
+def run(settings: Settings, stop: Stop, place: Place = ALONE) -> None:
     """Run until the flag is raised; returns when everything is committed and published."""
     metrics = Metrics()
     if settings.metrics.address:
-        metrics.serve(settings.metrics.address)
+        metrics.serve(plans.metrics_address(settings, place.worker))
     store = open_store(settings)
-    cli_main(assemble(settings, store, metrics, stop), epoch_interval=timedelta(seconds=EPOCH_S))
+    flow = assemble(settings, store, metrics, stop, place)
+    cluster = {"process_id": place.worker, "addresses": list(place.addresses)}
+    cli_main(flow, epoch_interval=timedelta(seconds=EPOCH_S), **cluster if place.addresses else {})
 
 
 def open_store(settings: Settings) -> Store:
@@ -53,33 +80,43 @@ def open_store(settings: Settings) -> Store:
     return store
 
 
-def open_lane(settings: Settings) -> Lane:
-    """An empty lane of all shards."""
+def open_lane(settings: Settings, place: Place = ALONE) -> Lane:
+    """An empty lane of this worker's shards."""
     spec = plans.purchase_spec(settings)
     learner = None if spec is None else PurchaseLearner(spec)
-    return Lane(plans.lane_plan(settings), range(settings.redis.shards), learner)
+    shards = lane_shards(place.worker, place.workers, settings.redis.shards)
+    return Lane(plans.lane_plan(settings), shards, learner)
 
 
-def assemble(settings: Settings, store: Store, metrics: Metrics, stop: Stop) -> Dataflow:
+def assemble(
+    settings: Settings, store: Store, metrics: Metrics, stop: Stop, place: Place = ALONE
+) -> Dataflow:
     """The dataflow with its real parts."""
     kafka = plans.kafka_config(settings)
-    shards = settings.redis.shards
+    heart = Heart(place.pipe)
 
     def open_logic(_resume: object) -> LaneLogic:
-        lane = open_lane(settings)
+        lane = open_lane(settings, place)
         checkpoint = Checkpoint(lane, store)
         left = checkpoint.open()
         settle_memory()
         policy = plans.commit_policy(settings)
-        return LaneLogic(lane, checkpoint, policy, wall_clock_ms, metrics, left)
+        return LaneLogic(lane, checkpoint, policy, wall_clock_ms, metrics, left, heart)
 
     return build(
-        EventSource(kafka, plans.source_spec(settings), store.positions, stop, metrics.observe_lag),
+        EventSource(
+            kafka,
+            plans.source_spec(settings),
+            store.positions,
+            stop,
+            metrics.observe_lag,
+            place.workers,
+        ),
         DecodeStep(
             Decoder(plans.event_rules(settings)),
             DeadLetterWriter(kafka, settings.kafka.dead),
-            [LANE],
-            shards,
+            lane_names(place.workers),
+            settings.redis.shards,
             metrics,
         ),
         open_logic,

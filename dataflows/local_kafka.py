@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import shutil
 import signal
 import subprocess
@@ -23,7 +22,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]
 
 from dataflows.embedded import EmbeddedError, die_with_parent, free_port
 
@@ -237,7 +236,6 @@ class LocalKafka:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self._home,
-                env={**os.environ, "KAFKA_OPTS": ""},
                 preexec_fn=die_with_parent,
             )
 

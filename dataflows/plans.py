@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from dataflows.sections import DecayedFeature
 from dataflows.settings import Settings, SettingsError
+from dataflows.supervisor import Patience
 from events.schema import TYPES, EventRules
 from models.learning import PurchaseLearner, PurchaseSpec
 from models.purchase import Learning
@@ -105,6 +106,30 @@ def source_spec(settings: Settings) -> SourceSpec:
     return SourceSpec(topic=kafka.events, group=kafka.group, fetch_max=kafka.fetch_max)
 
 
+def patience(settings: Settings) -> Patience:
+    """How long the supervisor waits for what."""
+    chosen = settings.supervisor
+    if chosen.watchdog <= settings.redis.give_up:
+        raise SettingsError(
+            f"supervisor.watchdog: must be longer than redis.give_up ({settings.redis.give_up} "
+            f"ms), because a worker that waits for the store is silent, but {chosen.watchdog} ms "
+            "came"
+        )
+    return Patience(
+        start_s=chosen.start / 1000,
+        watchdog_s=chosen.watchdog / 1000,
+        drain_s=chosen.drain / 1000,
+        failures=chosen.failures,
+        steady_s=chosen.steady / 1000,
+    )
+
+
+def metrics_address(settings: Settings, worker: int) -> str:
+    """Where a worker serves its metrics: as many ports above the first one's as its number."""
+    host, _, port = settings.metrics.address.rpartition(":")
+    return f"{host}:{int(port) + worker}"
+
+
 def kafka_config(settings: Settings) -> dict[str, Any]:
     """What every Kafka client is given."""
     kafka = settings.kafka
@@ -168,6 +193,7 @@ def check(settings: Settings) -> None:
         SettingsError: with the path of what is wrong.
     """
     event_rules(settings)
+    patience(settings)
     plan, spec = lane_plan(settings), purchase_spec(settings)
     try:
         lane = Lane(plan, [0], None if spec is None else PurchaseLearner(spec))

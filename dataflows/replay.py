@@ -17,7 +17,6 @@ import numpy as np
 from bytewax.run import cli_main
 
 from dataflows import plans
-from dataflows.engine import LANE
 from dataflows.profiles import build
 from dataflows.settings import Settings
 from events.batch import Batch, Read, Span
@@ -29,6 +28,7 @@ from operators.file_source import FileSource
 from operators.lane_step import LaneLogic
 from operators.metrics import Metrics
 from operators.publish import CollectingPublisher
+from operators.routing import lane_names
 from state.changes import decode_entry
 from state.checkpoint import Checkpoint
 from state.lane import Lane
@@ -125,7 +125,7 @@ def replay(
     metrics, letters = Metrics(), DeadLetterFile(dead_letters)
     policy = plans.commit_policy(settings)
     rules = plans.event_rules(settings)
-    decode = DecodeStep(Decoder(rules), letters, [LANE], settings.redis.shards, metrics)
+    decode = DecodeStep(Decoder(rules), letters, lane_names(1), settings.redis.shards, metrics)
     step = UntilStep(decode, FAR_MS if until_ms is None else until_ms)
 
     def take(records: Sequence[tuple[bytes, bytes]]) -> None:

@@ -254,6 +254,16 @@ class MetricsSettings(Section):
     address: Annotated[str, Field(pattern=r"^$|^.*:\d{1,5}$")]
 
 
+class SupervisorSettings(Section):
+    """When workers are started again."""
+
+    watchdog: LongSpan
+    start: LongSpan
+    drain: LongSpan
+    failures: Annotated[Whole, Field(ge=1)]
+    steady: Millis
+
+
 class Embedded(Section):
     """The embedded broker."""
 
@@ -277,4 +287,5 @@ class Settings(Section):
     families: dict[str, FamilySettings]
     models: Models
     metrics: MetricsSettings
+    supervisor: SupervisorSettings
     embedded: Embedded

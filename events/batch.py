@@ -64,6 +64,7 @@ class Read:
         spans: what was covered, at most one per partition; ``max_ts_ms`` is not yet known.
         keys: the message keys, or None where the source has none.
         more: more input is known to wait, so whoever commits may wait for it too.
+        partitions: how many the whole log has, other readers' included; 0 where nobody says.
     """
 
     topic: str
@@ -74,6 +75,7 @@ class Read:
     spans: list[Span]
     keys: Sequence[bytes | None] | None = None
     more: bool = False
+    partitions: int = 0
 
 
 class Labels:
@@ -158,6 +160,7 @@ class Batch:
         spans: what the read behind this batch covered, with ``max_ts_ms`` filled in.
         more: more input is known to wait.
         newest_record_ms: the log's latest timestamp in that read; -1 where the log has none.
+        partitions: how many the whole log has; 0 where nobody says.
     """
 
     users: list[str]
@@ -179,6 +182,7 @@ class Batch:
     spans: list[Span] = field(default_factory=list)
     more: bool = False
     newest_record_ms: int = -1
+    partitions: int = 0
 
     def __len__(self) -> int:
         return len(self.users)
@@ -193,12 +197,14 @@ class Batch:
             spans=self.spans,
             more=self.more,
             newest_record_ms=self.newest_record_ms,
+            partitions=self.partitions,
         )
 
     def __reduce__(self) -> tuple[Callable[..., Batch], tuple[Any, ...]]:
         columns = [getattr(self, name) for name in (*_NUMBERS, *_TEXTS)]
         ids = (_join(self.users), _join(self.event_ids))
-        return _unpickle, (*ids, *columns, self.spans, self.more, self.newest_record_ms)
+        rest = (self.spans, self.more, self.newest_record_ms, self.partitions)
+        return _unpickle, (*ids, *columns, *rest)
 
 
 _NUMBERS: Final = (
@@ -231,10 +237,11 @@ def _split(joined: str, lengths: I32) -> list[str]:
 
 
 def _unpickle(users: tuple[str, I32], event_ids: tuple[str, I32], *rest: Any) -> Batch:
-    *columns, spans, more, newest = rest
+    *columns, spans, more, newest, partitions = rest
     named = dict(zip((*_NUMBERS, *_TEXTS), columns, strict=True))
+    texts = _split(*users), _split(*event_ids)
     return Batch(
-        _split(*users), _split(*event_ids), **named, spans=spans, more=more, newest_record_ms=newest
+        *texts, **named, spans=spans, more=more, newest_record_ms=newest, partitions=partitions
     )
 
 

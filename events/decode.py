@@ -107,6 +107,7 @@ class Decoder:
         batch.more = read.more
         if len(read.record_ts_ms):
             batch.newest_record_ms = int(read.record_ts_ms.max())
+        batch.partitions = read.partitions
         return batch, [_letter(read, i, refused[i]) for i in sorted(refused)]
 
     def _fields(self, read: Read) -> tuple[Fields, dict[int, Refused]]:

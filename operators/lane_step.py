@@ -17,6 +17,7 @@ from typing import Final
 from bytewax.operators import StatefulBatchLogic
 
 from events.batch import Batch
+from operators.heart import Heart
 from operators.metrics import Metrics
 from operators.publish import PULSE, Published
 from state.changes import decode_entry
@@ -60,6 +61,7 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         wall_ms: the wall clock; None in a replay, where only events move time.
         metrics: where to count.
         left: what the outbox still held when the lane was loaded; goes out before all else.
+        heart: beats with the work.
     """
 
     def __init__(
@@ -70,7 +72,9 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         wall_ms: WallClock | None,
         metrics: Metrics,
         left: Sequence[Committed] = (),
+        heart: Heart | None = None,
     ) -> None:
+        self._heart = heart or Heart()
         self._lane = lane
         self._left = [_published(c) for c in left]
         self._checkpoint = checkpoint
@@ -86,6 +90,7 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         """Apply all batches at hand, then commit if it is time."""
         out, self._left = self._left, []
         for batch in values:
+            self._heart.beat()
             now = None if self._wall_ms is None else self._wall_ms()
             with self._metrics.step("apply"):
                 self._lane.apply(batch, now)

@@ -7,6 +7,7 @@ and going on anywhere else would lose or invent events in silence.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
@@ -23,21 +24,42 @@ class BrokerSilent(SourceError):
     """The broker does not answer; it may later."""
 
 
+@dataclass(slots=True, frozen=True)
+class Share:
+    """The partitions of one reader among several: those with ``partition % readers == reader``.
+
+    >>> [p for p in range(7) if p in Share(1, 3)]
+    [1, 4]
+    """
+
+    reader: int = 0
+    readers: int = 1
+
+    def __contains__(self, partition: int) -> bool:
+        return partition % self.readers == self.reader
+
+
 class Places:
     """Asks the broker for the partitions of one topic and the offsets that they hold.
 
     Args:
         consumer: to ask with.
         topic: of the log.
+        share: the partitions to find places in.
+
+    Attributes:
+        count: how many partitions the topic has in all, as far as was asked.
     """
 
-    def __init__(self, consumer: Consumer, topic: str) -> None:
+    def __init__(self, consumer: Consumer, topic: str, share: Share | None = None) -> None:
         self._consumer, self._topic = consumer, topic
+        self._share = share or Share()
+        self.count = 0
 
     def beginnings(
         self, positions: Mapping[int, int], known: Collection[int], timeout_s: float
     ) -> dict[int, int]:
-        """Where to begin in each partition that is not known yet.
+        """Where to begin in each partition of the share that is not known yet.
 
         Args:
             positions: the stored ones; a partition without one begins at its first offset.
@@ -57,7 +79,10 @@ class Places:
                 f"stored for {max(had) + 1}: it was recreated or shrunk. Read the old topic to "
                 "its end, or start with another redis.prefix"
             )
-        return {p: self._begin(p, positions.get(p), timeout_s) for p in found if p not in known}
+        mine = [p for p in found if p in self._share and p not in known]
+        begins = {p: self._begin(p, positions.get(p), timeout_s) for p in mine}
+        self.count = len(found)
+        return begins
 
     def lost(self, partition: int, wanted: int, timeout_s: float = 30.0) -> PositionLost:
         """What to raise when a partition no longer holds the offset that is wanted."""

@@ -26,7 +26,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from events.batch import Read, Span
 from operators.message_keys import MessageKeys
-from operators.places import BrokerSilent, Places, PositionLost, SourceError
+from operators.places import BrokerSilent, Places, PositionLost, Share, SourceError
 from operators.stop import Stop
 
 __all__ = ["EventReader", "EventSource", "PositionLost", "SourceError", "SourceSpec"]
@@ -45,6 +45,7 @@ _RUNNING_TIMEOUT_S = 1.0
 """While it runs, the source may hold its worker up only so long."""
 _IDLE_S = 0.001
 _CLOSE_S = 10.0
+_GROUP = "group-"
 _LOST = {KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET}
 
 
@@ -62,6 +63,8 @@ class SourceSpec:
         tick_s: an idle source sends an empty read at least so often.
         commit_s: how often offsets are given to the consumer group.
         discover_s: how often the topic is asked for new partitions.
+        epoch_s, epoch_rows: most messages in one epoch of the dataflow. What is read in an epoch
+            may queue before slower workers, and the next one waits until they are through.
     """
 
     topic: str = "events"
@@ -72,6 +75,8 @@ class SourceSpec:
     tick_s: float = 0.02
     commit_s: float = 5.0
     discover_s: float = 30.0
+    epoch_s: float = 0.5
+    epoch_rows: int = 200_000
 
 
 class EventSource(FixedPartitionedSource[Read, None]):
@@ -82,6 +87,8 @@ class EventSource(FixedPartitionedSource[Read, None]):
         spec: how to read.
         positions: the lowest position of any shard for each partition, asked when reading begins.
         stop: ends the source when it is raised.
+        groups: how many readers share the partitions: reader ``i`` has those with
+            ``partition % groups == i``.
         on_ends: told the end of each partition every so often, for lag.
     """
 
@@ -92,15 +99,17 @@ class EventSource(FixedPartitionedSource[Read, None]):
         positions: Callable[[], Mapping[int, int]],
         stop: Stop,
         on_ends: Callable[[Sequence[Span], dict[int, int]], None] | None = None,
+        groups: int = 1,
     ) -> None:
         self._config, self._spec = config, spec
         self._positions, self._stop, self._on_ends = positions, stop, on_ends
+        self._groups = groups
 
     def list_parts(self) -> list[str]:
-        """One group of partitions."""
-        return ["group-0"]
+        """The groups of partitions."""
+        return [f"{_GROUP}{group}" for group in range(self._groups)]
 
-    def build_part(self, _step_id: str, _part: str, _resume: None, /) -> EventReader:
+    def build_part(self, _step_id: str, part: str, _resume: None, /) -> EventReader:
         """Connect and find the place to begin."""
         consumer = Consumer(
             {
@@ -117,11 +126,14 @@ class EventSource(FixedPartitionedSource[Read, None]):
                 "enable.partition.eof": True,
             }
         )
-        return EventReader(consumer, self._spec, self._positions(), self._stop, self._on_ends)
+        share = Share(int(part.removeprefix(_GROUP)), self._groups)
+        return EventReader(
+            consumer, self._spec, self._positions(), self._stop, self._on_ends, share
+        )
 
 
 class EventReader(StatefulSourcePartition[Read, None]):
-    """Reads all partitions of one topic with one consumer."""
+    """Reads a share of the partitions of one topic with one consumer."""
 
     def __init__(
         self,
@@ -130,13 +142,15 @@ class EventReader(StatefulSourcePartition[Read, None]):
         positions: Mapping[int, int],
         stop: Stop,
         on_ends: Callable[[Sequence[Span], dict[int, int]], None] | None,
+        share: Share | None = None,
     ) -> None:
         self._consumer, self._spec, self._stop, self._on_ends = consumer, spec, stop, on_ends
         self._next: dict[int, int] = {}
         self._eof: dict[int, int] = {}
         self._sent_s = self._committed_s = self._discovered_s = time.monotonic()
         self._wait_s = self._next_s = 0.0
-        self._places = Places(consumer, spec.topic)
+        self._epoch_s, self._epoch_rows = time.monotonic(), 0
+        self._places = Places(consumer, spec.topic, share)
         self._assign(self._places.beginnings(positions, self._next, _START_TIMEOUT_S))
         self._hello = True
 
@@ -156,7 +170,12 @@ class EventReader(StatefulSourcePartition[Read, None]):
             self._discovered_s = now_s
             # Before the poll: assigning begins again at the positions of the last read.
             self._take_in_new_partitions()
-        messages = self._poll()
+        room = self._room(now_s)
+        if not room:
+            self._wait_s = _IDLE_S
+            return []
+        messages = self._poll(room)
+        self._epoch_rows += len(messages)
         now_s = time.monotonic()
         more = len(messages) >= self._spec.fetch_max
         self._next_s = 0.0 if more else begun_s + self._spec.gather_s
@@ -187,9 +206,15 @@ class EventReader(StatefulSourcePartition[Read, None]):
 
     # -- reading ------------------------------------------------------------------------------
 
-    def _poll(self) -> list[Message]:
+    def _room(self, now_s: float) -> int:
+        """How many messages may be read now, so that what queues behind stays bounded."""
+        if now_s - self._epoch_s >= self._spec.epoch_s:
+            self._epoch_s, self._epoch_rows = now_s, 0
+        return min(self._spec.fetch_max, self._spec.epoch_rows - self._epoch_rows)
+
+    def _poll(self, most: int) -> list[Message]:
         # To wait for many would wait for the last of them: take what is there, or the first.
-        polled = self._consumer.consume(self._spec.fetch_max, 0)
+        polled = self._consumer.consume(most, 0)
         if not polled:
             polled = self._consumer.consume(1, self._spec.poll_s)
         if not any(map(Message.error, polled)):
@@ -240,6 +265,7 @@ class EventReader(StatefulSourcePartition[Read, None]):
             spans=spans,
             keys=MessageKeys(messages),
             more=n >= self._spec.fetch_max,
+            partitions=self._places.count,
         )
 
     def _ends(self) -> dict[int, int]:

@@ -63,7 +63,9 @@ class Checkpoint:
             stored = self._store.load(shard, self._lane.side_tables)
             check_segments(self._lane, stored)
             self._lane.restore(stored)
-        self._lane.restored(self._store.shared("cuts"), self._store.shared(self._model))
+        # a lane that is new, because there are more of them now, starts from the first one's model
+        model = self._store.shared(self._model) or self._store.shared("model:0")
+        self._lane.restored(self._store.shared("cuts"), model)
         return [
             Committed(shard, seq, changes)
             for shard in self._lane.shards
@@ -82,7 +84,12 @@ class Checkpoint:
         model = None if learner is None else learner.changed()
         if model is not None:
             self._store.share(self._model, model)
-        stored = self._store.sequences() if heartbeat else {}
+        stored = {}
+        if heartbeat:
+            stored = self._store.sequences()
+            self._store.forget_published(stored)
+            if not self._lane.population.measures:
+                self._lane.population.adopt(self._store.shared("cuts"), self._lane.table.size)
         commits = self._lane.collect(heartbeat=heartbeat, stored=stored)
         self._write(commits)
         self._lane.settle(commits)

@@ -71,7 +71,9 @@ class Lane:
         segments = SegmentPlan.compile(plan.segments, plan.families, kinds, poll_ms=plan.poll_ms)
         self.decider = Decider(segments, self.measures.rfm, self.table)
         self.positions = Positions(shards)
-        self.population = Population(self.measures.rfm, plan.cuts_every_ms)
+        self.population = Population(
+            self.measures.rfm, plan.cuts_every_ms, measures=0 in self.shards
+        )
         self._plan = plan
         self.dedup = Dedup(
             shards,
@@ -101,7 +103,7 @@ class Lane:
         if len(batch):
             self._take(batch, rows, wall_ms)
         self.positions.advance(spans)
-        self.clock.observe(spans, wall_ms)
+        self.clock.observe(spans, wall_ms, batch.partitions)
         self.tick(wall_ms)
 
     def tick(self, wall_ms: int | None = None) -> None:

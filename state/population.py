@@ -1,9 +1,11 @@
 """The cuts in force, and whom a new set of them moves.
 
-Cuts are measured again when enough time has passed and somebody has acted. From a large population
-a regular sample is taken, which keeps the pause short; a replay's end measures everybody. New cuts
-move nobody at once: a cursor sweeps the table some rows at a time and names the users whose scores
-differ under them, and those are evaluated like any others.
+One lane of several measures, and the others take over what it finds, so that all score by the same
+cuts; users come to lanes by a hash, so its own are a fair sample. Cuts are measured again when
+enough time has passed and somebody has acted. From a large population a regular sample is taken,
+which keeps the pause short; a replay's end measures everybody. New cuts move nobody at once: a
+cursor sweeps the table some rows at a time and names the users whose scores differ under them, and
+those are evaluated like any others.
 """
 
 from __future__ import annotations
@@ -33,10 +35,12 @@ class Population:
     Args:
         rfm: how users are scored.
         every_ms: least event time between two measurements.
+        measures: whether this lane is the one that measures.
     """
 
-    def __init__(self, rfm: RfmFeatures, every_ms: int) -> None:
+    def __init__(self, rfm: RfmFeatures, every_ms: int, *, measures: bool = True) -> None:
         self.cuts = rfm.spec.fixed or Cuts()
+        self.measures = measures
         self._rfm = rfm
         self._every_ms = every_ms
         self._measured_ms = NEVER_MS
@@ -50,10 +54,19 @@ class Population:
             self.cuts = Cuts.decode(shared)
         self._unchecked = size
 
+    def adopt(self, shared: bytes | None, size: int) -> None:
+        """Take over newer cuts of the lane that measures; ``size`` users are to be checked."""
+        if shared is None or self._rfm.spec.fixed is not None:
+            return
+        found = Cuts.decode(shared)
+        if found.version > self.cuts.version:
+            self.cuts, self._unchecked = found, size
+
     def is_stale(self, now_ms: int, events: int) -> bool:
         """Whether it is time to measure again, after so many events in all."""
         stale = (
-            self._rfm.spec.fixed is None
+            self.measures
+            and self._rfm.spec.fixed is None
             and events > self._measured_events
             and now_ms - self._measured_ms >= self._every_ms
         )

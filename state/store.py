@@ -23,7 +23,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -310,6 +310,30 @@ class Store:
                 waiting.popleft()
             pipe.xtrim(self.key("outbox", shard), minid=f"{seq + 1}-0", approximate=False)
         pipe.execute()
+
+    def forget_published(self, stored: Mapping[int, int]) -> None:
+        """Forget entries that the publisher, perhaps in another process, has trimmed meanwhile.
+
+        Args:
+            stored: the sequences found in the store; a shard that was set back keeps its entries.
+        """
+        asked = [
+            shard
+            for shard, waiting in self._unpublished.items()
+            if waiting and stored.get(shard, -1) >= waiting[-1][0]
+        ]
+        pipe = self._client.pipeline(transaction=False)
+        for shard in asked:
+            pipe.xrange(self.key("outbox", shard), count=1)
+        try:
+            found = pipe.execute()
+        except RedisError:
+            return
+        for shard, entries in zip(asked, found, strict=True):
+            waiting = self._unpublished[shard]
+            first = int(entries[0][0].split(b"-")[0]) if entries else waiting[-1][0] + 1
+            while waiting and waiting[0][0] < first:
+                waiting.popleft()
 
     # -- statistics and repair ----------------------------------------------------------------
 

@@ -30,10 +30,10 @@ def test_topics_have_the_partitions_asked_for():
     }
 
 
-def test_a_topic_is_created_once(embedded_broker):
-    embedded_broker.create("created-once")
+def test_a_topic_is_created_once(one_broker):
+    one_broker.create("created-once")
     with pytest.raises(EmbeddedError, match=r"'created-once' cannot be created.*exists"):
-        embedded_broker.create("created-once")
+        one_broker.create("created-once")
 
 
 def test_messages_come_back_with_key_and_headers(broker):

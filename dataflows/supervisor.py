@@ -1,0 +1,226 @@
+"""The supervisor: the workers of one cluster as child processes, started and ended together.
+
+A cluster lives and dies as a whole. Whatever happens to one worker (it ends, it is killed, it falls
+silent), all are ended and all start again from the committed positions, after a pause that grows
+while they keep failing. Three ends are final: everybody was asked to stop, another engine owns the
+data now, or the settings are wrong; and so is failing again and again.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+
+from dataflows.embedded import die_with_parent, free_port
+from operators.stop import Stop
+
+log = structlog.get_logger()
+
+Command = Callable[[int, Sequence[str], int], Sequence[str]]
+"""The command of a worker: its number, the addresses of all, the descriptor for heartbeats."""
+
+_LOOK_S: Final = 0.2
+_OTHERS_S: Final = 1.0
+"""How long the others may take to notice that one has ended, so that all exit codes are known."""
+
+
+@dataclass(slots=True, frozen=True)
+class Patience:
+    """How long the supervisor waits for what.
+
+    Attributes:
+        start_s: for a worker's first heartbeat, while it loads its users.
+        watchdog_s: between two heartbeats, before a worker counts as frozen.
+        drain_s: for workers that were asked to end.
+        failures: so many in a row and it gives up; a cluster that ran for ``steady_s`` is well.
+        steady_s: see there.
+        pause_s: before the second start in a row; doubles up to ``longest_pause_s``.
+        longest_pause_s: see there.
+    """
+
+    start_s: float = 600.0
+    watchdog_s: float = 60.0
+    drain_s: float = 60.0
+    failures: int = 8
+    steady_s: float = 60.0
+    pause_s: float = 0.2
+    longest_pause_s: float = 10.0
+
+
+@dataclass(slots=True)
+class Worker:
+    """One child process."""
+
+    number: int
+    process: subprocess.Popen[bytes]
+    pipe: int
+    heard_s: float
+    has_beaten: bool = False
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """Runs a cluster until it is asked to stop, or cannot go on.
+
+    Args:
+        workers: how many.
+        command: gives each one's command line.
+        stop: raised when all should drain and end.
+        patience: how long to wait for what.
+        final: exit codes after which nothing is started again.
+        say: told in words what happens.
+    """
+
+    workers: int
+    command: Command
+    stop: Stop
+    patience: Patience = field(default_factory=Patience)
+    final: Sequence[int] = ()
+    say: Callable[[str], None] = print
+    _running: list[Worker] = field(default_factory=list)
+
+    def run(self) -> int:
+        """Start, watch, start again; the exit code when it ends for good."""
+        failures = 0
+        while True:
+            began_s = time.monotonic()
+            try:
+                self._start()
+                why = self._watch()
+            finally:
+                codes = self._end()
+            if self.stop.requested:
+                return max((abs(code) for code in codes), default=0)
+            final = [code for code in codes if code in self.final]
+            if final:
+                self.say(f"{why}; that is final (exit code {final[0]}): nothing starts again")
+                return final[0]
+            failures = 1 if time.monotonic() - began_s > self.patience.steady_s else failures + 1
+            if failures >= self.patience.failures:
+                self.say(
+                    f"{why}; that was failure {failures} in a row without "
+                    f"{self.patience.steady_s:.0f} s of work between, so this gives up. Nothing is "
+                    "lost: what is wrong stands above; mend it and start again"
+                )
+                return 1
+            pause_s = self._pause(failures)
+            self.say(f"{why}; all {self.workers} start again in {pause_s:.1f} s")
+            if self._stopped_within(pause_s):
+                return 0
+
+    def pids(self) -> list[int]:
+        """The workers' processes, in order."""
+        return [worker.process.pid for worker in self._running]
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        addresses = [f"127.0.0.1:{free_port()}" for _ in range(self.workers)]
+        for number in range(self.workers):
+            reading, writing = os.pipe()
+            try:
+                process = subprocess.Popen(
+                    self.command(number, addresses, writing),
+                    pass_fds=[writing],
+                    preexec_fn=die_with_parent,
+                )
+            finally:
+                os.close(writing)
+            self._running.append(Worker(number, process, reading, time.monotonic()))
+        log.info("workers started", pids=self.pids())
+
+    def _watch(self) -> str:
+        """Until something ends the cluster; says what."""
+        asked_s = 0.0
+        with selectors.DefaultSelector() as selector:
+            for worker in self._running:
+                os.set_blocking(worker.pipe, False)
+                selector.register(worker.pipe, selectors.EVENT_READ, worker)
+            while True:
+                for key, _ in selector.select(_LOOK_S):
+                    self._hear(key.data, selector)
+                now_s = time.monotonic()
+                if self.stop.requested and not asked_s:
+                    asked_s = now_s
+                    for worker in self._running:
+                        worker.process.send_signal(signal.SIGTERM)
+                ended = [w for w in self._running if w.process.poll() is not None]
+                if asked_s:
+                    if len(ended) == len(self._running):
+                        return "all workers have drained"
+                    if now_s - asked_s > self.patience.drain_s:
+                        return f"workers did not drain within {self.patience.drain_s:.0f} s"
+                elif ended:
+                    return self._ending(ended[0])
+                else:
+                    silent = self._silent(now_s)
+                    if silent:
+                        return silent
+
+    def _hear(self, worker: Worker, selector: selectors.DefaultSelector) -> None:
+        with suppress(OSError):
+            if os.read(worker.pipe, 4096):
+                worker.heard_s, worker.has_beaten = time.monotonic(), True
+            else:
+                selector.unregister(worker.pipe)  # its end is closed: the process is ending
+
+    def _silent(self, now_s: float) -> str:
+        for worker in self._running:
+            limit_s = self.patience.watchdog_s if worker.has_beaten else self.patience.start_s
+            if now_s - worker.heard_s > limit_s:
+                return (
+                    f"worker {worker.number} (process {worker.process.pid}) has given no sign of "
+                    f"life for {limit_s:.0f} s"
+                )
+        return ""
+
+    def _ending(self, worker: Worker) -> str:
+        """All others end with it; waits a little, so that the one with a reason can be named."""
+        self._await(self.workers, _OTHERS_S)
+        codes = [(w.process.poll(), w) for w in self._running]
+        for code, other in codes:
+            if code in self.final:
+                worker = other
+        code = worker.process.poll()
+        how = f"was ended by signal {-code}" if code is not None and code < 0 else f"ended ({code})"
+        return f"worker {worker.number} (process {worker.process.pid}) {how}"
+
+    def _await(self, count: int, seconds: float) -> None:
+        deadline_s = time.monotonic() + seconds
+        while time.monotonic() < deadline_s:
+            if sum(w.process.poll() is not None for w in self._running) >= count:
+                return
+            time.sleep(0.02)
+
+    def _end(self) -> list[int]:
+        """Kill whatever still runs; all exit codes."""
+        codes = []
+        for worker in self._running:
+            if worker.process.poll() is None:
+                worker.process.kill()
+            codes.append(worker.process.wait())
+            os.close(worker.pipe)
+        self._running.clear()
+        return codes
+
+    def _pause(self, failures: int) -> float:
+        patience = self.patience
+        longest: float = patience.pause_s * 2 ** (failures - 1)
+        return min(longest, patience.longest_pause_s)
+
+    def _stopped_within(self, seconds: float) -> bool:
+        deadline_s = time.monotonic() + seconds
+        while time.monotonic() < deadline_s:
+            if self.stop.requested:
+                return True
+            time.sleep(0.05)
+        return False
