@@ -20,9 +20,11 @@ from operators.heart import Heart
 from operators.lane_step import LaneLogic, wall_clock_ms
 from operators.metrics import Metrics
 from operators.publish import KafkaPublisher
+from operators.recovery import recover
 from operators.routing import lane_names, lane_shards
 from operators.source import EventSource
 from operators.stop import Stop
+from operators.topics import make_topics
 from state.checkpoint import Checkpoint
 from state.lane import Lane
 from state.store import Store
@@ -94,11 +96,14 @@ def assemble(
     """The dataflow with its real parts."""
     kafka = plans.kafka_config(settings)
     heart = Heart(place.pipe)
+    topics = plans.topics(settings)
+    has_transactions = make_topics(kafka, topics, settings.kafka.events)
 
     def open_logic(_resume: object) -> LaneLogic:
         lane = open_lane(settings, place)
         checkpoint = Checkpoint(lane, store)
         left = checkpoint.open()
+        recover(lane, kafka, topics, wall_clock_ms())
         settle_memory()
         policy = plans.commit_policy(settings)
         return LaneLogic(lane, checkpoint, policy, wall_clock_ms, metrics, left, heart)
@@ -120,7 +125,13 @@ def assemble(
             metrics,
         ),
         open_logic,
-        KafkaPublisher(kafka, settings.kafka.changes, store.trim),
+        KafkaPublisher(
+            kafka,
+            plans.publisher_terms(settings, has_transactions=has_transactions),
+            store.trim,
+            store.owns,
+            heart.beat,
+        ),
     )
 
 

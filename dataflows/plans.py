@@ -10,8 +10,10 @@ from dataflows.supervisor import Patience
 from events.schema import TYPES, EventRules
 from models.learning import PurchaseLearner, PurchaseSpec
 from models.purchase import Learning
+from operators.courier import Terms
 from operators.lane_step import CommitPolicy
 from operators.source import SourceSpec
+from operators.topics import Topics
 from state.declared import DecayedSpec, PanesSpec
 from state.definitions import FamilySpec, SegmentError, SegmentSpec
 from state.expressions import ExpressionError
@@ -104,6 +106,20 @@ def source_spec(settings: Settings) -> SourceSpec:
     """How the log is read."""
     kafka = settings.kafka
     return SourceSpec(topic=kafka.events, group=kafka.group, fetch_max=kafka.fetch_max)
+
+
+def topics(settings: Settings) -> Topics:
+    """The topics that the engine writes."""
+    kafka = settings.kafka
+    return Topics(kafka.changes, kafka.memberships, kafka.positions, kafka.dead)
+
+
+def publisher_terms(settings: Settings, *, has_transactions: bool) -> Terms:
+    """How changes are published; the publisher's name is that of the data."""
+    kafka = settings.kafka
+    named = has_transactions and kafka.transactions
+    name = f"{kafka.group}-{settings.redis.prefix}-publisher" if named else ""
+    return Terms(topics(settings), name, waiting=kafka.unpublished)
 
 
 def patience(settings: Settings) -> Patience:

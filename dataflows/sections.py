@@ -106,6 +106,10 @@ class Kafka(Section):
     events: str
     dead: str
     changes: str
+    memberships: str
+    positions: str
+    transactions: bool
+    unpublished: Annotated[Whole, Field(ge=1)]
     group: str
     fetch_max: Annotated[Whole, Field(ge=1, le=100_000)]
     options: Options

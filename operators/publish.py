@@ -1,71 +1,64 @@
-"""The publisher: committed changes to the change topic, each shard's in the order of its commits.
+"""The publisher as a Bytewax sink: one for all lanes, each shard's changes in the order of commits.
 
-A change is published from memory once its commit is acknowledged; after a restart first what the
-outbox still holds. The worker never waits for the broker: delivery reports come in while it works,
-and an outbox entry is trimmed when all of its shard up to it has been delivered. A crash in between
-publishes an entry again, with the same ids.
+A change is published once its commit is acknowledged; after a restart first what the outbox still
+holds. An outbox entry is trimmed when it is known to have arrived. The worker never waits for the
+broker, unless too much is under way: then the lanes pause with it.
 """
 
 from __future__ import annotations
 
 import time
-from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from operators.courier import Courier, Published, PublishError, ShutOut, Terms
+from state.store import FencedOff
+
+__all__ = [
+    "PARTITION",
+    "PULSE",
+    "CollectingPublisher",
+    "KafkaPublisher",
+    "PublishError",
+    "Published",
+]
 
 PARTITION: Final = "publisher"
 _TRIM_EVERY_S: Final = 0.2
-
-
-class PublishError(Exception):
-    """Changes could not be published; they stay in the outbox, and a restart tries again."""
-
-
-@dataclass(slots=True, frozen=True)
-class Published:
-    """One outbox entry: the changes of a shard's commit as (key, value) records."""
-
-    shard: int
-    seq: int
-    records: Sequence[tuple[bytes, bytes]]
-
+_TAKEOVER_S: Final = 3.0
+"""How long another engine may take from shutting our courier out to taking our shards."""
 
 PULSE: Final = Published(-1, 0, ())
 """Nothing to publish: lets the publisher look after deliveries while no change comes."""
-
-
-@dataclass(slots=True)
-class _Entry:
-    seq: int
-    missing: int
-
 
 Trim = Callable[[Iterable[tuple[int, int]]], None]
 
 
 class KafkaPublisher(FixedPartitionedSink[Published, None]):
-    """One publisher to one topic.
+    """One publisher of all changes.
 
     Args:
         config: of the producer; ``bootstrap.servers`` at least.
-        topic: of the changes.
+        terms: where and how to publish.
         trim: forgets a shard's entries up to a sequence, for pairs of both.
-        timeout_s: how long the last deliveries may take at a drain.
+        is_owner: whether this engine still owns its shards.
+        alive: called now and then while it waits.
+        drain_s: how long the last deliveries may take at a drain.
     """
 
     def __init__(
         self,
         config: Mapping[str, Any],
-        topic: str,
+        terms: Terms,
         trim: Trim,
-        timeout_s: float = 30.0,
+        is_owner: Callable[[], bool] = lambda: True,
+        alive: Callable[[], None] = lambda: None,
+        drain_s: float = 30.0,
     ) -> None:
-        self._config, self._topic, self._timeout_s = config, topic, timeout_s
-        self._trim = trim
+        self._config, self._terms, self._drain_s = config, terms, drain_s
+        self._trim, self._is_owner, self._alive = trim, is_owner, alive
 
     def list_parts(self) -> list[str]:
         """One part: one publisher."""
@@ -77,32 +70,27 @@ class KafkaPublisher(FixedPartitionedSink[Published, None]):
 
     def build_part(self, _step_id: str, _part: str, _resume: None, /) -> _KafkaPart:
         """Connect."""
-        return _KafkaPart(self._config, self._topic, self._trim, self._timeout_s)
+        courier = Courier(self._config, self._terms, self._alive)
+        return _KafkaPart(courier, self._trim, self._is_owner, self._drain_s)
 
 
 class _KafkaPart(StatefulSinkPartition[Published, None]):
-    def __init__(self, config: Mapping[str, Any], topic: str, trim: Trim, timeout_s: float) -> None:
-        defaults = {"linger.ms": 1, "enable.idempotence": True, "compression.type": "zstd"}
-        self._producer = Producer({**defaults, **config})
-        self._topic, self._trim, self._timeout_s = topic, trim, timeout_s
-        self._waiting: dict[int, deque[_Entry]] = defaultdict(deque)
-        self._done: dict[int, int] = {}
+    def __init__(
+        self, courier: Courier, trim: Trim, is_owner: Callable[[], bool], drain_s: float
+    ) -> None:
+        self._courier, self._trim, self._is_owner = courier, trim, is_owner
+        self._drain_s = drain_s
         self._trimmed_s = time.monotonic()
-        self._failure: KafkaError | None = None
 
     def write_batch(self, values: list[Published]) -> None:
-        """Hand entries to the producer; look after deliveries on the way."""
-        for published in values:
-            if not published.records:
-                continue
-            entry = _Entry(published.seq, len(published.records))
-            self._waiting[published.shard].append(entry)
-            for key, value in published.records:
-                self._produce(key, value, published.shard, entry)
-        self._producer.poll(0)
-        self._raise_failure()
-        if self._done and time.monotonic() - self._trimmed_s >= _TRIM_EVERY_S:
-            self._trim_done()
+        """Hand entries to the courier; forget those that have arrived."""
+        try:
+            self._courier.send([published for published in values if published.records])
+        except ShutOut as error:
+            self._explain(error)
+            raise
+        if time.monotonic() - self._trimmed_s >= _TRIM_EVERY_S:
+            self._trim_arrived()
 
     def snapshot(self) -> None:
         """Nothing: the outbox remembers."""
@@ -113,46 +101,27 @@ class _KafkaPart(StatefulSinkPartition[Published, None]):
         Raises:
             PublishError: some did not come.
         """
-        waiting = self._producer.flush(self._timeout_s)
-        self._trim_done()
-        if waiting:
-            self._fail(f"{waiting} are not acknowledged after {self._timeout_s:.0f} s")
-        self._raise_failure()
+        try:
+            self._courier.close(self._drain_s)
+        finally:
+            self._trim_arrived()
 
-    def _produce(self, key: bytes, value: bytes, shard: int, entry: _Entry) -> None:
-        def delivered(error: KafkaError | None, _message: Message) -> None:
-            if error is not None:
-                self._failure = error
-                return
-            entry.missing -= 1
-            queue = self._waiting[shard]
-            while queue and not queue[0].missing:
-                self._done[shard] = queue.popleft().seq
-
-        while True:
-            try:
-                self._producer.produce(self._topic, key=key, value=value, on_delivery=delivered)
-                return
-            except BufferError:
-                self._producer.poll(0.05)
-            except KafkaException as error:
-                self._fail(str(error.args[0]))
-
-    def _trim_done(self) -> None:
+    def _trim_arrived(self) -> None:
         self._trimmed_s = time.monotonic()
-        done, self._done = self._done, {}
-        if done:
-            self._trim(done.items())
+        arrived = self._courier.arrived()
+        if arrived:
+            self._trim(arrived.items())
 
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            self._fail(str(self._failure))
-
-    def _fail(self, why: str) -> NoReturn:
-        raise PublishError(
-            f"changes could not be published to {self._topic!r}: {why}. They stay in the outbox "
-            "and are published after a restart; check the topic and the broker"
-        )
+    def _explain(self, error: ShutOut) -> None:
+        """Tell being replaced, which is final, from having been silent for too long."""
+        deadline_s = time.monotonic() + _TAKEOVER_S
+        while time.monotonic() < deadline_s:
+            if not self._is_owner():
+                raise FencedOff(
+                    "another engine publishes the changes now and owns the shards; this one ends. "
+                    "Run one engine per store: stop the other one first if it is not meant to run"
+                ) from error
+            time.sleep(0.1)
 
 
 class CollectingPublisher(FixedPartitionedSink[Published, None]):

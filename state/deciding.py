@@ -97,6 +97,41 @@ class Decider:
         if len(outcome.flips):
             self._record(view, state, outcome, occasion)
 
+    def retell(self, rows: I64, told: Sequence[Sequence[str]], occasion: Occasion) -> None:
+        """Note what brings a consumer from the memberships it was told to those there are.
+
+        Args:
+            rows: int64[n], distinct.
+            told: the names of the segments that each row was said to be in, n.
+            occasion: why and when.
+        """
+        plan, table = self.plan, self._table
+        held = self._held(plan.read(table, rows))
+        versions = dict(zip(plan.names, plan.versions, strict=True))
+        for row, names, segments in zip(rows.tolist(), held, map(list, told), strict=True):
+            left = [name for name in segments if name not in names]
+            joined = [name for name in names if name not in segments]
+            ts_ms = max(int(table["as_of"][row]), occasion.decided_at_ms)
+            for name in (*left, *joined):
+                if name in left:
+                    segments.remove(name)
+                else:
+                    segments.append(name)
+                table["changes"][row] += 1
+                self.waiting.append(
+                    Undated(
+                        row=row,
+                        segment=name,
+                        action="exited" if name in left else "entered",
+                        ts=ts_ms,
+                        decided_at=occasion.decided_at_ms,
+                        version=versions.get(name, 0),
+                        n=int(table["changes"][row]),
+                        segments=segments.copy(),
+                        cause=occasion.cause(0, {}, {}),
+                    )
+                )
+
     def restored(self) -> None:
         """All rows are loaded: count who is in what."""
         everyone = self.memberships(np.arange(self._table.size))

@@ -152,6 +152,14 @@ class Lane:
         """Names of the tables that are stored beside the users' states."""
         return self._saver.side_tables
 
+    def shard_of(self, user: str) -> int:
+        """The shard of a user, of this lane or not."""
+        return int(shard_of([user], self._plan.shards)[0])
+
+    def sequences(self) -> dict[int, int]:
+        """The sequence of each shard's last commit."""
+        return self._saver.sequences()
+
     def restore(self, stored: StoredShard) -> None:
         """Take over a shard from the store."""
         self._saver.restore(stored)
@@ -163,6 +171,24 @@ class Lane:
         self.decider.restored()
         if self.learner is not None:
             self.learner.restore(model)
+
+    def recover(self, told: Mapping[str, Sequence[str]], at_ms: int) -> int:
+        """Take back what only a lost history has told consumers, and tell what it has untold.
+
+        Args:
+            told: per user the segments that were published last.
+            at_ms: the wall clock.
+
+        Returns:
+            How many changes that takes.
+        """
+        before = len(self.decider.waiting)
+        users = [user for user, names in told.items() if names or self.users.find(user) >= 0]
+        rows = self.users.rows(users)
+        occasion = Occasion("recovery", at_ms)
+        self.decider.retell(rows, [told[user] for user in users], occasion)
+        self.touch(np.array([change.row for change in self.decider.waiting[before:]], np.int64))
+        return len(self.decider.waiting) - before
 
     def touch(self, rows: I64) -> None:
         """These rows belong to the next commit, changed or not."""

@@ -63,6 +63,10 @@ class Saver:
         """Names of the tables beside the users' states."""
         return tuple(self._tables)
 
+    def sequences(self) -> dict[int, int]:
+        """The sequence of each shard's last commit."""
+        return dict(self._seq)
+
     # -- out ----------------------------------------------------------------------------------
 
     def collect(

@@ -149,6 +149,16 @@ class Store:
         self._fences[shard] = record[b"fence"]
         return record
 
+    def owns(self) -> bool:
+        """Whether every shard whose fence was taken here still has it; true without answer."""
+        pipe = self._client.pipeline(transaction=False)
+        for shard in self._fences:
+            pipe.hget(self.key("commit", shard), "fence")
+        try:
+            return bool(pipe.execute() == list(self._fences.values()))
+        except RedisError:
+            return True
+
     def load(self, shard: int, tables: Sequence[str]) -> StoredShard:
         """Take the fence of a shard, then read everything of it."""
         record = {self._text(k): v for k, v in self.take_fence(shard).items()}

@@ -7,6 +7,7 @@ import redis
 
 from dataflows.child import Engine
 from dataflows.embedded import EmbeddedStore
+from dataflows.local_kafka import LocalKafka
 from dataflows.settings import load
 from tests.brokers import Broker, new_broker
 
@@ -31,6 +32,16 @@ def one_broker() -> Iterator[Broker]:
     """One broker for all tests."""
     with new_broker() as broker:
         yield broker
+
+
+@pytest.fixture(scope="session")
+def kafka(one_broker: Broker) -> Iterator[LocalKafka]:
+    """A real Kafka for all tests that need one."""
+    if isinstance(one_broker, LocalKafka):
+        yield one_broker
+        return
+    with LocalKafka() as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")

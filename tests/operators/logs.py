@@ -24,10 +24,12 @@ def produce(broker: str, topic: str, values: Iterable[tuple[int, bytes | None]])
     assert producer.flush(20) == 0
 
 
-def consume(broker: str, topic: str, count: int, partitions: int = 4) -> list[Message]:
+def consume(
+    broker: str, topic: str, count: int, partitions: int = 4, **config: str
+) -> list[Message]:
     """The first ``count`` messages of a topic, each partition's in its order."""
     consumer = Consumer(
-        {"bootstrap.servers": broker, "group.id": "reader", "fetch.wait.max.ms": 10}
+        {"bootstrap.servers": broker, "group.id": "reader", "fetch.wait.max.ms": 10, **config}
     )
     consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in range(partitions)])
     out: list[Message] = []

@@ -1,0 +1,87 @@
+"""The topics that the engine writes: their names, and making them as they must be.
+
+The events topic is not among them: it belongs to the producers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+
+log = structlog.get_logger()
+
+_EMBEDDED: Final = "mockCluster"
+"""How the cluster id of librdkafka's built-in broker begins; there, topics appear by first use."""
+
+_TIMEOUT_S: Final = 15.0
+_COMPACTED: Final = {
+    "cleanup.policy": "compact",
+    "segment.bytes": str(16 << 20),
+    "segment.ms": str(10 * 60 * 1000),
+    "min.cleanable.dirty.ratio": "0.1",
+}
+"""Read from end to end at a start, so they are kept short."""
+
+
+@dataclass(slots=True, frozen=True)
+class Topics:
+    """Names.
+
+    Attributes:
+        changes: one record for each entry into or exit from a segment.
+        memberships: compacted; the segments that each user is in.
+        positions: compacted; how far each shard's changes have been published.
+        dead: dead letters.
+    """
+
+    changes: str = "segment-changes"
+    memberships: str = "memberships"
+    positions: str = "publisher-positions"
+    dead: str = "events.dead"
+
+
+def make_topics(config: Mapping[str, Any], topics: Topics, like: str) -> bool:
+    """Make those that are missing, with as many partitions as the topic ``like`` has.
+
+    What may not be made is only said: whoever runs the broker may have made it, or must.
+
+    Returns:
+        Whether the broker has transactions; the embedded one has none.
+    """
+    admin = AdminClient({**config, "log_level": 2})
+    try:
+        known = admin.list_topics(timeout=_TIMEOUT_S)
+        if (known.cluster_id or "").startswith(_EMBEDDED):
+            return False
+        model = known.topics.get(like)
+        count = len(model.partitions) if model is not None else 4
+        wanted = {
+            topics.changes: (count, {}),
+            topics.memberships: (count, _COMPACTED),
+            topics.positions: (1, _COMPACTED),
+            topics.dead: (1, {}),
+        }
+        new = [
+            NewTopic(name, num_partitions=n, replication_factor=-1, config=settings)
+            for name, (n, settings) in wanted.items()
+            if name not in known.topics
+        ]
+        if not new:
+            return True
+        futures = admin.create_topics(new, operation_timeout=_TIMEOUT_S)
+    except KafkaException as error:
+        log.warning("topics could not be made", error=error.args[0].str())
+        return True
+    for name, future in futures.items():
+        try:
+            future.result()
+            log.info("topic made", topic=name)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                log.warning("a topic could not be made", topic=name, error=error.args[0].str())
+    return True
