@@ -183,6 +183,20 @@ def export(
     sys.exit(export_profiles(common.settings(config, sets), out))
 
 
+@app.command()
+def verify(
+    share: Annotated[
+        float, typer.Option(min=0, max=1, help="Of the users, chosen by a hash.")
+    ] = 1.0,
+    config: Config = None,
+    sets: Sets = None,
+) -> None:
+    """Recompute profiles from the events topic, slowly, and say whose live profile differs."""
+    from cli.verify import verify_profiles
+
+    sys.exit(verify_profiles(common.settings(config, sets), share))
+
+
 @app.command("settings")
 def show_settings(config: Config = None, sets: Sets = None) -> None:
     """Print the settings in force, secrets hidden."""

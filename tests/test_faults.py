@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 import redis
 
+from dataflows import reference as naive
 from dataflows.embedded import EmbeddedStore
 from events.batch import Batch, Read, Span
 from events.decode import Decoder
@@ -46,7 +47,6 @@ from tests.folding import (
     fold_epochs,
     unique,
 )
-from tests.oracle import naive
 
 pytestmark = pytest.mark.servers
 

@@ -24,6 +24,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer, Topic
 
 from cli.common import FENCED_OFF
 from dataflows import plans
+from dataflows import reference as naive
 from dataflows.child import Engine
 from dataflows.embedded import EmbeddedStore
 from dataflows.ledger import Ledger
@@ -44,7 +45,6 @@ from tests.folding import (
     fold,
     unique,
 )
-from tests.oracle import naive
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dataflows import reference as naive
 from events.shop import GOOD, Habits, Shop
-from tests.oracle import batch, naive
+from tests.oracle import batch
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 START_MS = 1_700_000_000_000

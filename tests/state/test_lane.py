@@ -7,10 +7,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dataflows import reference as naive
 from state.lane import Lane
 from state.rfm import RfmSpec
 from state.times import DAY_MS, HOUR_MS
-from tests.oracle import naive
 from tests.state.streams import ENGAGEMENT, INTENT, START_MS, as_oracle, event_lists, feed, plan
 
 SETTINGS = naive.Settings(

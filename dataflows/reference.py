@@ -1,6 +1,7 @@
 """Every value of a profile recomputed from all events, one by one, slowly and obviously.
 
-The engine never does it this way; that is the point. Plain lists and dicts, sums by ``math.fsum``,
+The engine never does it this way; that is the point: ``afterglow verify`` and the tests hold live
+profiles against it. Plain lists and dicts, sums by ``math.fsum``,
 no imports from the engine. Events are plain maps with ``user_id``, ``type``, ``ts`` (epoch ms) and
 where they apply ``event_id``, ``order_id``, ``item_id``, ``device``, ``country``, ``amount_minor``
 (int) and ``event_hash`` (breaks ties of device and country). Values are those at a time ``at_ms``,
@@ -38,6 +39,8 @@ class Settings:
     engagement_half_life_ms: int = 7 * DAY_MS
     intent: Mapping[str, float] = field(default_factory=dict)
     intent_half_life_ms: int = 60 * MINUTE_MS
+    sums: Mapping[str, tuple[Mapping[str, float], int]] = field(default_factory=dict)
+    """More decayed sums by name: weights and half-life."""
 
 
 @dataclass
@@ -94,6 +97,10 @@ def profile(events: Sequence[Event], at_ms: int, settings: Settings) -> Profile:
         "session": session(events, at_ms, s.session_gap_ms),
         "returned_at": returned_at(events, s.session_gap_ms, s.return_gap_ms),
         "cart": cart(events, last_order, at_ms, s.cart_ttl_ms),
+        **{
+            name: weighted(events, weights, at_ms, half_life_ms)
+            for name, (weights, half_life_ms) in s.sums.items()
+        },
     }
 
 
@@ -144,7 +151,7 @@ def decayed(orders: Iterable[Order], at_ms: int, half_life_ms: int) -> dict[str,
     """Orders and spend, each worth half as much after every half-life."""
 
     def worth(t: int) -> float:
-        return 2.0 ** (-(at_ms - t) / half_life_ms)
+        return math.pow(2.0, -(at_ms - t) / half_life_ms)
 
     count, gross, refunds = [], [], []
     for order in orders:

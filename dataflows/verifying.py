@@ -1,0 +1,253 @@
+"""Holding live profiles against the log: everything recomputed by the slow reference.
+
+Each shard is compared as of its own committed positions, so the engine may go on working: what it
+has not committed yet is left out on both sides.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from dataflows import plans, reference
+from dataflows.sections import DecayedFeature
+from dataflows.settings import Settings
+from events.batch import Batch, Read
+from events.decode import Decoder
+from events.schema import TYPES
+from operators.source import EventReader, EventSource
+from operators.stop import Stop
+from state.positions import Positions
+from state.store import Store
+
+Document = dict[str, Any]
+_PLACES: Final = (
+    *("first_seen", "last_seen", "last_order", "lifetime", "window", "decayed", "session"),
+)
+_LOOKS: Final = 5
+
+
+class LogIncomplete(Exception):
+    """The log no longer holds its beginning, so there is nothing to verify against."""
+
+
+@dataclass(slots=True, frozen=True)
+class Difference:
+    """One value of one user that is not what the log makes of it."""
+
+    user: str
+    path: str
+    live: Any
+    recomputed: Any
+
+
+@dataclass(slots=True)
+class Report:
+    """What verifying found.
+
+    Attributes:
+        events: good events of the log that the compared shards have taken; duplicates are not
+            counted.
+        users: how many were compared.
+        differences: at most one for each user that differs.
+    """
+
+    events: int = 0
+    users: int = 0
+    differences: list[Difference] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Shard:
+    positions: dict[int, int]
+    documents: dict[str, Document]
+
+
+def verify(settings: Settings, store: Store, share: float = 1.0) -> Report:
+    """Compare stored profiles with the events topic.
+
+    Args:
+        settings: the engine's.
+        store: its store.
+        share: of the users, chosen by a hash.
+
+    Raises:
+        LogIncomplete: retention has removed the beginning of the log.
+    """
+    shards = {n: _look(store, n) for n in range(settings.redis.shards)}
+    shards = {n: s for n, s in shards.items() if s.positions}
+    wanted: dict[int, int] = defaultdict(int)
+    for shard in shards.values():
+        for partition, offset in shard.positions.items():
+            wanted[partition] = max(wanted[partition], offset)
+    report = Report()
+    by_user: dict[str, list[reference.Event]] = defaultdict(list)
+    for event in _distinct(_events(settings, shards, wanted, share)):
+        by_user[event["user_id"]].append(event)
+        report.events += 1
+    chosen = _reference_settings(settings)
+    for shard in shards.values():
+        for user, live in shard.documents.items():
+            if _in_share(user, share):
+                report.users += 1
+                difference = _compare(user, live, by_user.pop(user, []), chosen)
+                if difference is not None:
+                    report.differences.append(difference)
+    report.differences += [
+        Difference(user, "", None, f"{len(events)} events") for user, events in by_user.items()
+    ]
+    return report
+
+
+def _look(store: Store, shard: int) -> _Shard:
+    """The profiles and positions of one commit."""
+    for _ in range(_LOOKS):
+        before = store.record(shard)
+        documents = {user: msgspec.msgpack.decode(raw) for user, raw in store.profiles(shard)}
+        if store.record(shard).get("seq") == before.get("seq"):
+            break
+    else:
+        newest = max((int(d["commit"]) for d in documents.values()), default=0)
+        if newest > int(before.get("seq", b"0")):
+            raise LogIncomplete(
+                f"shard {shard} is written faster than it can be read; verify while less comes in"
+            )
+    return _Shard(Positions.decode(before.get("positions")), documents)
+
+
+def _events(
+    settings: Settings, shards: Mapping[int, _Shard], wanted: Mapping[int, int], share: float
+) -> Iterator[dict[str, Any]]:
+    decode = Decoder(plans.event_rules(settings))
+    for read in _reads(settings, wanted):
+        batch, _letters = decode(read)
+        yield from _taken(batch, settings.redis.shards, shards, share)
+
+
+def _reads(settings: Settings, wanted: Mapping[int, int]) -> Iterator[Read]:
+    """The log from its beginning up to what is wanted."""
+    config = {**plans.kafka_config(settings), "log_level": 2}
+    spec = plans.source_spec(settings)
+    source = EventSource(config, replace(spec, group="afterglow-verify"), dict, Stop())
+    reader: EventReader = source.build_part("verify", source.list_parts()[0], None)
+    at: dict[int, int] = {}
+    try:
+        while not at or any(at.get(p, 0) < offset for p, offset in wanted.items()):
+            for read in reader.next_batch():
+                for span in read.spans:
+                    if span.partition not in at and span.start > 0:
+                        raise LogIncomplete(
+                            f"partition {span.partition} of {settings.kafka.events!r} begins at "
+                            f"offset {span.start}: retention has removed what came before, so "
+                            "profiles cannot be recomputed from it"
+                        )
+                    at[span.partition] = span.stop
+                yield read
+    finally:
+        reader.close()
+
+
+def _taken(
+    batch: Batch, shard_count: int, shards: Mapping[int, _Shard], share: float
+) -> Iterator[dict[str, Any]]:
+    """The events that their shard's positions cover."""
+    devices, countries = _texts(batch.device), _texts(batch.country)
+    items = _texts(batch.item)
+    columns = zip(
+        batch.users,
+        batch.event_ids,
+        batch.type.tolist(),
+        batch.ts_ms.tolist(),
+        batch.amount_minor.tolist(),
+        batch.order_hash.tolist(),
+        batch.event_hash.tolist(),
+        batch.partition.tolist(),
+        batch.offset.tolist(),
+        strict=True,
+    )
+    for i, (user, event, kind, ts, amount, order, own, partition, offset) in enumerate(columns):
+        shard = shards.get(zlib.crc32(user.encode()) % shard_count)
+        if shard is None or offset >= shard.positions.get(partition, 0):
+            continue
+        if _in_share(user, share):
+            yield {
+                "user_id": user,
+                "event_id": event,
+                "type": TYPES[kind],
+                "ts": ts,
+                "amount_minor": amount,
+                "order_id": order,
+                "event_hash": own,
+                "item_id": items[i],
+                "device": devices[i],
+                "country": countries[i],
+            }
+
+
+def _texts(labels: Any) -> list[str | None]:
+    values = [*labels.values, None]
+    return [values[code] for code in np.where(labels.codes < 0, -1, labels.codes).tolist()]
+
+
+def _distinct(events: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    seen: set[int] = set()
+    for event in events:
+        if event["event_hash"] not in seen:
+            seen.add(event["event_hash"])
+            yield event
+
+
+def _in_share(user: str, share: float) -> bool:
+    return share >= 1 or zlib.adler32(user.encode()) % 10_000 < share * 10_000
+
+
+def _reference_settings(settings: Settings) -> reference.Settings:
+    sums = {
+        name: (feature.weights, feature.half_life)
+        for name, feature in settings.features.items()
+        if isinstance(feature, DecayedFeature) and not feature.where
+    }
+    return reference.Settings(
+        window_ms=settings.rfm.window,
+        half_life_ms=settings.rfm.half_life,
+        session_gap_ms=settings.session.gap,
+        return_gap_ms=settings.session.return_gap,
+        cart_ttl_ms=settings.cart.ttl,
+        sums=sums,
+    )
+
+
+def _compare(
+    user: str, live: Document, events: list[reference.Event], settings: reference.Settings
+) -> Difference | None:
+    if not events:
+        return Difference(user, "", "a profile", "no event")
+    truth = reference.profile(events, live["as_of"], settings)
+    for name in (*_PLACES, *settings.sums):
+        found = _differs(live[name], truth[name], name)
+        if found is not None:
+            return Difference(user, *found)
+    lines = {line["item_id"]: line["added"] for line in live["cart"]["lines"]}
+    if lines != truth["cart"]["lines"]:
+        return Difference(user, "cart.lines", lines, truth["cart"]["lines"])
+    return None
+
+
+def _differs(live: Any, truth: Any, path: str) -> tuple[str, Any, Any] | None:
+    if isinstance(truth, Mapping):
+        for name in truth:
+            found = _differs(live.get(name), truth[name], f"{path}.{name}")
+            if found is not None:
+                return found
+        return None
+    if isinstance(truth, float) and isinstance(live, float | int):
+        close = math.isclose(live, truth, rel_tol=1e-9, abs_tol=1e-9)
+        return None if close else (path, live, truth)
+    return None if live == truth else (path, live, truth)
