@@ -29,6 +29,11 @@ def run_engine(settings: Settings, place: Place) -> int:
         run(settings, stop, place)
     except Exception as error:
         return _say(error)
+    except BaseException as panic:
+        if type(panic).__module__ != "pyo3_runtime":
+            raise
+        print("afterglow: another worker is gone, so this one ends too", file=sys.stderr)
+        return 1
     return 0
 
 

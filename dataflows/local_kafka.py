@@ -22,7 +22,13 @@ from types import TracebackType
 from typing import Final, Self
 
 from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    ResourceType,
+)
 
 from dataflows.embedded import EmbeddedError, die_with_parent, free_port
 
@@ -146,6 +152,13 @@ class LocalKafka:
         for future in admin.delete_topics([topic], operation_timeout=30).values():
             future.result()
 
+    def add_partitions(self, topic: str, count: int) -> None:
+        """Give a topic more partitions, ``count`` in all."""
+        admin = self.admin()
+        asked = [NewPartitions(topic, count)]
+        for future in admin.create_partitions(asked, operation_timeout=30).values():
+            future.result()
+
     def forget(self, topic: str, partition: int, before: int) -> None:
         """Remove what a partition holds before an offset, as retention would."""
         admin = self.admin()
@@ -189,6 +202,7 @@ class LocalKafka:
 
     def _format(self) -> None:
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        cluster = "A" + cluster[1:]  # the tool takes one that begins with a dash for an option
         for node in self._ports:
             file = self._home / f"{node}.properties"
             file.write_text("".join(f"{k}={v}\n" for k, v in self._properties(node).items()))

@@ -1,8 +1,8 @@
 """Reading a compacted topic from end to end: the last value of every key.
 
 Only what was committed is read. While a transaction is open, what it writes is neither there nor
-not there, so reading waits for it to be decided: by its producer's end, or by the start of the next
-producer under the same name.
+not there. Reading can wait for it to be decided (by its producer's end, or by the start of the next
+producer under the same name), or pass by what is still open after a while.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ def latest(
     topic: str,
     timeout_s: float = 60.0,
     wanted: Callable[[bytes], bool] = lambda _: True,
+    grace_s: float | None = None,
 ) -> dict[bytes, bytes]:
     """The last committed value of every key; nothing of a topic that does not exist yet.
 
@@ -42,20 +43,24 @@ def latest(
         topic: its name.
         timeout_s: how long it may take.
         wanted: which keys to keep.
+        grace_s: how long to wait for open transactions; None for as long as all may take.
 
     Raises:
         TopicUnread: the broker does not answer, or a transaction is left open for too long.
     """
     deadline_s = time.monotonic() + timeout_s
     try:
-        return _Reader(config, topic, deadline_s).read(wanted)
+        return _Reader(config, topic, deadline_s, grace_s).read(wanted)
     except KafkaException as error:
         raise TopicUnread(f"{topic!r} could not be read: {error.args[0].str()}") from error
 
 
 class _Reader:
-    def __init__(self, config: Mapping[str, Any], topic: str, deadline_s: float) -> None:
+    def __init__(
+        self, config: Mapping[str, Any], topic: str, deadline_s: float, grace_s: float | None
+    ) -> None:
         self._config, self._topic, self._deadline_s = config, topic, deadline_s
+        self._grace_s = grace_s
 
     def read(self, wanted: Callable[[bytes], bool]) -> dict[bytes, bytes]:
         with closing(self._consumer("read_uncommitted")) as all_of_it:
@@ -102,9 +107,15 @@ class _Reader:
         held: dict[bytes, bytes],
         wanted: Callable[[bytes], bool],
     ) -> None:
-        open_ = {p for p, end in ends.items() if end > 0}
-        while open_:
+        unread = {p for p, end in ends.items() if end > 0}
+        undecided: set[int] = set()
+        reached_s = 0.0
+        while unread:
             self._left_s()
+            if unread == undecided and self._grace_s is not None:
+                reached_s = reached_s or time.monotonic()
+                if time.monotonic() - reached_s > self._grace_s:
+                    return
             for message in consumer.consume(_AT_ONCE, _POLL_S):
                 error, p = message.error(), int(message.partition() or 0)
                 if error is None:
@@ -115,8 +126,10 @@ class _Reader:
                         held[key] = value
                 elif error.code() == KafkaError._PARTITION_EOF:
                     # It stands before the first open transaction, if there is one.
+                    undecided.add(p)
                     if (message.offset() or 0) >= ends[p]:
-                        open_.discard(p)
+                        unread.discard(p)
+                        undecided.discard(p)
                 elif error.fatal() or not error.retriable():
                     raise KafkaException(error)
 

@@ -92,9 +92,12 @@ _to_position = msgspec.json.Decoder(Position)
 _encoder = msgspec.json.Encoder()
 
 
-def published_positions(config: Mapping[str, Any], topic: str) -> dict[int, Position]:
-    """How far each shard is published, by the broker's word."""
-    return {int(key): _to_position.decode(raw) for key, raw in latest(config, topic).items()}
+def published_positions(
+    config: Mapping[str, Any], topic: str, grace_s: float | None = None
+) -> dict[int, Position]:
+    """How far each shard is published, by the broker's word; see ``latest``."""
+    found = latest(config, topic, grace_s=grace_s)
+    return {int(key): _to_position.decode(raw) for key, raw in found.items()}
 
 
 class Courier:

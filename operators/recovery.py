@@ -21,6 +21,10 @@ from state.lane import Lane
 
 log = structlog.get_logger()
 
+_GRACE_S = 1.0
+"""What was being committed when a publisher died is decided within milliseconds. What is open after
+this will be given up by the next publisher, which may wait for this very lane to start."""
+
 
 def recover(lane: Lane, config: Mapping[str, Any], topics: Topics, now_ms: int) -> None:
     """Tell consumers the difference, if shards of this lane have lost what was published.
@@ -31,11 +35,15 @@ def recover(lane: Lane, config: Mapping[str, Any], topics: Topics, now_ms: int) 
         topics: names.
         now_ms: the wall clock.
     """
-    lost = lost_shards(published_positions(config, topics.positions), lane.sequences())
+    published = published_positions(config, topics.positions, _GRACE_S)
+    lost = lost_shards(published, lane.sequences())
     if not lost:
         return
     told = latest(
-        config, topics.memberships, wanted=lambda key: lane.shard_of(key.decode()) in lost
+        config,
+        topics.memberships,
+        wanted=lambda key: lane.shard_of(key.decode()) in lost,
+        grace_s=_GRACE_S,
     )
     decoder = msgspec.json.Decoder(Membership)
     segments = {key.decode(): decoder.decode(raw).segments for key, raw in told.items()}

@@ -39,6 +39,7 @@ ALONE = {"state/store.py": {"redis", "hiredis"}}
 FROM_INSIDE = {
     "loadtest/bench.py",
     "loadtest/broker_way.py",
+    "loadtest/chaos/world.py",
     "loadtest/inside.py",
     "loadtest/silence.py",
 }
