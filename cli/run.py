@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -10,9 +11,11 @@ from typing import Final
 
 from cli.common import FENCED_OFF, WRONG_USE, UserError, need_kafka, need_redis
 from dataflows import plans
-from dataflows.engine import Place, run
+from dataflows.engine import Place, WorkerGone, run
 from dataflows.settings import Settings
 from dataflows.supervisor import Supervisor
+from operators.publish import PublishError
+from operators.source import SourceError
 from operators.stop import Stop
 from state.store import FencedOff, StoreError, StoreMismatch
 
@@ -26,14 +29,9 @@ def run_engine(settings: Settings, place: Place) -> int:
     stop = Stop()
     stop.on_signals()
     try:
-        run(settings, stop, place)
+        run(settings, stop, place, _end_at_once if place.addresses else lambda _: None)
     except Exception as error:
         return _say(error)
-    except BaseException as panic:
-        if type(panic).__module__ != "pyo3_runtime":
-            raise
-        print("afterglow: another worker is gone, so this one ends too", file=sys.stderr)
-        return 1
     return 0
 
 
@@ -89,6 +87,13 @@ def _command(
     return out + [part for text in sets for part in ("--set", text)]
 
 
+def _end_at_once(error: Exception) -> None:
+    """In a cluster all end at the first error, so nothing is left to be done in good order."""
+    code = _say(error)
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def _say(error: BaseException | None) -> int:
     """The error behind what Bytewax wraps it in, in words; its exit code."""
     cause = error
@@ -101,7 +106,7 @@ def _say(error: BaseException | None) -> int:
         return FENCED_OFF
     if isinstance(cause, StoreMismatch):
         return WRONG_USE
-    if not isinstance(cause, StoreError):
+    if not isinstance(cause, StoreError | PublishError | SourceError | WorkerGone):
         import traceback
 
         traceback.print_exception(cause)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -25,12 +26,17 @@ from operators.routing import lane_names, lane_shards
 from operators.source import EventSource
 from operators.stop import Stop
 from operators.topics import make_topics
+from operators.witness import Witness
 from state.checkpoint import Checkpoint
 from state.lane import Lane
 from state.store import Store
 
 EPOCH_S = 0.5
 """Rows inside one epoch queue without bound, so epochs are short."""
+
+
+class WorkerGone(Exception):
+    """Another worker of the cluster has ended, which ends them all."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -56,15 +62,37 @@ class Place:
 ALONE = Place()
 
 
-def run(settings: Settings, stop: Stop, place: Place = ALONE) -> None:
-    """Run until the flag is raised; returns when everything is committed and published."""
+def run(
+    settings: Settings,
+    stop: Stop,
+    place: Place = ALONE,
+    on_error: Callable[[Exception], None] = lambda _: None,
+) -> None:
+    """Run until the flag is raised; returns when everything is committed and published.
+
+    Args:
+        settings: in force.
+        stop: the flag.
+        place: which worker this is.
+        on_error: told the first error at once; in a cluster it should end the process.
+    """
     metrics = Metrics()
     if settings.metrics.address:
         metrics.serve(plans.metrics_address(settings, place.worker))
     store = open_store(settings)
-    flow = assemble(settings, store, metrics, stop, place)
+    witness = Witness(on_error)
+    flow = assemble(settings, store, metrics, stop, place, witness)
     cluster = {"process_id": place.worker, "addresses": list(place.addresses)}
-    cli_main(flow, epoch_interval=timedelta(seconds=EPOCH_S), **cluster if place.addresses else {})
+    try:
+        cli_main(
+            flow, epoch_interval=timedelta(seconds=EPOCH_S), **cluster if place.addresses else {}
+        )
+    except BaseException as error:
+        if witness.first is not None:
+            raise witness.first from error
+        if type(error).__module__ == "pyo3_runtime":
+            raise WorkerGone("another worker is gone, so this one ends too") from error
+        raise
 
 
 def open_store(settings: Settings) -> Store:
@@ -91,7 +119,12 @@ def open_lane(settings: Settings, place: Place = ALONE) -> Lane:
 
 
 def assemble(
-    settings: Settings, store: Store, metrics: Metrics, stop: Stop, place: Place = ALONE
+    settings: Settings,
+    store: Store,
+    metrics: Metrics,
+    stop: Stop,
+    place: Place,
+    witness: Witness,
 ) -> Dataflow:
     """The dataflow with its real parts."""
     kafka = plans.kafka_config(settings)
@@ -106,32 +139,36 @@ def assemble(
         recover(lane, kafka, topics, wall_clock_ms())
         settle_memory()
         policy = plans.commit_policy(settings)
-        return LaneLogic(lane, checkpoint, policy, wall_clock_ms, metrics, left, heart)
+        logic = LaneLogic(lane, checkpoint, policy, wall_clock_ms, metrics, left, heart)
+        return witness.watch(logic, "on_batch", "on_eof")
 
+    source = EventSource(
+        kafka,
+        plans.source_spec(settings),
+        store.positions,
+        stop,
+        metrics.observe_lag,
+        place.workers,
+    )
+    decode = DecodeStep(
+        Decoder(plans.event_rules(settings)),
+        DeadLetterWriter(kafka, settings.kafka.dead),
+        lane_names(place.workers),
+        settings.redis.shards,
+        metrics,
+    )
+    publisher = KafkaPublisher(
+        kafka,
+        plans.publisher_terms(settings, has_transactions=has_transactions),
+        store.trim,
+        store.owns,
+        heart.beat,
+    )
     return build(
-        EventSource(
-            kafka,
-            plans.source_spec(settings),
-            store.positions,
-            stop,
-            metrics.observe_lag,
-            place.workers,
-        ),
-        DecodeStep(
-            Decoder(plans.event_rules(settings)),
-            DeadLetterWriter(kafka, settings.kafka.dead),
-            lane_names(place.workers),
-            settings.redis.shards,
-            metrics,
-        ),
-        open_logic,
-        KafkaPublisher(
-            kafka,
-            plans.publisher_terms(settings, has_transactions=has_transactions),
-            store.trim,
-            store.owns,
-            heart.beat,
-        ),
+        witness.watch_parts(source, "next_batch"),
+        witness.watched(decode),
+        witness.watched(open_logic),
+        witness.watch_parts(publisher, "write_batch", "close"),
     )
 
 

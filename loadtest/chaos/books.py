@@ -96,6 +96,7 @@ class Traffic(threading.Thread):
         self._shop = Shop(seed, _now_ms(), habits, duplicate_share=0.02)
         self._topic, self.rate, self._most = topic, rate, most
         self._closed = threading.Event()
+        self._lock = threading.Lock()
         self._failed: KafkaError | None = None
         self.accounts: Mapping[str, Account] = defaultdict(Account)
         self.good = self.sent = 0
@@ -135,6 +136,10 @@ class Traffic(threading.Thread):
         return not self.is_alive()
 
     def _publish(self, count: int) -> None:
+        with self._lock:
+            self._publish_block(count)
+
+    def _publish_block(self, count: int) -> None:
         block = self._shop.block(count, _now_ms())
         for payload, user, kind in zip(block.payloads, block.users, block.kind, strict=True):
             self._produce(payload, user if isinstance(user, str) else None)
