@@ -25,7 +25,7 @@ from operators.recovery import recover
 from operators.routing import lane_names, lane_shards
 from operators.source import EventSource
 from operators.stop import Stop
-from operators.topics import make_topics
+from operators.topics import identity, make_topics
 from operators.witness import Witness
 from state.checkpoint import Checkpoint
 from state.lane import Lane
@@ -80,6 +80,8 @@ def run(
     if settings.metrics.address:
         metrics.serve(plans.metrics_address(settings, place.worker))
     store = open_store(settings)
+    events = settings.kafka.events
+    store.check_log(events, identity(plans.kafka_config(settings), events))
     witness = Witness(on_error)
     flow = assemble(settings, store, metrics, stop, place, witness)
     cluster = {"process_id": place.worker, "addresses": list(place.addresses)}

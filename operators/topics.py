@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 log = structlog.get_logger()
@@ -19,6 +19,9 @@ _EMBEDDED: Final = "mockCluster"
 """How the cluster id of librdkafka's built-in broker begins; there, topics appear by first use."""
 
 _TIMEOUT_S: Final = 15.0
+_NO_ID: Final = "AAAAAAAAAAAAAAAAAAAAAA"
+"""What a broker says that gives topics no ids."""
+
 _COMPACTED: Final = {
     "cleanup.policy": "compact",
     "segment.bytes": str(16 << 20),
@@ -85,3 +88,21 @@ def make_topics(config: Mapping[str, Any], topics: Topics, like: str) -> bool:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 log.warning("a topic could not be made", topic=name, error=error.args[0].str())
     return True
+
+
+def identity(config: Mapping[str, Any], topic: str) -> str:
+    """What tells this topic from another of its name: the cluster's id, and its own if it has one.
+
+    Empty where nothing can be told: of the embedded broker, a missing topic, a silent broker.
+    """
+    admin = AdminClient({**config, "log_level": 2})
+    try:
+        known = admin.list_topics(timeout=_TIMEOUT_S)  # asking for one would make it
+        cluster = known.cluster_id or ""
+        if cluster.startswith(_EMBEDDED) or topic not in known.topics:
+            return ""
+        (found,) = admin.describe_topics(TopicCollection([topic])).values()
+        topic_id = str(found.result(_TIMEOUT_S).topic_id)
+    except (KafkaException, TimeoutError):
+        return ""
+    return cluster if topic_id == _NO_ID else f"{cluster}/{topic_id}"

@@ -128,6 +128,29 @@ class Store:
                     f"{value}: set redis.{name} back to {held}, or use another redis.prefix"
                 )
 
+    def check_log(self, topic: str, identity: str) -> None:
+        """Refuse a log that is not the one which the stored positions belong to.
+
+        Args:
+            topic: its name.
+            identity: what tells it from another of that name; empty if nothing does.
+
+        Raises:
+            StoreMismatch: they belong to another.
+        """
+        if not identity:
+            return
+        key, name = f"{self.prefix}:meta", f"log:{topic}"
+        self._client.hsetnx(key, name, identity)
+        held = self._text(self._client.hget(key, name))
+        if held != identity:
+            raise StoreMismatch(
+                f"the positions under {self.prefix!r} belong to the topic {topic!r} with the "
+                f"identity {held}, but the broker has one with the identity {identity}: it was "
+                "recreated, or this is another cluster, and positions mean nothing there. Point "
+                "KAFKA_BOOTSTRAP back, or start with another redis.prefix"
+            )
+
     def positions(self) -> dict[int, int]:
         """Per source partition the lowest position of any shard, where reading must start."""
         lowest: dict[int, int] = {}

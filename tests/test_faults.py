@@ -28,6 +28,8 @@ from events.batch import Batch, Read, Span
 from events.decode import Decoder
 from events.hashing import shard_of
 from events.schema import EventRules
+from operators.courier import Position
+from operators.recovery import lost_shards
 from state.changes import decode_entry
 from state.checkpoint import Checkpoint, Committed
 from state.commit import ShardCommit
@@ -192,18 +194,28 @@ class Log:
 
 @dataclass
 class Topic:
-    """The change topic.
+    """The change topic, with what the publisher notes beside it.
 
     Attributes:
         records: what was published, in order.
+        reached: how far each shard is published.
     """
 
     records: list[bytes] = field(default_factory=list)
+    reached: dict[int, Position] = field(default_factory=dict)
 
     def take(self, committed: Iterable[Committed], most: int | None = None) -> None:
         """Publish changes; no more than ``most`` of them."""
-        records = [value for c in committed for _, value in decode_entry(c.changes)]
+        entries = list(committed)
+        records = [value for c in entries for _, value in decode_entry(c.changes)]
         self.records += records[:most]
+        if most is None:
+            self.reached |= {c.shard: Position(0, c.seq) for c in entries}
+
+    def memberships(self) -> dict[str, list[str]]:
+        """The segments that each user was said to be in last."""
+        changes = [msgspec.json.decode(record) for record in self.records]
+        return {change["user_id"]: change["segments"] for change in changes}
 
 
 def new_lane() -> Lane:
@@ -229,6 +241,10 @@ class Life:
         self.lane = new_lane()
         self._checkpoint = Checkpoint(self.lane, store)
         left = self._checkpoint.open()
+        lost = lost_shards(topic.reached, self.lane.sequences())
+        told = topic.memberships() if lost else {}
+        mine = {user: names for user, names in told.items() if self.lane.shard_of(user) in lost}
+        self.lane.recover(mine, 0)
         self.at = {p: store.positions().get(p, 0) for p in log.ends}
         self.publish(left)
 
@@ -605,7 +621,6 @@ def test_a_heartbeat_repairs_a_store_that_was_set_back_on_a_quiet_log(
     assert_ends_well(lossy, log, topic)
 
 
-@pytest.mark.xfail(strict=True, reason="needs the memberships topic, which is not built yet")
 def test_what_only_the_lost_timeline_decided_is_taken_back(
     lossy: Mortal, server: EmbeddedStore, tmp_path: Path
 ) -> None:
