@@ -14,12 +14,27 @@ from dataflows import plans
 from dataflows.engine import Place, WorkerGone, run
 from dataflows.settings import Settings
 from dataflows.supervisor import Supervisor
+from operators.compacted import TopicUnread
+from operators.dead_letters import DeadLetterError
+from operators.metrics import MetricsError
 from operators.publish import PublishError
 from operators.source import SourceError
 from operators.stop import Stop
+from state.positions import GapError
 from state.store import FencedOff, StoreError, StoreMismatch
 
 _MOST_WORKERS: Final = 64
+_READABLE: Final = (
+    StoreError,
+    SourceError,
+    PublishError,
+    DeadLetterError,
+    TopicUnread,
+    MetricsError,
+    GapError,
+    WorkerGone,
+)
+"""Errors whose message says all there is to say."""
 
 
 def run_engine(settings: Settings, place: Place) -> int:
@@ -104,9 +119,9 @@ def _say(error: BaseException | None) -> int:
     print(f"afterglow: {cause}", file=sys.stderr)
     if isinstance(cause, FencedOff):
         return FENCED_OFF
-    if isinstance(cause, StoreMismatch):
+    if isinstance(cause, StoreMismatch | MetricsError):
         return WRONG_USE
-    if not isinstance(cause, StoreError | PublishError | SourceError | WorkerGone):
+    if not isinstance(cause, _READABLE):
         import traceback
 
         traceback.print_exception(cause)

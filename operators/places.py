@@ -100,7 +100,7 @@ class Places:
         try:
             found = self._consumer.list_topics(self._topic, timeout=timeout_s).topics[self._topic]
         except KafkaException as error:
-            raise _silent(error) from error
+            raise silent(error) from error
         if found.error is not None:
             raise SourceError(
                 f"the topic {self._topic!r} cannot be read: {found.error}. Create it, or set "
@@ -114,7 +114,7 @@ class Places:
         try:
             low, high = self._consumer.get_watermark_offsets(place, timeout=timeout_s)
         except KafkaException as error:
-            raise _silent(error) from error
+            raise silent(error) from error
         return int(low), int(high)
 
     def _lost(self, partition: int, wanted: int, low: int, high: int) -> PositionLost:
@@ -126,7 +126,8 @@ class Places:
         )
 
 
-def _silent(error: KafkaException) -> BrokerSilent:
+def silent(error: KafkaException) -> BrokerSilent:
+    """What to raise when no broker answers."""
     return BrokerSilent(
         f"the broker does not answer: {error.args[0].str()}. Check KAFKA_BOOTSTRAP and that it runs"
     )

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from operators.courier import Courier, Published, PublishError, ShutOut, Terms
-from state.store import FencedOff
+from state.store import FencedOff, StoreUnavailable
 
 __all__ = [
     "PARTITION",
@@ -80,6 +81,7 @@ class _KafkaPart(StatefulSinkPartition[Published, None]):
     ) -> None:
         self._courier, self._trim, self._is_owner = courier, trim, is_owner
         self._drain_s = drain_s
+        self._arrived: dict[int, int] = {}
         self._trimmed_s = time.monotonic()
 
     def write_batch(self, values: list[Published]) -> None:
@@ -108,9 +110,11 @@ class _KafkaPart(StatefulSinkPartition[Published, None]):
 
     def _trim_arrived(self) -> None:
         self._trimmed_s = time.monotonic()
-        arrived = self._courier.arrived()
-        if arrived:
-            self._trim(arrived.items())
+        self._arrived |= self._courier.arrived()
+        if self._arrived:
+            with suppress(StoreUnavailable):  # asked again the next time
+                self._trim(self._arrived.items())
+                self._arrived = {}
 
     def _explain(self, error: ShutOut) -> None:
         """Tell being replaced, which is final, from having been silent for too long."""

@@ -13,12 +13,14 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
+from operators.places import silent
+
 log = structlog.get_logger()
 
 _EMBEDDED: Final = "mockCluster"
 """How the cluster id of librdkafka's built-in broker begins; there, topics appear by first use."""
 
-_TIMEOUT_S: Final = 15.0
+_TIMEOUT_S: Final = 10.0
 _NO_ID: Final = "AAAAAAAAAAAAAAAAAAAAAA"
 """What a broker says that gives topics no ids."""
 
@@ -93,14 +95,20 @@ def make_topics(config: Mapping[str, Any], topics: Topics, like: str) -> bool:
 def identity(config: Mapping[str, Any], topic: str) -> str:
     """What tells this topic from another of its name: the cluster's id, and its own if it has one.
 
-    Empty where nothing can be told: of the embedded broker, a missing topic, a silent broker.
+    Empty where nothing can be told: of the embedded broker, a missing topic, an old broker.
+
+    Raises:
+        BrokerSilent: no broker answers.
     """
     admin = AdminClient({**config, "log_level": 2})
     try:
         known = admin.list_topics(timeout=_TIMEOUT_S)  # asking for one would make it
-        cluster = known.cluster_id or ""
-        if cluster.startswith(_EMBEDDED) or topic not in known.topics:
-            return ""
+    except KafkaException as error:
+        raise silent(error) from error
+    cluster = known.cluster_id or ""
+    if cluster.startswith(_EMBEDDED) or topic not in known.topics:
+        return ""
+    try:
         (found,) = admin.describe_topics(TopicCollection([topic])).values()
         topic_id = str(found.result(_TIMEOUT_S).topic_id)
     except (KafkaException, TimeoutError):

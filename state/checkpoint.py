@@ -9,11 +9,12 @@ than what it has, once more and from memory; nothing is decided again.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from state.commit import ShardCommit, StoredShard
 from state.lane import Lane
-from state.store import Store, StoreMismatch
+from state.store import Store, StoreMismatch, StoreUnavailable
 
 
 def check_segments(lane: Lane, stored: StoredShard) -> None:
@@ -89,7 +90,7 @@ class Checkpoint:
             stored = self._store.sequences()
             self._store.forget_published(stored)
             if not self._lane.population.measures:
-                self._lane.population.adopt(self._store.shared("cuts"), self._lane.table.size)
+                self._adopt_cuts()
         commits = self._lane.collect(heartbeat=heartbeat, stored=stored)
         self._write(commits)
         self._lane.settle(commits)
@@ -97,6 +98,10 @@ class Checkpoint:
         if cuts is not None:
             self._store.share("cuts", cuts)
         return [Committed(c.shard, c.seq, c.changes) for c in commits if c.changes]
+
+    def _adopt_cuts(self) -> None:
+        with suppress(StoreUnavailable):  # whoever commits waits for the store
+            self._lane.population.adopt(self._store.shared("cuts"), self._lane.table.size)
 
     def _write(self, commits: list[ShardCommit]) -> None:
         waiting = {c.shard: c for c in commits}

@@ -24,6 +24,7 @@ import secrets
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import resources
 from typing import Any
 
@@ -120,8 +121,7 @@ class Store:
         """Refuse a store whose data were written with another format or number of shards."""
         key = f"{self.prefix}:meta"
         for name, value in (("format", FORMAT), ("shards", self.shards)):
-            self._client.hsetnx(key, name, value)
-            held = self._text(self._client.hget(key, name))
+            held = self._agreed(key, name, str(value))
             if held != str(value):
                 raise StoreMismatch(
                     f"the store's data under {key!r} have {name} {held}, but the settings say "
@@ -141,8 +141,7 @@ class Store:
         if not identity:
             return
         key, name = f"{self.prefix}:meta", f"log:{topic}"
-        self._client.hsetnx(key, name, identity)
-        held = self._text(self._client.hget(key, name))
+        held = self._agreed(key, name, identity)
         if held != identity:
             raise StoreMismatch(
                 f"the positions under {self.prefix!r} belong to the topic {topic!r} with the "
@@ -157,9 +156,9 @@ class Store:
         pipe = self._client.pipeline(transaction=False)
         for shard in range(self.shards):
             pipe.hget(self.key("commit", shard), "positions")
-        held = [
-            msgspec.json.decode(raw, type=dict[int, int]) if raw else {} for raw in pipe.execute()
-        ]
+        with _in_words("positions could not be read"):
+            found = pipe.execute()
+        held = [msgspec.json.decode(raw, type=dict[int, int]) if raw else {} for raw in found]
         for partition in set().union(*held):
             lowest[partition] = min(positions.get(partition, 0) for positions in held)
         return lowest
@@ -167,7 +166,8 @@ class Store:
     def take_fence(self, shard: int) -> dict[bytes, bytes]:
         """Become the owner of a shard; gives its commit record as it stands then."""
         key, now_ms = self.key("commit", shard), time.time_ns() // 1_000_000
-        flat = self._client.eval(_FENCE, 1, key, secrets.token_hex(8), now_ms)
+        with _in_words(f"shard {shard} could not be taken over"):
+            flat = self._client.eval(_FENCE, 1, key, secrets.token_hex(8), now_ms)
         record = dict(zip(flat[::2], flat[1::2], strict=True))
         self._fences[shard] = record[b"fence"]
         return record
@@ -198,7 +198,8 @@ class Store:
             pipe.hgetall(self.key(kind, shard))
         for bucket in buckets:
             pipe.get(self.key("dedup", shard, str(bucket)))
-        replies = pipe.execute()
+        with _in_words(f"shard {shard} could not be loaded"):
+            replies = pipe.execute()
         hashes, blocks = replies[: 1 + len(tables)], replies[1 + len(tables) :]
         return StoredShard(
             shard=shard,
@@ -331,18 +332,24 @@ class Store:
 
     def outbox(self, shard: int) -> list[tuple[int, bytes]]:
         """Entries of a shard that were not trimmed yet: (sequence, changes), oldest first."""
-        entries = self._client.xrange(self.key("outbox", shard))
+        with _in_words(f"the outbox of shard {shard} could not be read"):
+            entries = self._client.xrange(self.key("outbox", shard))
         return [(int(entry.split(b"-")[0]), fields[b"changes"]) for entry, fields in entries]
 
     def trim(self, sequences: Iterable[tuple[int, int]]) -> None:
-        """Forget outbox entries up to a sequence, for each (shard, sequence)."""
+        """Forget outbox entries up to a sequence, for each (shard, sequence).
+
+        Raises:
+            StoreUnavailable: the store does not answer; to be asked again.
+        """
         pipe = self._client.pipeline(transaction=False)
         for shard, seq in sequences:
             waiting = self._unpublished[shard]
             while waiting and waiting[0][0] <= seq:
                 waiting.popleft()
             pipe.xtrim(self.key("outbox", shard), minid=f"{seq + 1}-0", approximate=False)
-        pipe.execute()
+        with _in_words("published entries could not be trimmed"):
+            pipe.execute()
 
     def forget_published(self, stored: Mapping[int, int]) -> None:
         """Forget entries that the publisher, perhaps in another process, has trimmed meanwhile.
@@ -372,12 +379,27 @@ class Store:
 
     def shared(self, name: str) -> bytes | None:
         """A value that belongs to no shard, such as ``cuts``."""
-        value: bytes | None = self._client.get(f"{self.prefix}:{name}")
+        with _in_words(f"{name!r} could not be read"):
+            value: bytes | None = self._client.get(f"{self.prefix}:{name}")
         return value
 
     def share(self, name: str, value: bytes) -> None:
-        """Replace a value that belongs to no shard."""
-        self._client.set(f"{self.prefix}:{name}", value)
+        """Replace a value that belongs to no shard; tries again until it is known.
+
+        Raises:
+            StoreUnavailable: errors lasted longer than ``give_up_s``.
+        """
+        deadline, pause_s = time.monotonic() + self._give_up_s, 0.01
+        while True:
+            try:
+                with _in_words(f"{name!r} could not be written"):
+                    self._client.set(f"{self.prefix}:{name}", value)
+                return
+            except StoreUnavailable:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, 1.0)
 
     def sequences(self) -> dict[int, int]:
         """The sequence that each shard of ours has reached in the store; none without answer."""
@@ -426,9 +448,27 @@ class Store:
         """Give the connections back."""
         self._client.close()
 
+    def _agreed(self, key: str, name: str, value: str) -> str:
+        """What stands in a hash under a name; this value, if nothing stood there before."""
+        with _in_words(f"{key!r} could not be read and written"):
+            self._client.hsetnx(key, name, value)
+            return self._text(self._client.hget(key, name))
+
     @staticmethod
     def _text(raw: bytes | None) -> str:
         return raw.decode() if raw else ""
+
+
+@contextmanager
+def _in_words(what: str) -> Iterator[None]:
+    """An error of the client as one that says what could not be done."""
+    try:
+        yield
+    except RedisError as error:
+        raise StoreUnavailable(
+            f"{what}: the store says {str(error) or type(error).__name__!r}. It must be reachable, "
+            "writable and have memory left; nothing is lost"
+        ) from error
 
 
 def _pairs(names: Sequence[Any], values: Sequence[Any]) -> list[Any]:
