@@ -8,13 +8,14 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check bench clean
+.PHONY: help venv demo test check bench chaos clean
 
 help:
 	@echo "make demo    a made-up shop, the embedded broker and store, the engine, live"
 	@echo "make test    everything set up and tested"
 	@echo "make check   formatting, lint, types"
 	@echo "make bench   CPU per event, step by step"
+	@echo "make chaos   kills, freezes, sets back, moves; counts what is wrong after it (KILLS=100)"
 	@echo "make venv    only .venv, with the command .venv/bin/afterglow"
 
 venv: $(READY)
@@ -39,6 +40,11 @@ check: venv
 
 bench: venv
 	$(BIN)/python -m loadtest.bench $(BENCH)
+
+# A real Kafka needs Java and Maven; CHAOS=--embedded does without.
+KILLS ?= 10
+chaos: venv
+	$(BIN)/python -m loadtest.chaos --kills $(KILLS) $(CHAOS)
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -63,7 +63,7 @@ def run_cluster(settings: Settings, workers: int, config: Path | None, sets: Seq
     stop.on_signals()
     return Supervisor(
         workers,
-        partial(_command, config, sets),
+        partial(_command, settings, config, sets),
         stop,
         plans.patience(settings),
         final=(FENCED_OFF, WRONG_USE),
@@ -91,15 +91,21 @@ def parse_place(process: int, addresses: str, pipe: int) -> Place:
 
 
 def _command(
-    config: Path | None, sets: Sequence[str], number: int, addresses: Sequence[str], pipe: int
+    settings: Settings,
+    config: Path | None,
+    sets: Sequence[str],
+    number: int,
+    addresses: Sequence[str],
+    pipe: int,
 ) -> list[str]:
+    metrics = f"metrics.address={plans.metrics_address(settings, number)}"
     out = [sys.executable, "-m", "cli.main", "run", "--process", str(number)]
     out += ["--pipe", str(pipe)]
     if len(addresses) > 1:
         out += ["--addresses", ",".join(addresses)]
     if config is not None:
         out += ["--config", str(config)]
-    return out + [part for text in sets for part in ("--set", text)]
+    return out + [part for text in (*sets, metrics) for part in ("--set", text)]
 
 
 def _end_at_once(error: Exception) -> None:

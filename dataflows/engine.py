@@ -78,7 +78,7 @@ def run(
     """
     metrics = Metrics()
     if settings.metrics.address:
-        metrics.serve(plans.metrics_address(settings, place.worker))
+        metrics.serve(settings.metrics.address)
     store = open_store(settings)
     events = settings.kafka.events
     store.check_log(events, identity(plans.kafka_config(settings), events))

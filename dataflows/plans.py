@@ -141,7 +141,9 @@ def patience(settings: Settings) -> Patience:
 
 
 def metrics_address(settings: Settings, worker: int) -> str:
-    """Where a worker serves its metrics: as many ports above the first one's as its number."""
+    """Where one of several workers on a machine serves its metrics: each a port above the last."""
+    if not settings.metrics.address:
+        return ""
     host, _, port = settings.metrics.address.rpartition(":")
     return f"{host}:{int(port) + worker}"
 

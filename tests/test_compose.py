@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cli.run import parse_place
 from dataflows.settings import load
 
 ROOT = Path(__file__).parents[1]
@@ -47,6 +48,29 @@ def test_services_wait_for_what_they_need_and_ports_stay_on_this_machine(service
             assert port.startswith("127.0.0.1:"), name
     for needed in services["engine"]["depends_on"]:
         assert needed in services
+
+
+def test_the_stateful_set_names_every_worker():
+    manifests = yaml.safe_load_all((ROOT / "deploy/kubernetes/engine.yaml").read_text())
+    found = {manifest["kind"]: manifest for manifest in manifests}
+    pods = found["StatefulSet"]["spec"]
+    (engine,) = pods["template"]["spec"]["containers"]
+    given = {entry["name"]: entry.get("value") for entry in engine["env"]}
+    assert int(given["WORKERS"]) == pods["replicas"]
+    assert pods["serviceName"] == found["Service"]["metadata"]["name"]
+    script = engine["args"][0].replace("exec deploy/engine", "echo")
+    told = subprocess.run(
+        ["/bin/sh", "-c", script],
+        env={"WORKERS": given["WORKERS"], "HOSTNAME": "afterglow-engine-1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    place = parse_place(int(told[3]), told[1], -1)
+    assert place.worker == 1
+    assert place.addresses == tuple(
+        f"afterglow-engine-{i}.afterglow-engine:7700" for i in range(pods["replicas"])
+    )
 
 
 def test_the_image_is_built_from_files_that_are_there():

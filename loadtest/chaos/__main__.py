@@ -22,6 +22,7 @@ from loadtest.chaos.judge import Verdict
 from loadtest.chaos.scenarios import SCENARIOS, Scenario
 from loadtest.chaos.world import Scale, Stuck, opened
 
+_EVENTS_PER_KILL: Final = 10_000
 _COLUMNS: Final = (
     *("scenario", "broker", "events", "changes", "lost", "doubled", "wrong", "gaps", "copies"),
     *("missing", "strayed", "recovery", "most", "seconds"),
@@ -43,7 +44,8 @@ def main() -> int:
             console.print(f"{scenario.name}: needs a real Kafka; left out")
             continue
         scale = Scale(chosen.workers, chosen.rate, chosen.users, brokers, chosen.kills, chosen.seed)
-        scale = replace(scale, events=chosen.events)
+        least = _EVENTS_PER_KILL * chosen.kills if scenario.name == "kills" else 0
+        scale = replace(scale, events=max(chosen.events, least))
         failed += int(not _run(scenario, scale, console, table))
     console.print(table)
     return int(failed > 0)
@@ -92,8 +94,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--scenario", action="append", choices=names, help="all if none is named")
     parser.add_argument("--embedded", action="store_true", help="the broker without transactions")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--rate", type=int, default=2_000, help="events per second")
-    parser.add_argument("--users", type=int, default=5_000)
+    parser.add_argument("--rate", type=int, default=3_000, help="events per second")
+    parser.add_argument("--users", type=int, default=20_000)
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--events", type=int, default=0, help="send at least so many")
     parser.add_argument("--seed", type=int, default=1)

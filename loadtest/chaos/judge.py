@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,6 +17,7 @@ from loadtest.chaos.books import Account
 
 _AT_ONCE: Final = 10_000
 _SHARDS: Final = 64
+_FOLLOWED: Final = ("segment-changes", "memberships")
 
 
 class Change(msgspec.Struct):
@@ -90,21 +93,79 @@ class Evidence:
     was_set_back: bool = False
 
 
-def judge(evidence: Evidence, accounts: Mapping[str, Account]) -> Verdict:
-    """Compare everything with everything."""
+def judge(evidence: Evidence, accounts: Mapping[str, Account], tail: Tail | None = None) -> Verdict:
+    """Compare everything with everything; what ``tail`` has seen instead of the topics."""
     profiles, members = _stored(evidence.url)
     verdict = Verdict(events=sum(a.events for a in accounts.values()), users=len(accounts))
     _judge_values(verdict, profiles, accounts)
-    changes = [_changes.decode(raw) for _, raw in _read(evidence, "segment-changes")]
+    if tail is not None:
+        tail.close()
+    seen_on = {
+        topic: tail.records[topic] if tail else _read(evidence, topic) for topic in _FOLLOWED
+    }
+    changes = [_changes.decode(raw) for _, raw in seen_on["segment-changes"]]
     seen: dict[str, Change] = {}
     for change in changes:
         if change.id in seen and evidence.committed:
             verdict.copies += 1
         seen.setdefault(change.id, change)
     verdict.changes = len(seen)
-    told = dict(_read(evidence, "memberships"))
+    told = dict(seen_on["memberships"])
     _judge_changes(verdict, list(seen.values()), profiles, members, told, evidence)
     return verdict
+
+
+class Tail(threading.Thread):
+    """Follows the topics of changes and memberships from their beginning on.
+
+    The embedded broker keeps little of a partition, so who wants to see everything must follow.
+
+    Attributes:
+        records: (key, value) by topic, each partition's in its order.
+    """
+
+    def __init__(self, bootstrap: str) -> None:
+        super().__init__(daemon=True)
+        self.records: dict[str, list[tuple[bytes, bytes]]] = {topic: [] for topic in _FOLLOWED}
+        self._bootstrap = bootstrap
+        self._quiet_s = 0.0
+        self._closed = threading.Event()
+
+    def run(self) -> None:
+        """Follow until closed."""
+        consumer = _consumer(self._bootstrap, "read_uncommitted")
+        try:
+            known: dict[str, int] = {}
+            while not self._closed.is_set():
+                if len(known) < len(_FOLLOWED):
+                    known = self._assign(consumer, known)
+                for message in consumer.consume(_AT_ONCE, 0.2):
+                    if message.error() is None:
+                        record = (message.key() or b"", message.value() or b"")
+                        self.records[message.topic() or ""].append(record)
+                        self._quiet_s = time.monotonic()
+        finally:
+            consumer.close()
+
+    def close(self, quiet_s: float = 2.0) -> None:
+        """End when nothing has come for a while."""
+        self._quiet_s = max(self._quiet_s, time.monotonic())
+        while time.monotonic() - self._quiet_s < quiet_s:
+            time.sleep(0.1)
+        self._closed.set()
+        self.join()
+
+    @staticmethod
+    def _assign(consumer: Consumer, before: dict[str, int]) -> dict[str, int]:
+        topics = consumer.list_topics(timeout=30).topics
+        known = {topic: len(topics[topic].partitions) for topic in _FOLLOWED if topic in topics}
+        if known != before:
+            new = {topic: count for topic, count in known.items() if topic not in before}
+            places = [
+                TopicPartition(t, p, OFFSET_BEGINNING) for t, n in new.items() for p in range(n)
+            ]
+            consumer.incremental_assign(places)
+        return known
 
 
 def _judge_values(
@@ -183,16 +244,7 @@ def _stored(url: str) -> tuple[dict[str, dict[str, Any]], dict[str, set[str]]]:
 def _read(evidence: Evidence, topic: str) -> list[tuple[bytes, bytes]]:
     """All (key, value) records of a topic, each partition's in its order."""
     isolation = "read_committed" if evidence.committed else "read_uncommitted"
-    consumer = Consumer(
-        {
-            "bootstrap.servers": evidence.bootstrap,
-            "group.id": "judge",
-            "enable.partition.eof": True,
-            "isolation.level": isolation,
-            "fetch.wait.max.ms": 10,
-            "log_level": 0,
-        }
-    )
+    consumer = _consumer(evidence.bootstrap, isolation)
     try:
         partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
         consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions])
@@ -208,3 +260,16 @@ def _read(evidence: Evidence, topic: str) -> list[tuple[bytes, bytes]]:
         return out
     finally:
         consumer.close()
+
+
+def _consumer(bootstrap: str, isolation: str) -> Consumer:
+    return Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "judge",
+            "enable.partition.eof": True,
+            "isolation.level": isolation,
+            "fetch.wait.max.ms": 10,
+            "log_level": 0,
+        }
+    )

@@ -164,7 +164,7 @@ def rescale(world: World) -> None:
     for workers in (1, 3, 2):
         code = world.engine.stop(60)
         if code:
-            raise Stuck(f"the engine ended with {code}; {world.tail()}")
+            raise Stuck(f"the engine ended with {code}; {world.log_end()}")
         world.engine = world.new_engine(workers, f"with-{workers}")
         world.engine.start()
         world.recover()

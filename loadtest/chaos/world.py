@@ -20,7 +20,7 @@ from dataflows.child import Engine
 from dataflows.embedded import EmbeddedBroker, EmbeddedStore
 from dataflows.local_kafka import LocalKafka
 from loadtest.chaos.books import Traffic
-from loadtest.chaos.judge import Evidence, Verdict, judge
+from loadtest.chaos.judge import Evidence, Tail, Verdict, judge
 
 _SHARDS: Final = 64
 _PATIENCE_S: Final = 180.0
@@ -74,6 +74,7 @@ class World:
     directory: Path
     client: redis.Redis
     chance: random.Random
+    tail: Tail | None = None
     recoveries_s: list[float] = field(default_factory=list)
     was_set_back: bool = False
     notes: list[str] = field(default_factory=list)
@@ -124,7 +125,7 @@ class World:
         begun_s = time.monotonic()
         while not holds():
             if time.monotonic() - begun_s > patience_s:
-                raise Stuck(f"waited in vain for {what}; {self.tail()}")
+                raise Stuck(f"waited in vain for {what}; {self.log_end()}")
             time.sleep(_LOOK_S)
         return time.monotonic() - begun_s
 
@@ -141,7 +142,7 @@ class World:
         """A moment of random length."""
         time.sleep(self.chance.uniform(0, most_s))
 
-    def tail(self) -> str:
+    def log_end(self) -> str:
         """The end of the engine's log."""
         text = self.engine.log.read_text(errors="replace") if self.engine.log.exists() else ""
         return f"the engine's log ends: …{text[-1500:]}"
@@ -187,10 +188,10 @@ class World:
         self.until(lambda: self.taken() >= self.traffic.sent, "everything to be committed", 600)
         code = self.engine.stop(60)
         if code:
-            raise Stuck(f"the engine ended with {code} at its drain; {self.tail()}")
+            raise Stuck(f"the engine ended with {code} at its drain; {self.log_end()}")
         real = isinstance(self.broker, LocalKafka)
         evidence = Evidence(self.broker.bootstrap, self.server.url, real, self.was_set_back)
-        return judge(evidence, self.traffic.accounts)
+        return judge(evidence, self.traffic.accounts, self.tail)
 
 
 @contextmanager
@@ -211,6 +212,9 @@ def opened(scale: Scale, partitions: int = 4) -> Iterator[World]:
             client = redis.Redis.from_url(server.url, retry=None, socket_timeout=5)
             chance = random.Random(scale.seed)
             world = World(scale, broker, server, engine, traffic, directory, client, chance)
+            if isinstance(broker, EmbeddedBroker):
+                world.tail = Tail(broker.bootstrap)
+                world.tail.start()
             engine.start()
             traffic.start()
             try:
