@@ -136,10 +136,11 @@ def assemble(
 
     def open_logic(_resume: object) -> LaneLogic:
         lane = open_lane(settings, place)
-        checkpoint = Checkpoint(lane, store)
+        checkpoint = Checkpoint(lane, store, heart.beat)
         left = checkpoint.open()
         recover(lane, kafka, topics, wall_clock_ms())
         settle_memory()
+        heart.beat()
         policy = plans.commit_policy(settings)
         logic = LaneLogic(lane, checkpoint, policy, wall_clock_ms, metrics, left, heart)
         return witness.watch(logic, "on_batch", "on_eof")

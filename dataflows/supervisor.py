@@ -9,8 +9,10 @@ data now, or the settings are wrong; and so is failing again and again.
 from __future__ import annotations
 
 import os
+import random
 import selectors
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -20,13 +22,16 @@ from typing import Final
 
 import structlog
 
-from dataflows.embedded import die_with_parent, free_port
+from dataflows.embedded import die_with_parent
 from operators.stop import Stop
 
 log = structlog.get_logger()
 
 Command = Callable[[int, Sequence[str], int], Sequence[str]]
 """The command of a worker: its number, the addresses of all, the descriptor for heartbeats."""
+
+_PORTS: Final = range(20_000, 32_000)
+"""Below those that systems give to outgoing connections, which could take one before a worker."""
 
 _LOOK_S: Final = 0.2
 _OTHERS_S: Final = 1.0
@@ -38,7 +43,7 @@ class Patience:
     """How long the supervisor waits for what.
 
     Attributes:
-        start_s: for a worker's first heartbeat, while it loads its users.
+        start_s: for a worker's first heartbeat: until all have found each other and begun to load.
         watchdog_s: between two heartbeats, before a worker counts as frozen.
         drain_s: for workers that were asked to end.
         failures: so many in a row and it gives up; a cluster that ran for ``steady_s`` is well.
@@ -47,7 +52,7 @@ class Patience:
         longest_pause_s: see there.
     """
 
-    start_s: float = 600.0
+    start_s: float = 120.0
     watchdog_s: float = 60.0
     drain_s: float = 60.0
     failures: int = 8
@@ -124,7 +129,7 @@ class Supervisor:
     # -- inside -------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        addresses = [f"127.0.0.1:{free_port()}" for _ in range(self.workers)]
+        addresses = [f"127.0.0.1:{_port()}" for _ in range(self.workers)]
         for number in range(self.workers):
             reading, writing = os.pipe()
             try:
@@ -224,3 +229,12 @@ class Supervisor:
                 return True
             time.sleep(0.05)
         return False
+
+
+def _port() -> int:
+    """A port of loopback that nobody listens on."""
+    while True:
+        port = random.choice(_PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port

@@ -9,6 +9,7 @@ than what it has, once more and from memory; nothing is decided again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -43,11 +44,13 @@ class Checkpoint:
     Args:
         lane: a fresh lane; ``open`` fills it.
         store: where its shards are kept.
+        alive: called after each step of what takes long.
     """
 
-    def __init__(self, lane: Lane, store: Store) -> None:
+    def __init__(self, lane: Lane, store: Store, alive: Callable[[], None] = lambda: None) -> None:
         self._lane = lane
         self._store = store
+        self._alive = alive
         self._model = f"model:{lane.shards[0]}"
 
     def open(self) -> list[Committed]:
@@ -64,6 +67,7 @@ class Checkpoint:
             stored = self._store.load(shard, self._lane.side_tables)
             check_segments(self._lane, stored)
             self._lane.restore(stored)
+            self._alive()
         # a lane that is new, because there are more of them now, starts from the first one's model
         model = self._store.shared(self._model) or self._store.shared("model:0")
         self._lane.restored(self._store.shared("cuts"), model)
