@@ -35,13 +35,13 @@ class Running:
         broker: where its events come from.
         embedded: the server of its profiles.
         store: the same, to read from.
-        process: of the engine.
+        processes: of the engine's workers.
     """
 
     broker: EmbeddedBroker
     embedded: EmbeddedStore
     store: Store
-    process: psutil.Process
+    processes: list[psutil.Process]
     sent: int = 0
 
     def publish(self, lines: Iterable[bytes]) -> None:
@@ -75,8 +75,17 @@ class Running:
 
     def cpu_s(self) -> float:
         """CPU seconds the engine has spent."""
-        times = self.process.cpu_times()
-        return float(times.user + times.system)
+        return sum(sum(process.cpu_times()[:2]) for process in self.processes)
+
+    def freeze(self) -> None:
+        """Let the engine stand still."""
+        for process in self.processes:
+            process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        for process in self.processes:
+            process.send_signal(signal.SIGCONT)
 
 
 def user_key(line: bytes) -> bytes:
@@ -94,9 +103,12 @@ def until(holds: Callable[[], bool], what: str, every_s: float = 0.05) -> None:
 
 
 @contextmanager
-def engine(sets: Iterable[str] = (), partitions: int = _PARTITIONS) -> Iterator[Running]:
-    """Broker, store and engine; ended at the end."""
-    options = [part for text in (*sets, "metrics.address=") for part in ("--set", text)]
+def engine(
+    sets: Iterable[str] = (), partitions: int = _PARTITIONS, workers: int = 0
+) -> Iterator[Running]:
+    """Broker, store and engine (supervised, if it has a number of workers); ended at the end."""
+    options = ["--workers", str(workers)] if workers else []
+    options += [part for text in (*sets, "metrics.address=") for part in ("--set", text)]
     with (
         tempfile.TemporaryDirectory(prefix="afterglow-load-") as directory,
         EmbeddedStore() as embedded,
@@ -110,7 +122,10 @@ def engine(sets: Iterable[str] = (), partitions: int = _PARTITIONS) -> Iterator[
         try:
             store = Store(embedded.url)
             assert child.pid is not None
-            yield Running(broker, embedded, store, psutil.Process(child.pid))
+            top = psutil.Process(child.pid)
+            if workers:
+                until(lambda: len(top.children()) == workers, "the workers to start")
+            yield Running(broker, embedded, store, top.children() if workers else [top])
         except Exception as error:
             error.add_note(f"the engine's log ends: {log.read_text(errors='replace')[-2000:]}")
             raise
@@ -118,17 +133,17 @@ def engine(sets: Iterable[str] = (), partitions: int = _PARTITIONS) -> Iterator[
             child.kill()
 
 
-def run(warm: Path, file: Path, batch: int) -> tuple[float, float, int]:
+def run(warm: Path, file: Path, batch: int, workers: int = 0) -> tuple[float, float, int]:
     """CPU seconds of the engine and of the store for one file, and its events."""
-    with engine([f"kafka.fetch_max={batch}"]) as running:
+    with engine([f"kafka.fetch_max={batch}"], workers=workers) as running:
         running.publish(_lines(warm))
         running.wait()
-        running.process.send_signal(signal.SIGSTOP)
+        running.freeze()
         before = running.sent
         running.publish(_lines(file))
         server = psutil.Process(running.embedded.pid)
         spent_s, server_s = running.cpu_s(), sum(server.cpu_times()[:2])
-        running.process.send_signal(signal.SIGCONT)
+        running.thaw()
         running.wait()
         return (
             running.cpu_s() - spent_s,

@@ -69,14 +69,14 @@ class Held:
     hour_s: list[float]
 
 
-def fill(url: str, users: int) -> Held:
+def fill(url: str, users: int, start_ms: int = _START_MS) -> Held:
     """Take in two events for each user, the second one's user drawn at random."""
     store, lane, checkpoint = _open(url)
     before = _rss()
     start_s = time.monotonic()
     checkpoint.open()
     uniform = Load(users=users, zipf=0.0, shares=SHOP)
-    lines = chain(uniform.before(_START_MS), uniform.lines(users, _START_MS))
+    lines = chain(uniform.before(start_ms), uniform.lines(users, start_ms))
     decoder = Decoder(plans.event_rules(load(env={})))
     for read in _reads(lines):
         batch, _letters = decoder(read)

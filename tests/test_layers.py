@@ -41,6 +41,8 @@ FROM_INSIDE = {
     "loadtest/broker_way.py",
     "loadtest/chaos/world.py",
     "loadtest/inside.py",
+    "loadtest/recovery.py",
+    "loadtest/scaling.py",
     "loadtest/silence.py",
 }
 """Benchmarks that start or take apart the engine they measure."""

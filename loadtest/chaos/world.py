@@ -195,14 +195,22 @@ class World:
 
 
 @contextmanager
-def opened(scale: Scale, partitions: int = 4) -> Iterator[World]:
-    """A running world; everything in it ends with it."""
+def opened(scale: Scale) -> Iterator[World]:
+    """A running world with a store of its own; everything in it ends with it."""
+    with TemporaryDirectory(prefix="afterglow-store-") as name:  # noqa: SIM117
+        with EmbeddedStore(Path(name) / "store") as server, opened_on(scale, server) as world:
+            yield world
+
+
+@contextmanager
+def opened_on(scale: Scale, server: EmbeddedStore, partitions: int = 4) -> Iterator[World]:
+    """A running world on a store that runs already; everything else in it ends with it."""
     with TemporaryDirectory(prefix="afterglow-chaos-") as name:
         directory = Path(name)
         broker: EmbeddedBroker | LocalKafka = (
             LocalKafka(scale.brokers, partitions) if scale.brokers else EmbeddedBroker(partitions)
         )
-        with broker, EmbeddedStore(directory / "store") as server:
+        with broker:
             broker.create(*TOPICS)
             env = {"KAFKA_BOOTSTRAP": broker.bootstrap, "REDIS_URL": server.url}
             engine = _engine(scale.workers, env, directory / "engine.log")

@@ -2,6 +2,7 @@
 
 import time
 
+import msgspec
 import pytest
 from bytewax import operators as op
 from bytewax.dataflow import Dataflow
@@ -9,10 +10,12 @@ from bytewax.run import cli_main
 from confluent_kafka import Consumer, TopicPartition
 
 from dataflows.local_kafka import LocalKafka
+from operators.courier import Terms
 from operators.places import BrokerSilent, Places
 from operators.publish import KafkaPublisher, Published
 from operators.source import EventReader, EventSource, PositionLost, SourceError, SourceSpec
 from operators.stop import Stop
+from operators.topics import Topics
 from tests.brokers import new_broker
 from tests.operators.logs import (
     NOWHERE,
@@ -26,6 +29,12 @@ from tests.operators.logs import (
 )
 
 pytestmark = pytest.mark.servers
+
+
+def change(n):
+    """As much of a change as the publisher looks at."""
+    told = {"user_id": f"user-{n % 10}", "epoch": 1, "n": n, "ts": 5, "segments": []}
+    return msgspec.json.encode(told)
 
 
 def numbered(count, partitions=4, first=0):
@@ -254,7 +263,7 @@ def test_a_flow_from_topic_to_topic(one_broker, broker):
     def publish(reads):
         for read in reads:
             seen.extend(read.payloads)
-            records = [(b"user-%d" % (int(p) % 10), p) for p in read.payloads]
+            records = [(b"user-%d" % (int(p) % 10), change(int(p))) for p in read.payloads]
             if records:
                 yield "lane-0", Published(0, len(seen), records)
         if len(seen) >= 2_000:
@@ -265,9 +274,54 @@ def test_a_flow_from_topic_to_topic(one_broker, broker):
     spec = SourceSpec(topic="flow-in", fetch_max=150)
     reads = op.input("source", flow, EventSource(kafka, spec, dict, stop))
     entries = op.flat_map_batch("publish", reads, publish)
-    op.output("out", entries, KafkaPublisher(kafka, "flow-out", trimmed.update))
+    terms = Terms(Topics("flow-out", "flow-members", "flow-positions"), name="")
+    op.output("out", entries, KafkaPublisher(kafka, terms, trimmed.update))
     cli_main(flow)
     assert sorted(map(int, seen)) == list(range(2_000))
-    out = [message.value() for message in consume(broker, "flow-out", 2_000)]
-    assert sorted(out) == sorted(seen)
+    out = [msgspec.json.decode(m.value())["n"] for m in consume(broker, "flow-out", 2_000)]
+    assert sorted(out) == list(range(2_000))
     assert trimmed == {0: 2_000}
+
+
+def test_readers_share_the_partitions(one_broker, broker):
+    one_broker.create("shared", partitions=5)
+    produce(broker, "shared", numbered(1_000, 5))
+    source = EventSource(
+        {"bootstrap.servers": broker}, SourceSpec(topic="shared"), dict, Stop(), groups=3
+    )
+    assert source.list_parts() == ["group-0", "group-1", "group-2"]
+    got, seen = [], []
+    for part in source.list_parts():
+        reader = source.build_part("source", part, None)
+        reads = read_until(reader, at_ends)
+        reader.close()
+        assert {read.partitions for read in reads} == {5}
+        seen.append({span.partition for read in reads for span in read.spans})
+        got += payloads(reads)
+    assert seen == [{0, 3}, {1, 4}, {2}]
+    assert sorted(map(int, got)) == list(range(1_000))
+
+
+def test_a_reader_without_partitions_says_hello_and_ticks(one_broker, broker):
+    one_broker.create("lonely", partitions=1)
+    source = EventSource(
+        {"bootstrap.servers": broker}, SourceSpec(topic="lonely"), dict, Stop(), groups=2
+    )
+    reader = source.build_part("source", "group-1", None)
+    reads = read_until(reader, lambda reads: len(reads) == 3)
+    reader.close()
+    assert [(read.spans, read.partitions) for read in reads] == [([], 1)] * 3
+
+
+def test_no_more_than_its_rows_are_read_in_an_epoch(one_broker, broker):
+    one_broker.create("budget", partitions=1)
+    produce(broker, "budget", numbered(1_000, 1))
+    reader = open_reader(broker, "budget", fetch_max=70, epoch_rows=200, epoch_s=1.0)
+    begun_s, counts = time.monotonic(), []
+    while sum(counts) < 1_000:
+        counts += [len(read.payloads) for read in reader.next_batch() if read.payloads]
+        epochs = 2 + (time.monotonic() - begun_s) // 1.0
+        assert sum(counts) <= 200 * epochs
+    reader.close()
+    assert max(counts) <= 70
+    assert time.monotonic() - begun_s >= 3.9

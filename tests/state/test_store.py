@@ -1,9 +1,10 @@
 """The store on a real server: fences, sequences, repeats and a store that came back older."""
 
 import pytest
+import redis
 
 from state.commit import ShardCommit, TableWrite
-from state.store import Store
+from state.store import Store, StoreMismatch, StoreUnavailable
 
 pytestmark = pytest.mark.servers
 
@@ -47,3 +48,58 @@ def test_what_is_committed_is_loaded(store, store_url):
     assert held.tables["orders"] == ([b"\x00k1"], [b"v1"])
     assert again.positions() == {0: 0}  # the other shards have committed nothing
     again.close()
+
+
+def test_entries_that_another_process_has_trimmed_are_not_written_forward(store, store_url):
+    store.check_meta()
+    store.load(7, [])
+    for seq in (1, 2, 3):
+        assert store.commit([commit(seq, changes=b"entry %d" % seq)]) == {}
+    publisher = Store(store_url, prefix="t")
+    publisher.trim([(7, 2)])
+    store.forget_published(store.sequences())
+    assert publisher.outbox(7) == [(3, b"entry 3")]
+    # the server loses everything but the fence: what is not yet published is still known
+    with redis.Redis.from_url(store_url) as client:
+        client.hdel("t:commit:{07}", "seq")
+        client.delete("t:outbox:{07}")
+    store.forget_published(store.sequences())
+    assert store.commit([commit(4, expected=3)]) == {7: 0}
+    assert store.commit([commit(4, expected=0)]) == {}
+    assert publisher.outbox(7) == [(3, b"entry 3")]
+    publisher.trim([(7, 3)])
+    store.forget_published(store.sequences())
+    assert store.commit([commit(5, expected=3)]) == {7: 4}
+    assert store.commit([commit(5, changes=b"entry 5")]) == {}
+    assert publisher.outbox(7) == [(5, b"entry 5")]
+    publisher.close()
+
+
+def test_an_owner_knows_that_it_was_replaced(store, store_url):
+    store.load(7, [])
+    store.load(8, [])
+    assert store.owns()
+    heir = Store(store_url, prefix="t")
+    heir.take_fence(8)
+    assert not store.owns()
+    assert heir.owns()
+    heir.close()
+
+
+def test_a_log_is_known_by_its_identity(store):
+    store.check_log("events", "")
+    store.check_log("events", "cluster/topic")
+    store.check_log("events", "cluster/topic")
+    store.check_log("events", "")
+    store.check_log("others", "cluster/other")
+    with pytest.raises(StoreMismatch, match="it was recreated, or this is another cluster"):
+        store.check_log("events", "cluster/again")
+
+
+@pytest.mark.parametrize("ask", ["trim", "share", "shared", "outbox", "positions", "check_meta"])
+def test_a_store_that_is_gone_is_said_in_words(ask):
+    gone = Store("redis://127.0.0.1:1", give_up_s=0.1)
+    given = {"trim": ([(7, 1)],), "share": ("cuts", b""), "shared": ("cuts",), "outbox": (7,)}
+    with pytest.raises(StoreUnavailable, match="It must be reachable, writable"):
+        getattr(gone, ask)(*given.get(ask, ()))
+    gone.close()
