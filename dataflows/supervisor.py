@@ -104,7 +104,8 @@ class Supervisor:
             finally:
                 codes = self._end()
             if self.stop.requested:
-                return max((abs(code) for code in codes), default=0)
+                # one that was still starting knows no other way to end at a signal
+                return max(0 if code == -signal.SIGTERM else abs(code) for code in codes)
             final = [code for code in codes if code in self.final]
             if final:
                 self.say(f"{why}; that is final (exit code {final[0]}): nothing starts again")
@@ -191,12 +192,12 @@ class Supervisor:
     def _ending(self, worker: Worker) -> str:
         """All others end with it; waits a little, so that the one with a reason can be named."""
         self._await(self.workers, _OTHERS_S)
-        codes = [(w.process.poll(), w) for w in self._running]
-        for code, other in codes:
-            if code in self.final:
-                worker = other
-        code = worker.process.poll()
-        how = f"was ended by signal {-code}" if code is not None and code < 0 else f"ended ({code})"
+        codes = {w.number: w.process.poll() for w in self._running}
+        final = [w for w in self._running if codes[w.number] in self.final]
+        killed = [w for w in self._running if (codes[w.number] or 0) < 0]
+        worker = [*final, *killed, worker][0]
+        code = codes[worker.number] or 0
+        how = f"was ended by signal {-code}" if code < 0 else f"ended ({code})"
         return f"worker {worker.number} (process {worker.process.pid}) {how}"
 
     def _await(self, count: int, seconds: float) -> None:

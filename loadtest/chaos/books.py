@@ -72,7 +72,6 @@ class Traffic(threading.Thread):
         rate: events per second.
         users: customers.
         seed: of the shop.
-        most: ends after so many messages; 0 for never.
 
     Attributes:
         accounts: per user, of the good events.
@@ -80,9 +79,7 @@ class Traffic(threading.Thread):
         behind_s: how far it fell behind its own clock at most.
     """
 
-    def __init__(
-        self, bootstrap: str, topic: str, rate: int, users: int, seed: int, most: int = 0
-    ) -> None:
+    def __init__(self, bootstrap: str, topic: str, rate: int, users: int, seed: int) -> None:
         super().__init__(daemon=True)
         config: dict[str, Any] = {
             "bootstrap.servers": bootstrap,
@@ -94,7 +91,7 @@ class Traffic(threading.Thread):
         self._producer = Producer(config)
         habits = Habits(users=users, rate_per_s=rate, zipf=0.8)
         self._shop = Shop(seed, _now_ms(), habits, duplicate_share=0.02)
-        self._topic, self.rate, self._most = topic, rate, most
+        self._topic, self.rate = topic, rate
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._failed: KafkaError | None = None
@@ -103,7 +100,7 @@ class Traffic(threading.Thread):
         self.behind_s = 0.0
 
     def run(self) -> None:
-        """Publish until closed, or until enough was sent."""
+        """Publish until closed."""
         begun_s, held = time.monotonic(), 0
         while not self._closed.is_set():
             due = int((time.monotonic() - begun_s) * self.rate) - held
@@ -112,8 +109,6 @@ class Traffic(threading.Thread):
                 self._publish(due)
                 held += due
             self.behind_s = max(self.behind_s, time.monotonic() - begun_s - held / self.rate)
-            if self._most and self.sent >= self._most:
-                return
             self._producer.poll(0)
             self._closed.wait(_STEP_S)
 
@@ -129,11 +124,6 @@ class Traffic(threading.Thread):
         waiting = self._producer.flush(_FLUSH_S)
         if waiting or self._failed:
             raise RuntimeError(f"{waiting} messages did not reach the log: {self._failed}")
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether all that was asked for has been sent."""
-        return not self.is_alive()
 
     def _publish(self, count: int) -> None:
         with self._lock:

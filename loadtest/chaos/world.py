@@ -214,9 +214,7 @@ def opened_on(scale: Scale, server: EmbeddedStore, partitions: int = 4) -> Itera
             broker.create(*TOPICS)
             env = {"KAFKA_BOOTSTRAP": broker.bootstrap, "REDIS_URL": server.url}
             engine = _engine(scale.workers, env, directory / "engine.log")
-            traffic = Traffic(
-                broker.bootstrap, "events", scale.rate, scale.users, scale.seed, scale.events
-            )
+            traffic = Traffic(broker.bootstrap, "events", scale.rate, scale.users, scale.seed)
             client = redis.Redis.from_url(server.url, retry=None, socket_timeout=5)
             chance = random.Random(scale.seed)
             world = World(scale, broker, server, engine, traffic, directory, client, chance)
