@@ -26,6 +26,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from cli.changes import line, open_changes
+from cli.common import QUIET
 from dataflows.child import Engine
 from dataflows.embedded import EmbeddedBroker, EmbeddedStore, free_port
 from dataflows.ledger import Ledger
@@ -84,7 +85,7 @@ class Scene:
     ) -> None:
         kafka = settings.kafka
         broker.create(kafka.events, kafka.dead, kafka.changes)
-        self._config = {"bootstrap.servers": broker.bootstrap}
+        self._config = {"bootstrap.servers": broker.bootstrap, **QUIET}
         self._address = f"127.0.0.1:{free_port()}"
         self.engine = Engine(
             [*arguments, "--set", f"metrics.address={self._address}"],
