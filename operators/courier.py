@@ -27,7 +27,7 @@ log = structlog.get_logger()
 _AT_ONCE: Final = 5_000
 """Records after which a transaction is closed though more entries wait."""
 
-_TRIES: Final = 5
+_TRIES: Final = 100
 _PAUSE_S: Final = 0.05
 _SHUT_OUT: Final = {
     KafkaError._FENCED,
@@ -201,9 +201,10 @@ class Courier:
                 entries = self._take()
             try:
                 self._bring([e for e in entries if not self._has_arrived(e)])
-            except PublishError as failure:
+            except Exception as error:  # whatever it is, the worker must learn of it
+                said = error if isinstance(error, PublishError) else self._error(repr(error))
                 with self._changed:
-                    self._failure = failure
+                    self._failure = said
                     self._changed.notify_all()
                 return
             with self._changed:
@@ -239,7 +240,7 @@ class Courier:
                     raise ShutOut(str(self._error(error.str()))) from raised
                 late = time.monotonic() > deadline_s
                 again = error.txn_requires_abort() or error.retriable()
-                if error.fatal() or not again or late or self._refused or tries > _TRIES * 20:
+                if error.fatal() or not again or late or self._refused or tries > _TRIES:
                     raise self._error((self._refused or error).str()) from raised
                 log.warning("changes are published again", error=error.str())
                 time.sleep(_PAUSE_S)

@@ -173,6 +173,25 @@ def test_a_record_that_the_producer_refuses_is_said(broker):
         write_for_ever(part, repeat(Published(0, 1, [(key, large)])))
 
 
+@pytest.mark.servers
+def test_what_is_no_change_is_said(broker):
+    part = open_part(broker, "foreign", refuse)
+    with pytest.raises(PublishError, match=r"to 'foreign': DecodeError"):
+        write_for_ever(part, repeat(Published(0, 1, [(b"k", b"{")])))
+
+
+@pytest.mark.servers
+def test_too_much_under_way_makes_the_worker_wait(broker):
+    beats = []
+    config = {"bootstrap.servers": broker, "log_level": 0}
+    courier = Courier(config, terms("full", waiting=30), lambda: beats.append(1))
+    for seq in range(1, 101):
+        courier.send([entry(0, seq)])
+        assert courier._queued <= 30
+    courier.close(20)
+    assert courier.arrived() == {0: 100}
+
+
 @pytest.mark.kafka
 @needs_kafka
 def test_every_change_is_committed_once_though_publishers_come_and_go(kafka):
