@@ -42,7 +42,7 @@ def main() -> None:
             start_ms = time.time_ns() // 1_000_000 - _BEFORE_MS
             pool.submit(silence.fill, server.url, chosen.users, start_ms).result()
         _forget_positions(server.url)
-        with opened_on(scale, server) as world:
+        with opened_on(scale, server, ["metrics.address="]) as world:
             for _ in range(chosen.kills):
                 time.sleep(5)
                 for worker in world.workers():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -203,7 +203,9 @@ def opened(scale: Scale) -> Iterator[World]:
 
 
 @contextmanager
-def opened_on(scale: Scale, server: EmbeddedStore, partitions: int = 4) -> Iterator[World]:
+def opened_on(
+    scale: Scale, server: EmbeddedStore, sets: Sequence[str] = _SETS, partitions: int = 4
+) -> Iterator[World]:
     """A running world on a store that runs already; everything else in it ends with it."""
     with TemporaryDirectory(prefix="afterglow-chaos-") as name:
         directory = Path(name)
@@ -213,7 +215,7 @@ def opened_on(scale: Scale, server: EmbeddedStore, partitions: int = 4) -> Itera
         with broker:
             broker.create(*TOPICS)
             env = {"KAFKA_BOOTSTRAP": broker.bootstrap, "REDIS_URL": server.url}
-            engine = _engine(scale.workers, env, directory / "engine.log")
+            engine = _engine(scale.workers, env, directory / "engine.log", sets)
             traffic = Traffic(broker.bootstrap, "events", scale.rate, scale.users, scale.seed)
             client = redis.Redis.from_url(server.url, retry=None, socket_timeout=5)
             chance = random.Random(scale.seed)
@@ -233,7 +235,7 @@ def opened_on(scale: Scale, server: EmbeddedStore, partitions: int = 4) -> Itera
                 client.close()
 
 
-def _engine(workers: int, env: dict[str, str], log: Path) -> Engine:
+def _engine(workers: int, env: dict[str, str], log: Path, sets: Sequence[str] = _SETS) -> Engine:
     options = ["--workers", str(workers)]
-    options += [part for text in _SETS for part in ("--set", text)]
+    options += [part for text in sets for part in ("--set", text)]
     return Engine(options, env, log)
