@@ -45,14 +45,14 @@ class Population:
         self._every_ms = every_ms
         self._measured_ms = NEVER_MS
         self._measured_events = 0
-        self._cursor = self._unchecked = 0
+        self._cursor = self._unchecked = self._size = 0
         self._shared: Cuts | None = None
 
     def restore(self, shared: bytes | None, size: int) -> None:
         """Take over the cuts that were in force; all ``size`` users are checked against them."""
         if shared and self._rfm.spec.fixed is None:
             self.cuts = Cuts.decode(shared)
-        self._unchecked = size
+        self._unchecked = self._size = size
 
     def adopt(self, shared: bytes | None, size: int) -> None:
         """Take over newer cuts of the lane that measures; ``size`` users are to be checked."""
@@ -60,7 +60,8 @@ class Population:
             return
         found = Cuts.decode(shared)
         if found.version > self.cuts.version:
-            self.cuts, self._unchecked = found, size
+            self.cuts = found
+            self._unchecked = self._size = size
 
     def is_stale(self, now_ms: int, events: int) -> bool:
         """Whether it is time to measure again, after so many events in all."""
@@ -92,7 +93,7 @@ class Population:
         found = self._rfm.measure(view, self.cuts.version + 1, as_of_ms)
         if replace(found, version=0, as_of_ms=0) != replace(self.cuts, version=0, as_of_ms=0):
             self.cuts = self._shared = found
-            self._unchecked = size
+            self._unchecked = self._size = size
 
     def new_cuts(self) -> bytes | None:
         """Cuts that were measured since this was last asked, for the store."""
@@ -105,6 +106,9 @@ class Population:
         The sweep goes round and round and ends when it has passed everybody since the last cuts,
         so that no user waits longer because cuts change often.
         """
+        if self._unchecked:  # newcomers lie on the way, and must not take others' steps
+            self._unchecked += table.size - self._size
+        self._size = table.size
         if self._cursor >= table.size:
             self._cursor = 0
         count = min(count, self._unchecked, table.size - self._cursor)

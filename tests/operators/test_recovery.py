@@ -1,0 +1,333 @@
+"""What a lost history has told is taken back: from what was told to what the lane holds."""
+
+import random
+import time
+from collections import defaultdict
+
+import msgspec
+import numpy as np
+import pytest
+from confluent_kafka import Producer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from operators.courier import Courier, Position, Published, Terms
+from operators.recovery import lost_shards, recover
+from operators.topics import Topics, make_topics
+from state.changes import decode_entry
+from state.lane import Lane
+from state.times import NEVER_MS
+from tests.brokers import needs_kafka
+from tests.test_faults import NAMES, START_MS, Log, new_lane, random_events, somebody
+
+USERS = somebody(12)
+STRANGERS = ["nobody", "noöne", "x"]
+GONE = ["a_former_segment", "another"]
+NOW_MS = START_MS + 10**9
+"""After all events."""
+
+
+def live(lane: Lane, log: Log, at: dict[int, int], count: int) -> list[Published]:
+    """Read the next events and commit, as if to a store; the outbox entries of it."""
+    batch = log.batch(at, count)
+    lane.apply(batch)
+    at.update({span.partition: span.stop for span in batch.spans})
+    return commit(lane)
+
+
+def commit(lane: Lane, *, heartbeat: bool = False) -> list[Published]:
+    """What the lane's next commit hands to the publisher."""
+    commits = lane.collect(heartbeat=heartbeat)
+    lane.settle(commits)
+    return [Published(c.shard, c.seq, decode_entry(c.changes)) for c in commits if c.changes]
+
+
+def grown(seed: int, steps: int = 6) -> tuple[Lane, list[Published]]:
+    """A lane after some steps of a log that depends on the seed alone, and what it has to say."""
+    log = Log(random_events(random.Random(seed), 180, USERS))
+    lane, at = new_lane(), dict.fromkeys(log.ends, 0)
+    return lane, [entry for _ in range(steps) for entry in live(lane, log, at, 10)]
+
+
+def held_by(lane: Lane) -> dict[str, set[str]]:
+    """Who is in what, by the lane."""
+    held: dict[str, set[str]] = {user: set() for user in lane.users.ids}
+    places = lane.decider.memberships(np.arange(lane.table.size))
+    for name, members in zip(lane.decider.plan.names, places, strict=True):
+        for row in members.index.tolist():
+            held[lane.users.ids[row]].add(name)
+    return held
+
+
+def column(lane: Lane, name: str) -> dict[str, int]:
+    """A column by user."""
+    return dict(zip(lane.users.ids, lane.table[name].tolist(), strict=False))
+
+
+def last_told(entries: list[Published]) -> dict[str, list[str]]:
+    """The segments that each user was last said to be in."""
+    changes = [msgspec.json.decode(raw) for entry in entries for _, raw in entry.records]
+    return {change["user_id"]: change["segments"] for change in changes}
+
+
+def by_user(lane: Lane) -> dict[str, list]:
+    """What waits to be said, by user."""
+    said = defaultdict(list)
+    for change in lane.decider.waiting:
+        said[lane.users.ids[change.row]].append(change)
+    return said
+
+
+def assert_steps(changes, told, held):
+    """Step by step, what a consumer was told becomes what the lane holds."""
+    now = set(told)
+    for change in changes:
+        assert (change.segment in now) == (change.action == "exited"), change
+        now ^= {change.segment}
+        assert sorted(change.segments) == sorted(now)
+    assert now == held
+    assert len(changes) == len(set(told) ^ held)
+
+
+told_lists = st.lists(st.sampled_from([*NAMES, *GONE]), unique=True)
+told_maps = st.dictionaries(st.sampled_from([*USERS, *STRANGERS]), told_lists)
+whens = st.sampled_from([0, START_MS, NOW_MS])
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.integers(0, 30), st.integers(0, 6), told_maps, whens)
+def test_what_was_told_becomes_what_is_held(seed, steps, told, at_ms):
+    lane, _ = grown(seed, steps)
+    held, counts, as_of = held_by(lane), column(lane, "changes"), column(lane, "as_of")
+    count = lane.recover(told, at_ms)
+    said = by_user(lane)
+    assert count == len(lane.decider.waiting)
+    assert said.keys() <= told.keys()
+    for user, names in told.items():
+        assert_steps(said[user], names, held.get(user, set()))
+        first = counts.get(user, 0) + 1
+        numbers = [change.n for change in said[user]]
+        assert numbers == list(range(first, first + len(numbers)))
+        for change in said[user]:
+            assert (change.cause.kind, change.cause.event_id) == ("recovery", None)
+            assert change.ts >= max(as_of.get(user, NEVER_MS), at_ms)
+            assert change.decided_at == at_ms
+    after = column(lane, "changes")
+    assert after == counts | {user: len(said[user]) + counts.get(user, 0) for user in after}
+    assert {user: names for user, names in held_by(lane).items() if names} == {
+        user: names for user, names in held.items() if names
+    }
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 30), told_maps)
+def test_what_is_said_is_committed_once(seed, told):
+    lane, _ = grown(seed)
+    count = lane.recover(told, NOW_MS)
+    changed = {lane.users.ids[change.row] for change in lane.decider.waiting}
+    commits = lane.collect()
+    written = [user for c in commits for user in c.users]
+    assert sorted(written) == sorted(changed)
+    profiles = [msgspec.msgpack.decode(raw) for c in commits for raw in c.profiles]
+    assert {p["user_id"]: p["changes"] for p in profiles} == {
+        user: n for user, n in column(lane, "changes").items() if user in changed
+    }
+    records = [record for c in commits if c.changes for record in decode_entry(c.changes)]
+    assert len(records) == count
+    lane.settle(commits)
+    assert lane.counters.changes["recovery"] == count
+    assert (lane.collect(), lane.decider.waiting) == ([], [])
+
+
+def test_users_that_agree_are_not_mentioned():
+    lane, entries = grown(3)
+    held = held_by(lane)
+    assert sum(map(len, held.values())) > len(USERS)
+    assert lane.recover({user: sorted(names) for user, names in held.items()}, NOW_MS) == 0
+    assert lane.recover({user: sorted(names)[::-1] for user, names in held.items()}, NOW_MS) == 0
+    assert lane.recover(last_told(entries), NOW_MS) == 0
+    assert lane.collect() == []
+
+
+def test_a_stranger_is_told_out_of_everything_and_one_in_nothing_stays_a_stranger():
+    lane = new_lane()
+    assert lane.recover({"ann": ["keen", "big", "a_former_segment"], "bob": []}, NOW_MS) == 3
+    assert lane.users.ids == ["ann"]
+    steps = [(c.action, c.segment, c.n, c.segments, c.ts) for c in lane.decider.waiting]
+    assert steps == [
+        ("exited", "keen", 1, ["big", "a_former_segment"], NOW_MS),
+        ("exited", "big", 2, ["a_former_segment"], NOW_MS),
+        ("exited", "a_former_segment", 3, [], NOW_MS),
+    ]
+
+
+def test_segments_that_no_longer_exist_are_left_by_name():
+    lane, _ = grown(3)
+    held = {user: sorted(names) for user, names in held_by(lane).items()}
+    versions = dict(zip(lane.decider.plan.names, lane.decider.plan.versions, strict=True))
+    told = {user: [GONE[0], *names[1:]] for user, names in held.items() if names}
+    assert lane.recover(told, NOW_MS) == 2 * len(told)
+    for user, (left, joined) in by_user(lane).items():
+        assert (left.action, left.segment, left.version) == ("exited", GONE[0], 0)
+        name = held[user][0]
+        assert (joined.action, joined.segment) == ("entered", name)
+        assert joined.version == versions[name] > 0
+
+
+def test_a_change_of_label_leaves_before_it_enters():
+    lane, _ = grown(3)
+    user = next(user for user, names in held_by(lane).items() if "small" in names)
+    held = sorted(held_by(lane)[user] - {"small"})
+    assert lane.recover({user: [*held, "big"]}, NOW_MS) == 2
+    steps = [(change.action, change.segment) for change in lane.decider.waiting]
+    assert steps == [("exited", "big"), ("entered", "small")]
+
+
+def test_a_later_history_goes_on_counting():
+    """What happens after it continues the numbers, and folds from what was told."""
+    log = Log(random_events(random.Random(8), 180, USERS))
+    lane, at = new_lane(), dict.fromkeys(log.ends, 0)
+    live(lane, log, at, 10)
+    told = {user: ["keen", "buyer", GONE[1]] for user in USERS}
+    now = {user: set(names) for user, names in told.items()}
+    counts = column(lane, "changes")
+    lane.recover(told, START_MS)
+    entries = commit(lane)
+    while at != log.ends:
+        entries += live(lane, log, at, 10)
+    for entry in entries:
+        for key, raw in entry.records:
+            user, change = key.decode(), msgspec.json.decode(raw)
+            now[user] ^= {change["segment"]}
+            assert set(change["segments"]) == now[user]
+            counts[user] = counts.get(user, 0) + 1
+            assert change["n"] == counts[user]
+    assert now == held_by(lane) | {user: set() for user in USERS if user not in lane.users.ids}
+
+
+def test_only_a_sequence_beyond_the_stored_one_is_lost():
+    published = {0: Position(7, 12), 1: Position(7, 3), 2: Position(9, 1), 64: Position(1, 99)}
+    assert lost_shards(published, {0: 11, 1: 3, 2: 5, 3: 0}) == {0}
+    assert lost_shards({}, {0: 0, 1: 7}) == set()
+
+
+# -- over a broker ----------------------------------------------------------------------------
+
+
+def topics_of(name):
+    return Topics(name, f"{name}.memberships", f"{name}.positions", f"{name}.dead")
+
+
+def publish(broker, topics, entries, name=""):
+    courier = Courier({"bootstrap.servers": broker, "log_level": 0}, Terms(topics, name))
+    courier.send(entries)
+    courier.close(30)
+
+
+def config_of(broker):
+    return {"bootstrap.servers": broker, "log_level": 0}
+
+
+@pytest.mark.servers
+def test_shards_that_have_lost_what_was_published_are_told(broker):
+    topics = topics_of("lost-history")
+    _, entries = grown(5, steps=6)
+    publish(broker, topics, entries)
+    lane, _ = grown(5, steps=3)
+    published = {entry.shard: entry.seq for entry in entries}
+    lost = {s for s, seq in lane.sequences().items() if published.get(s, 0) > seq}
+    assert 0 < len(lost) < len({lane.shard_of(user) for user in USERS})
+    told = {u: names for u, names in last_told(entries).items() if lane.shard_of(u) in lost}
+    held = held_by(lane)
+    recover(lane, config_of(broker), topics, NOW_MS)
+    said = by_user(lane)
+    assert said
+    assert said.keys() <= told.keys()
+    for user, names in told.items():
+        assert_steps(said[user], names, held.get(user, set()))
+
+
+@pytest.mark.servers
+def test_an_empty_store_takes_everything_back(broker):
+    topics = topics_of("empty-store")
+    _, entries = grown(6)
+    publish(broker, topics, entries)
+    lane = new_lane()
+    recover(lane, config_of(broker), topics, NOW_MS)
+    told = {user: names for user, names in last_told(entries).items() if names}
+    said = by_user(lane)
+    assert said.keys() == told.keys()
+    for user, names in told.items():
+        assert_steps(said[user], names, set())
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_shards_that_have_lost_nothing_are_left_alone(broker, ahead):
+    """Whatever the topic says of their users: what differs is on its way from the outbox."""
+    topics = topics_of(f"nothing-lost-{ahead}")
+    lane, entries = grown(7)
+    for _ in range(ahead):
+        commit(lane, heartbeat=True)
+    wrong = [
+        Published(e.shard, e.seq, [(key, _in(raw, ["keen", GONE[0]])) for key, raw in e.records])
+        for e in entries
+    ]
+    publish(broker, topics, wrong)
+    recover(lane, config_of(broker), topics, NOW_MS)
+    assert lane.decider.waiting == []
+
+
+def _in(raw, segments):
+    return msgspec.json.encode(msgspec.json.decode(raw) | {"segments": segments})
+
+
+@pytest.mark.servers
+def test_nothing_is_said_before_anything_was_published(broker):
+    lane, _ = grown(7)
+    recover(lane, config_of(broker), topics_of("nothing-published"), NOW_MS)
+    assert lane.decider.waiting == []
+
+
+@pytest.mark.servers
+def test_each_lane_speaks_for_its_own_shards(broker):
+    topics = topics_of("two-lanes")
+    _, entries = grown(6)
+    publish(broker, topics, entries)
+    told = {user for user, names in last_told(entries).items() if names}
+    said = []
+    for worker in range(2):
+        lane = Lane(new_lane()._plan, range(worker, 64, 2))
+        recover(lane, config_of(broker), topics, NOW_MS)
+        said += by_user(lane)
+        assert all(lane.shard_of(user) % 2 == worker for user in by_user(lane))
+    assert sorted(said) == sorted(told)
+
+
+@pytest.mark.kafka
+@needs_kafka
+def test_what_a_dead_publisher_left_open_does_not_hold_it_up(kafka):
+    """Its next one may wait for this very lane; what it had not committed was never told."""
+    topics, config = topics_of("left-open"), config_of(kafka.bootstrap)
+    assert make_topics(config, topics, "nothing")
+    _, entries = grown(6)
+    publish(kafka.bootstrap, topics, entries, "left-open-publisher")
+    dead = Producer({**config, "transactional.id": "left-open-publisher"})
+    dead.init_transactions(20)
+    dead.begin_transaction()
+    for shard in range(64):
+        dead.produce(topics.positions, b'{"epoch":9,"seq":99}', str(shard).encode())
+    for user in USERS:
+        member = {"user_id": user, "epoch": 9, "n": 99, "ts": 0, "segments": ["another"]}
+        dead.produce(topics.memberships, msgspec.json.encode(member), user.encode())
+    assert dead.flush(20) == 0
+    lane = new_lane()
+    begun_s = time.monotonic()
+    recover(lane, config, topics, NOW_MS)
+    assert time.monotonic() - begun_s < 15
+    dead.abort_transaction(20)
+    told = {user: names for user, names in last_told(entries).items() if names}
+    said = by_user(lane)
+    assert said.keys() == told.keys()
+    for user, names in told.items():
+        assert_steps(said[user], names, set())
