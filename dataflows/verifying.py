@@ -149,9 +149,23 @@ def _reads(settings: Settings, wanted: Mapping[int, int]) -> Iterator[Read]:
                             "profiles cannot be recomputed from it"
                         )
                     at[span.partition] = span.stop
+                _check_reach(settings.kafka.events, read, wanted)
                 yield read
     finally:
         reader.close()
+
+
+def _check_reach(topic: str, read: Read, wanted: Mapping[int, int]) -> None:
+    """Refuse a log that ends before what was committed."""
+    ends = {span.partition: span.stop for span in read.spans if span.at_end}
+    known = {span.partition for span in read.spans}
+    for partition, offset in wanted.items():
+        if partition not in known or ends.get(partition, offset) < offset:
+            raise LogIncomplete(
+                f"partition {partition} of {topic!r} must reach offset {offset}, which was "
+                f"committed, but ends at {ends.get(partition, 0)}: it was recreated, or this is "
+                "another broker or topic. Check KAFKA_BOOTSTRAP and kafka.events"
+            )
 
 
 def _taken(

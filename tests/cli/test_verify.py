@@ -259,9 +259,6 @@ def test_a_log_without_its_beginning_is_refused(rested, kafka):
     assert line.startswith("afterglow: partition 1 of 'cut-off' begins at offset 4: retention")
 
 
-@pytest.mark.xfail(
-    strict=True, raises=subprocess.TimeoutExpired, reason="it waits for offsets that never come"
-)
 def test_a_log_that_is_shorter_than_what_was_taken_is_said(rested):
     env, _ = rested
     with new_broker() as other:
