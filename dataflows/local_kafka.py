@@ -2,7 +2,7 @@
 
 The jars come from Maven Central by the pinned pom in ``deploy/kafka`` and are kept under ``build``.
 Brokers are child processes in KRaft mode, each broker and controller at once, that die with their
-parent. They can be killed, frozen, stopped and started again, and keep their ports and their data.
+parent. They can be killed, frozen and started again, and keep their ports and their data.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ _HOME: Final = Path(__file__).parent.parent / "build" / "kafka"
 _JAVA: Final = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 _FETCH_S: Final = 600.0
 _START_S: Final = 60.0
-_STOP_S: Final = 20.0
 
 
 def missing() -> str:
@@ -184,11 +183,10 @@ class LocalKafka:
 
     def kill(self, node: int = 1) -> None:
         """End a broker at once, as a crash would."""
-        self._end(node, signal.SIGKILL)
-
-    def stop(self, node: int = 1) -> None:
-        """End a broker in good order."""
-        self._end(node, signal.SIGTERM)
+        process = self._processes.pop(node, None)
+        if process is not None:
+            process.kill()
+            process.wait()
 
     def freeze(self, node: int = 1) -> None:
         """Stop a broker's process where it stands."""
@@ -268,18 +266,6 @@ class LocalKafka:
         node = dead[0] if dead else next(iter(self._processes))
         tail = " | ".join(self._log(node).read_text(errors="replace").splitlines()[-3:])
         raise EmbeddedError(f"Kafka broker {node} did not start; its log ends: {tail}")
-
-    def _end(self, node: int, number: int) -> None:
-        process = self._processes.pop(node, None)
-        if process is None:
-            return
-        process.send_signal(signal.SIGCONT)
-        process.send_signal(number)
-        try:
-            process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
     def _log(self, node: int) -> Path:
         return self._home / f"{node}.log"

@@ -76,7 +76,6 @@ class Traffic(threading.Thread):
     Attributes:
         accounts: per user, of the good events.
         good, sent: good events, and all messages.
-        behind_s: how far it fell behind its own clock at most.
     """
 
     def __init__(self, bootstrap: str, topic: str, rate: int, users: int, seed: int) -> None:
@@ -97,7 +96,6 @@ class Traffic(threading.Thread):
         self._failed: KafkaError | None = None
         self.accounts: Mapping[str, Account] = defaultdict(Account)
         self.good = self.sent = 0
-        self.behind_s = 0.0
 
     def run(self) -> None:
         """Publish until closed."""
@@ -108,7 +106,6 @@ class Traffic(threading.Thread):
                 due = min(due, 5_000)
                 self._publish(due)
                 held += due
-            self.behind_s = max(self.behind_s, time.monotonic() - begun_s - held / self.rate)
             self._producer.poll(0)
             self._closed.wait(_STEP_S)
 

@@ -216,7 +216,8 @@ def _judge_changes(
             broken.add(user)
         last[user] = change
     verdict.gaps = len(broken)
-    for user, profile in profiles.items():
+    for user in profiles.keys() | folded.keys() | members.keys():
+        profile = profiles.get(user, {"segments": (), "changes": 0})
         truth = set(profile["segments"])
         if not evidence.was_set_back:
             verdict.missing += max(0, profile["changes"] - counts.get(user, 0))

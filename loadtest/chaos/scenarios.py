@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import redis
 
 from loadtest.chaos.world import Stuck, World
@@ -196,14 +197,11 @@ SCENARIOS: Final = (
 
 
 def _positions(world: World) -> dict[str, int]:
-    import json
-
     try:
         raw = world.client.hget("ag:commit:{00}", "positions")
     except redis.RedisError:
         return {}
-    found: dict[str, int] = json.loads(raw) if raw else {}
-    return found
+    return msgspec.json.decode(raw, type=dict[str, int]) if raw else {}
 
 
 def _memory(world: World) -> int:
