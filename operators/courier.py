@@ -93,10 +93,14 @@ _encoder = msgspec.json.Encoder()
 
 
 def published_positions(
-    config: Mapping[str, Any], topic: str, grace_s: float | None = None
+    config: Mapping[str, Any],
+    topic: str,
+    *,
+    timeout_s: float = 60.0,
+    grace_s: float | None = None,
 ) -> dict[int, Position]:
     """How far each shard is published, by the broker's word; see ``latest``."""
-    found = latest(config, topic, grace_s=grace_s)
+    found = latest(config, topic, timeout_s, grace_s=grace_s)
     return {int(key): _to_position.decode(raw) for key, raw in found.items()}
 
 
@@ -185,7 +189,8 @@ class Courier:
                     if not error.args[0].retriable() or time.monotonic() > deadline_s:
                         raise
                     self._alive()
-            return published_positions(config, self._terms.topics.positions)
+            topic = self._terms.topics.positions
+            return published_positions(config, topic, timeout_s=self._terms.timeout_s)
         except KafkaException as error:
             raise self._error(error.args[0].str()) from error
         except TopicUnread as error:

@@ -35,7 +35,7 @@ def recover(lane: Lane, config: Mapping[str, Any], topics: Topics, now_ms: int) 
         topics: names.
         now_ms: the wall clock.
     """
-    published = published_positions(config, topics.positions, _GRACE_S)
+    published = published_positions(config, topics.positions, grace_s=_GRACE_S)
     lost = lost_shards(published, lane.sequences())
     if not lost:
         return

@@ -102,10 +102,10 @@ def test_a_quiet_log_ticks_and_is_at_its_end(one_broker, broker):
 
 
 def test_tombstones_keys_and_timestamps_come_along(one_broker, broker):
-    one_broker.create("tombstones", partitions=1)
+    one_broker.create("no-values", partitions=1)
     before_ms = time.time_ns() // 1_000_000
-    produce(broker, "tombstones", [(0, None), (0, b"x")])
-    reader = open_reader(broker, "tombstones")
+    produce(broker, "no-values", [(0, None), (0, b"x")])
+    reader = open_reader(broker, "no-values")
     reads = read_until(reader, lambda reads: len(payloads(reads)) == 2)
     reader.close()
     assert payloads(reads) == [b"", b"x"]
