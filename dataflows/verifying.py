@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import msgspec
-import numpy as np
 
 from dataflows import plans, reference
 from dataflows.sections import DecayedFeature
@@ -172,11 +171,11 @@ def _taken(
     batch: Batch, shard_count: int, shards: Mapping[int, _Shard], share: float
 ) -> Iterator[dict[str, Any]]:
     """The events that their shard's positions cover."""
-    devices, countries = _texts(batch.device), _texts(batch.country)
-    items = _texts(batch.item)
+    devices, countries = batch.device.tolist(), batch.country.tolist()
+    items = batch.item.tolist()
     columns = zip(
-        batch.users,
-        batch.event_ids,
+        batch.users.strings(),
+        batch.event_ids.strings(),
         batch.type.tolist(),
         batch.ts_ms.tolist(),
         batch.amount_minor.tolist(),
@@ -203,11 +202,6 @@ def _taken(
                 "device": devices[i],
                 "country": countries[i],
             }
-
-
-def _texts(labels: Any) -> list[str | None]:
-    values = [*labels.values, None]
-    return [values[code] for code in np.where(labels.codes < 0, -1, labels.codes).tolist()]
 
 
 def _distinct(events: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:

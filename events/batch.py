@@ -5,19 +5,20 @@ columns, in log order; what was bad has become dead letters. Both carry **spans*
 partition, which offsets were covered. Spans chain (each starts where the last one stopped, also
 over offsets that hold no event), so a lane can skip what it has and notice what it missed.
 
-Inside a process text columns are lists of ``str``; between processes they travel joined, because
-one long string is pickled hundreds of times faster than a list of short ones.
+Texts are places in the bytes that the log gave (``events.texts``): inside a process nothing of them
+is copied, and between processes only what a batch holds travels, as one block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import compress, pairwise
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from events.texts import Texts
 
 I8 = NDArray[np.int8]
 I32 = NDArray[np.int32]
@@ -25,11 +26,6 @@ I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 F64 = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-T = TypeVar("T")
-
-Texts = Sequence[str | None]
-CodeTexts = Callable[[Texts], tuple[I32, list[str]]]
-"""Texts to codes, int32[n], -1 where absent, and the texts that codes are indexes into."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -78,67 +74,6 @@ class Read:
     partitions: int = 0
 
 
-class Labels:
-    """A text column as codes into its distinct values.
-
-    Coding costs a dictionary access per event, and many columns are asked for by nobody, so a
-    column may come as texts with the function that codes them, and is coded at the first look.
-
-    Args:
-        codes: int32[n], -1 where absent.
-        values: the texts that codes are indexes into; those in use at least.
-
-    Attributes:
-        codes, values: the same.
-    """
-
-    __slots__ = ("_coded", "_pending")
-
-    def __init__(self, codes: I32, values: list[str]) -> None:
-        self._coded: tuple[I32, list[str]] | None = (codes, values)
-        self._pending: tuple[Texts, CodeTexts, Bools | None] | None = None
-
-    @classmethod
-    def of(cls, texts: Texts, code: CodeTexts, keep: Bools | None = None) -> Labels:
-        """A column not coded yet: ``texts`` (those to ``keep``), and what will code them."""
-        labels = cls.__new__(cls)
-        labels._coded, labels._pending = None, (texts, code, keep)
-        return labels
-
-    @property
-    def codes(self) -> I32:
-        """Int32[n], -1 where absent."""
-        return self._code()[0]
-
-    @property
-    def values(self) -> list[str]:
-        """The texts that codes are indexes into."""
-        return self._code()[1]
-
-    def where(self, keep: Bools) -> Labels:
-        """Only the rows to keep, bool[n]; the values stay."""
-        if self._pending is None:
-            return Labels(self.codes[keep], self.values)
-        texts, code, kept = self._pending
-        return Labels.of(texts if kept is None else _pick(texts, kept), code, keep)
-
-    def _code(self) -> tuple[I32, list[str]]:
-        if self._pending is not None:
-            texts, code, kept = self._pending
-            self._coded = code(texts if kept is None else _pick(texts, kept))
-            self._pending = None
-        assert self._coded is not None
-        return self._coded
-
-    def __reduce__(self) -> tuple[type[Labels], tuple[I32, list[str]]]:
-        codes, texts = self._code()
-        used = np.unique(codes)
-        used = used[used >= 0]
-        values = [texts[code] for code in used.tolist()]
-        packed = np.searchsorted(used, codes).astype(np.int32)
-        return Labels, (np.where(codes < 0, np.int32(-1), packed), values)
-
-
 @dataclass(slots=True)
 class Batch:
     """Good events as columns, in log order.
@@ -163,8 +98,8 @@ class Batch:
         partitions: how many the whole log has; 0 where nobody says.
     """
 
-    users: list[str]
-    event_ids: list[str]
+    users: Texts
+    event_ids: Texts
     type: I8
     ts_ms: I64
     amount_minor: I64
@@ -172,11 +107,11 @@ class Batch:
     value: F64
     event_hash: U64
     order_hash: U64
-    item: Labels
-    category: Labels
-    device: Labels
-    country: Labels
-    source: Labels
+    item: Texts
+    category: Texts
+    device: Texts
+    country: Texts
+    source: Texts
     partition: I32
     offset: I64
     spans: list[Span] = field(default_factory=list)
@@ -189,22 +124,28 @@ class Batch:
 
     def where(self, keep: Bools) -> Batch:
         """Only the events to keep, bool[n]; the spans stay whole."""
+        return self.take(np.flatnonzero(keep))
+
+    def take(self, index: I64) -> Batch:
+        """Some of the events, int64[k], in that order; the spans stay whole."""
         return Batch(
-            users=_pick(self.users, keep),
-            event_ids=_pick(self.event_ids, keep),
-            **{name: getattr(self, name)[keep] for name in _NUMBERS},
-            **{name: getattr(self, name).where(keep) for name in _TEXTS},
+            **{name: getattr(self, name)[index] for name in _NUMBERS},
+            **{name: getattr(self, name).take(index) for name in _TEXTS},
             spans=self.spans,
             more=self.more,
             newest_record_ms=self.newest_record_ms,
             partitions=self.partitions,
         )
 
-    def __reduce__(self) -> tuple[Callable[..., Batch], tuple[Any, ...]]:
-        columns = [getattr(self, name) for name in (*_NUMBERS, *_TEXTS)]
-        ids = (_join(self.users), _join(self.event_ids))
-        rest = (self.spans, self.more, self.newest_record_ms, self.partitions)
-        return _unpickle, (*ids, *columns, *rest)
+    @staticmethod
+    def joined(parts: Sequence[Batch]) -> Batch:
+        """The events of all parts, one part after another; without spans."""
+        columns: dict[str, Any] = {
+            name: np.concatenate([getattr(part, name) for part in parts]) for name in _NUMBERS
+        }
+        for name in _TEXTS:
+            columns[name] = Texts.joined([getattr(part, name) for part in parts])
+        return Batch(**columns)
 
 
 _NUMBERS: Final = (
@@ -218,31 +159,7 @@ _NUMBERS: Final = (
     "partition",
     "offset",
 )
-_TEXTS: Final = ("item", "category", "device", "country", "source")
-
-
-def _pick(texts: Sequence[T], keep: Bools) -> list[T]:
-    """The texts to keep; the mask is walked as bytes, which is several times faster."""
-    return list(compress(texts, keep.tobytes()))
-
-
-def _join(texts: list[str]) -> tuple[str, I32]:
-    """Texts as one string and their lengths."""
-    return "".join(texts), np.fromiter(map(len, texts), np.int32, len(texts))
-
-
-def _split(joined: str, lengths: I32) -> list[str]:
-    ends = np.cumsum(lengths).tolist()
-    return [joined[a:b] for a, b in pairwise([0, *ends])]
-
-
-def _unpickle(users: tuple[str, I32], event_ids: tuple[str, I32], *rest: Any) -> Batch:
-    *columns, spans, more, newest, partitions = rest
-    named = dict(zip((*_NUMBERS, *_TEXTS), columns, strict=True))
-    texts = _split(*users), _split(*event_ids)
-    return Batch(
-        *texts, **named, spans=spans, more=more, newest_record_ms=newest, partitions=partitions
-    )
+_TEXTS: Final = ("users", "event_ids", "item", "category", "device", "country", "source")
 
 
 @dataclass(slots=True, frozen=True)

@@ -1,8 +1,7 @@
 """From messages to columns: what they say, field by field, and each field as an array.
 
 Messages are taken apart while they are still in cache, one list comprehension per field, which is
-the quickest way through a few hundred thousand small objects. A list becomes an array at once,
-except for texts: those are coded when somebody asks.
+the quickest way through a few hundred thousand small objects.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from events.batch import I32, Labels, Texts
 from events.hashing import combine, hash_texts
 from events.schema import PURCHASE, REFUND, TYPES, Message
+from events.texts import Texts
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -122,45 +121,11 @@ def _minor(values: Sequence[float | str], minor_digits: int) -> I64:
     return np.where(known, minor, UNREADABLE)
 
 
-class Coder(dict[str | None, int]):
-    """Codes the texts of one column; a text has the same code in every batch.
-
-    Looking a text up that is known is one dictionary access; new ones are added on the way. Empty
-    texts are absent.
-
-    Args:
-        cap: with more texts than this it starts anew, so that memory is bounded.
-
-    >>> coder = Coder()
-    >>> held = coder.labels(["a", None, "b", "a"])
-    >>> held.codes.tolist(), held.values
-    ([0, -1, 1, 0], ['a', 'b'])
-    """
-
-    def __init__(self, cap: int = 2**17) -> None:
-        super().__init__({None: -1, "": -1})
-        self._cap = cap
-        self._values: list[str] = []
-
-    def __missing__(self, text: str | None) -> int:
-        assert text is not None
-        code = self[text] = len(self._values)
-        self._values.append(text)
-        return code
-
-    def labels(self, texts: Texts) -> Labels:
-        """A column of texts, coded when it is looked at."""
-        return Labels.of(texts, self.code)
-
-    def code(self, texts: Texts) -> tuple[I32, list[str]]:
-        """The code of each text, int32[n], -1 where absent, and the texts known so far."""
-        if texts.count(None) == len(texts):
-            return np.full(len(texts), -1, dtype=np.int32), []
-        if len(self._values) > self._cap:
-            self.clear()
-            self.update({None: -1, "": -1})
-            self._values = []
-        return np.fromiter(map(self.__getitem__, texts), np.int32, len(texts)), self._values
+def texts(values: Sequence[str | None]) -> Texts:
+    """A text column; what is empty is absent."""
+    if values.count(None) == len(values):
+        return Texts.absent(len(values))
+    return Texts.of([value or None for value in values])
 
 
 def numbers(values: Sequence[float | None]) -> F64:
@@ -170,7 +135,7 @@ def numbers(values: Sequence[float | None]) -> F64:
     return np.fromiter(values, np.float64, len(values))  # of None it makes NaN
 
 
-def order_hashes(order_ids: Texts, types: NDArray[np.int8], event_hash: U64) -> U64:
+def order_hashes(order_ids: Sequence[str | None], types: NDArray[np.int8], event_hash: U64) -> U64:
     """The hash of each purchase's and refund's order, uint64[n]; 0 for other events."""
     out = np.zeros(len(types), dtype=np.uint64)
     money = np.flatnonzero((types == PURCHASE) | (types == REFUND))

@@ -24,6 +24,7 @@ from confluent_kafka import Producer
 from rich.console import Console
 
 from events.hashing import shard_of
+from events.texts import Texts
 from loadtest.broker_way import Running, engine, user_key
 from loadtest.stream import SHOP, Load
 
@@ -78,7 +79,7 @@ def plan(load: Load, n: int, every: int, start_ms: int) -> Iterator[Event]:
 
 def _marker(number: int, due_s: float) -> Event:
     user, ts_ms = f"m{number:06d}", int(due_s * 1000)
-    key = f"ag:profile:{{{int(shard_of([user], _SHARDS)[0]):02d}}}"
+    key = f"ag:profile:{{{int(shard_of(Texts.of([user]), _SHARDS)[0]):02d}}}"
     line = (
         f'{{"event_id":"m{number}","user_id":"{user}","type":"product_view","ts":{ts_ms},'
         '"item_id":"i00001","category":"c01","country":"DE"}'

@@ -17,6 +17,7 @@ import numpy as np
 from rich.console import Console
 
 from events.hashing import shard_of
+from events.texts import Texts
 from loadtest import broker_way
 from loadtest.bench import Files
 from loadtest.stream import SHOP, Load
@@ -61,7 +62,7 @@ def _shares(console: Console, files: Files, workers: int) -> None:
             users = [broker_way.user_key(line).decode() for line in lines]
         if what == "users":
             users = list(dict.fromkeys(users))
-        lanes = Counter((shard_of(users, _SHARDS) % workers).tolist())
+        lanes = Counter((shard_of(Texts.of(users), _SHARDS) % workers).tolist())
         least, most = min(lanes.values()), max(lanes.values())
         console.print(f"{what} per lane: {least:,} to {most:,}, {most / least - 1:.1%} apart")
 

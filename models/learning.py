@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.batch import Batch
-from events.hashing import hash_texts
 from events.schema import PURCHASE
 from models.parked import bucket_of, flag_outcomes, should_park
 from models.purchase import Learning, PurchaseModel
@@ -76,9 +75,8 @@ class PurchaseLearner:
     def observe(self, view: RowView, groups: Groups, batch: Batch) -> None:
         """Flag what the batch's purchases decide, then park the moments that are sampled."""
         self._flag(groups.where(batch.type[groups.index] == PURCHASE), batch)
-        users = [view.ids[row] for row in view.rows.tolist()]
-        spec = self._spec
-        chosen = should_park(hash_texts(users), view.now_ms, spec.every_ms, spec.rate)
+        spec, users = self._spec, view.ids.texts(view.rows)
+        chosen = should_park(users.hashes(), view.now_ms, spec.every_ms, spec.rate)
         if chosen.any():
             self._park(view, np.flatnonzero(chosen))
 

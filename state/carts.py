@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.batch import Batch
-from events.hashing import hash_texts
 from events.schema import ADD_TO_CART, REMOVE_FROM_CART
+from events.texts import Texts
 from state.groups import Groups, group
 from state.keyed import KeyedTable, record_bytes
 from state.record import Layout
@@ -98,7 +98,7 @@ class Carts:
             latest = np.maximum.reduceat(ts, events.starts)
             touched[events.rows] = np.maximum(touched[events.rows], latest)
             dead_ms = np.maximum(table["last_order"][events.row_of], clock_ms - self._ttl_ms)
-            alive = events.where((ts > dead_ms) & (batch.item.codes[events.index] >= 0))
+            alive = events.where((ts > dead_ms) & batch.item.present[events.index])
             if len(alive):
                 self._write(table, alive, batch, clock_ms)
         self._forget(table, self._settle(table, groups.rows, np.full(len(groups.rows), clock_ms)))
@@ -152,17 +152,17 @@ class Carts:
         shown = order[rank < self._max_lines]
         return slots[shown], place[shown]
 
-    def item_ids(self, slots: I64) -> list[str]:
+    def item_ids(self, slots: I64) -> Texts:
         """The item of each line."""
-        return [self._texts.text(code) for code in self.entries["item"][slots].tolist()]
+        return self._texts.take(self.entries["item"][slots])
 
     # -- form in the store --------------------------------------------------------------------
 
     def pack(self, slots: I64, serials: NDArray[np.uint32]) -> tuple[list[bytes], list[bytes]]:
         """Fields and values of entries, see ``KeyedTable.pack``."""
         fields, values = self.entries.pack(slots, serials)
-        ids = self.item_ids(slots)
-        return fields, [value + text.encode() for value, text in zip(values, ids, strict=True)]
+        ids = self.item_ids(slots).tobytes()
+        return fields, [value + (text or b"") for value, text in zip(values, ids, strict=True)]
 
     def load(
         self,
@@ -176,7 +176,8 @@ class Carts:
         size = record_bytes(layout)
         records = [value[:size] for value in values]
         slots = self.entries.load(fields, records, row_of_serial, layout, seq)
-        self.entries["item"][slots] = self._texts.codes([value[size:].decode() for value in values])
+        items = Texts.of_bytes([value[size:] for value in values])
+        self.entries["item"][slots] = self._texts.codes(items)
         return slots
 
     def bytes_held(self) -> int:
@@ -207,10 +208,9 @@ class Carts:
         self._cut_back(table, events.rows)
 
     def _items(self, batch: Batch, index: I64) -> tuple[NDArray[np.uint64], I32]:
-        """Key and text code of the items of some events, n each; each text is looked at once."""
-        used, code = np.unique(batch.item.codes[index], return_inverse=True)
-        texts = [batch.item.values[i] for i in used.tolist()]
-        return hash_texts(texts)[code], self._texts.codes(texts)[code]
+        """Key and text code of the items of some events, n each."""
+        items = batch.item.take(index)
+        return items.hashes(), self._texts.codes(items)
 
     def _present(self, slots: I64, last_order: I64) -> NDArray[np.bool_]:
         """Whether neither a remove nor the last order came at or after a line's add."""
@@ -252,5 +252,4 @@ class Carts:
         slots, old = self.entries.live(), self._texts
         used, code = np.unique(self.entries["item"][slots], return_inverse=True)
         self._texts = Vocabulary(_UNBOUNDED)
-        codes = self._texts.codes([old.text(c) for c in used.tolist()])
-        self.entries["item"][slots] = codes[code]
+        self.entries["item"][slots] = self._texts.codes(old.take(used))[code]

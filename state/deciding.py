@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from events.texts import Texts
 from state.changes import Cause, Facts, Kind, Undated
 from state.features import RowView
 from state.memberships import SegmentState
@@ -41,7 +42,7 @@ class Occasion:
 
     kind: Kind
     decided_at_ms: int
-    event_ids: Sequence[str] | None = None
+    event_ids: Texts | None = None
     events: I64 | None = None
     late: NDArray[np.bool_] | None = None
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from state import decay
 from state.rfm import Cuts
 from state.table import Table
+from state.text_index import TextIndex
 from state.times import DAY_MS, FAR_MS
 from state.view import Kind
 
@@ -70,7 +71,7 @@ class RowView:
         rows: I64,
         now_ms: I64,
         cuts: Cuts,
-        ids: Sequence[str],
+        ids: TextIndex,
     ) -> None:
         self.rows = rows
         self.now_ms = now_ms

@@ -7,9 +7,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from events.batch import Batch, Labels
+from events.batch import Batch
 from events.schema import TYPES
+from events.texts import Texts
 from state.conditions import compile_condition
+from state.text_index import TextIndex
 from state.times import FAR_MS
 from state.view import Kind
 
@@ -58,21 +60,26 @@ class EventView:
             "quantity": batch.quantity,
             "value": batch.value,
         }
+        self._texts: dict[str, TextIndex] = {}
 
     def value(self, name: str) -> NDArray[Any]:
         """A field of each event; texts as codes of this batch."""
-        column = self._columns.get(name)
-        return self._labels(name).codes if column is None else column
+        if name not in self._columns:
+            self._number(name)
+        return self._columns[name]
 
     def code(self, name: str, text: str) -> int:
         """The code of a text in this batch; -2 where it does not occur."""
-        values = list(TYPES) if name == "type" else self._labels(name).values
-        return values.index(text) if text in values else -2
+        if name == "type":
+            return TYPES.index(text) if text in TYPES else -2
+        found = int(self._number(name).find(Texts.of([text]))[0])
+        return found if found >= 0 else -2
 
     def text(self, name: str, code: int) -> str | None:
         """The text behind a code."""
-        values = TYPES if name == "type" else self._labels(name).values
-        return None if code < 0 else values[code]
+        if code < 0:
+            return None
+        return TYPES[code] if name == "type" else self._number(name)[code]
 
     def falls_below_ms(self, _name: str, _threshold: float, /) -> I64:
         """Never: there are no decayed fields."""
@@ -85,6 +92,10 @@ class EventView:
     def _never(self) -> I64:
         return np.full(len(self._batch), FAR_MS, dtype=np.int64)
 
-    def _labels(self, name: str) -> Labels:
-        held: Labels = getattr(self._batch, "item" if name == "item_id" else name)
-        return held
+    def _number(self, name: str) -> TextIndex:
+        """The texts of a column, numbered for this batch."""
+        if name not in self._texts:
+            held: Texts = getattr(self._batch, "item" if name == "item_id" else name)
+            self._texts[name] = TextIndex()
+            self._columns[name] = self._texts[name].number(held)
+        return self._texts[name]

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from events.batch import Batch
 from events.hashing import shard_of
+from events.texts import Texts
 from state.clock import Clock
 from state.commit import ShardCommit, StoredShard
 from state.counters import Counters
@@ -154,7 +155,7 @@ class Lane:
 
     def shard_of(self, user: str) -> int:
         """The shard of a user, of this lane or not."""
-        return int(shard_of([user], self._plan.shards)[0])
+        return int(shard_of(Texts.of([user]), self._plan.shards)[0])
 
     def sequences(self) -> dict[int, int]:
         """The sequence of each shard's last commit."""
@@ -184,7 +185,7 @@ class Lane:
         """
         before = len(self.decider.waiting)
         users = [user for user, names in told.items() if names or self.users.find(user) >= 0]
-        rows = self.users.rows(users)
+        rows = self.users.rows(Texts.of(users))
         occasion = Occasion("recovery", at_ms)
         self.decider.retell(rows, [told[user] for user in users], occasion)
         self.touch(np.array([change.row for change in self.decider.waiting[before:]], np.int64))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from events.batch import Batch
 from events.schema import ADD_TO_CART, PRODUCT_VIEW
+from events.texts import Texts
 from state.carts import Carts
 from state.declared import DecayedSum, PanesCount
 from state.features import Feature, RowView, column_feature, decayed_feature
@@ -27,6 +28,7 @@ from state.scoring import RfmFeatures
 from state.sessions import Sessions
 from state.side import SideTable
 from state.table import Column, Table
+from state.text_index import TextIndex
 from state.times import NEVER_MS
 from state.view import Kind
 from state.vocabulary import Vocabulary
@@ -102,7 +104,7 @@ class Measures:
         carts = self.carts.expire(self.table, clock_ms)
         return np.union1d(orders, carts)
 
-    def view(self, rows: I64, now_ms: I64, cuts: Cuts, ids: Sequence[str]) -> RowView:
+    def view(self, rows: I64, now_ms: I64, cuts: Cuts, ids: TextIndex) -> RowView:
         """Some rows at times of their own; a row's times must not go back."""
         self.orders.settle_rows(self.table, rows, now_ms)
         self.carts.settle_rows(self.table, rows, now_ms)
@@ -142,8 +144,8 @@ class Measures:
         pairs = [msgspec.msgpack.decode(raw) for raw in distinct]
         which = np.fromiter(map(place.__getitem__, stored), np.int64, len(stored))
         return (
-            _codes(self.devices, [device for device, _ in pairs])[which],
-            _codes(self.countries, [country for _, country in pairs])[which],
+            self.devices.codes(Texts.of([device for device, _ in pairs]))[which],
+            self.countries.codes(Texts.of([country for _, country in pairs]))[which],
         )
 
     # -- inside -------------------------------------------------------------------------------
@@ -156,8 +158,8 @@ class Measures:
             groups,
             batch.ts_ms,
             batch.event_hash,
-            self.devices.recode(batch.device.codes, batch.device.values),
-            self.countries.recode(batch.country.codes, batch.country.values),
+            self.devices.codes(batch.device),
+            self.countries.codes(batch.country),
         )
 
     def _features(self) -> dict[str, Feature]:
@@ -234,8 +236,3 @@ def _code(vocabulary: Vocabulary) -> Callable[[str], int]:
         return -2 if known < 0 else known
 
     return code
-
-
-def _codes(vocabulary: Vocabulary, texts: Sequence[str | None]) -> I32:
-    """The code of each text, int32[n]; -1 for none."""
-    return np.array([-1 if t is None else int(vocabulary.codes([t])[0]) for t in texts], np.int32)

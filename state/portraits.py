@@ -118,7 +118,8 @@ class Portraits:
         slots, place = carts.contents(view.rows[filled])
         out: list[list[tuple[str, int]]] = [[] for _ in range(len(filled))]
         added = carts.entries["add_ms"][slots].tolist()
-        for at, item, added_ms in zip(place.tolist(), carts.item_ids(slots), added, strict=True):
+        items = carts.item_ids(slots).strings()
+        for at, item, added_ms in zip(place.tolist(), items, added, strict=True):
             out[at].append((item, added_ms))
         return out
 

@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from events.texts import Texts
 from state.changes import Undated, encode_entry
 from state.commit import ShardCommit, StoredShard, TableWrite
 from state.dedup import pack_ids, unpack_ids
@@ -166,7 +167,7 @@ class Saver:
         rows = np.concatenate([by_shard[c.shard] for c in with_users])
         counts = [len(by_shard[c.shard]) for c in with_users]
         lane.table["seq"][rows] = np.repeat([c.seq for c in with_users], counts)
-        users = [lane.users.ids[row] for row in rows.tolist()]
+        users = lane.users.ids.texts(rows).strings()
         profiles = lane.portraits.encode(rows, users)
         states = [
             a + b
@@ -181,7 +182,7 @@ class Saver:
 
     def _add_memberships(self, commit: ShardCommit, rows: I64) -> None:
         """All memberships of some rows, whatever changed."""
-        users = [self._lane.users.ids[row] for row in rows.tolist()]
+        users = self._lane.users.ids.texts(rows).strings()
         names = self._lane.decider.plan.names
         for name, held in zip(names, self._lane.decider.memberships(rows), strict=True):
             inside = set(held.index.tolist())
@@ -284,7 +285,7 @@ class Saver:
 
     def _restore_users(self, stored: StoredShard, layout: Layout) -> I64:
         lane, size = self._lane, record_bytes(layout)
-        rows = lane.users.restore(stored.shard, stored.users)
+        rows = lane.users.restore(stored.shard, Texts.of(stored.users))
         records = [state[:size] for state in stored.states]
         self._records.unpack(lane.table, rows, records, layout)
         lane.users.restored(stored.shard, lane.table["serial"][rows])

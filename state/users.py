@@ -6,14 +6,13 @@ for good. Side tables name their user by it, in four bytes instead of the whole 
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Sequence
-from itertools import repeat
-
 import numpy as np
 from numpy.typing import NDArray
 
+from events.hashing import shard_of
+from events.texts import Texts
 from state.table import Column, Table
+from state.text_index import TextIndex
 
 I64 = NDArray[np.int64]
 
@@ -27,16 +26,18 @@ class Users:
         table: the lane's table; must have ``COLUMNS``.
         shards: into how many shards all users are split.
 
+    Attributes:
+        ids: every user's id; its number is the user's row.
+
     >>> users = Users(Table(COLUMNS), shards=64)
-    >>> users.rows(["ann", "bob", "ann"]).tolist(), users.ids
-    ([0, 1, 0], ['ann', 'bob'])
+    >>> users.rows(Texts.of(["ann", "bob", "ann"])).tolist(), users.ids[1], len(users)
+    ([0, 1, 0], 'bob', 2)
     """
 
     def __init__(self, table: Table, shards: int) -> None:
-        self.ids: list[str] = []
+        self.ids = TextIndex()
         self._table = table
         self._shards = shards
-        self._row_of: dict[str, int] = {}
         self._next_serial = np.zeros(shards, dtype=np.int64)
 
     def __len__(self) -> int:
@@ -44,41 +45,30 @@ class Users:
 
     def find(self, user: str) -> int:
         """The row of a user, -1 for a stranger."""
-        return self._row_of.get(user, -1)
+        return int(self.ids.find(Texts.of([user]))[0])
 
-    def rows(self, users: Sequence[str]) -> I64:
+    def rows(self, users: Texts) -> I64:
         """The row of each, int64[n]; strangers get new rows."""
-        rows = np.fromiter(map(self._row_of.get, users, repeat(-1)), np.int64, len(users))
-        unknown = np.flatnonzero(rows < 0)
-        if len(unknown):
-            strangers = list(dict.fromkeys(users[i] for i in unknown.tolist()))
-            shard = np.fromiter(
-                (zlib.crc32(user.encode()) % self._shards for user in strangers),
-                np.int64,
-                len(strangers),
-            )
-            self._add(strangers, shard, self._new_serials(shard))
-            rows[unknown] = [self._row_of[users[i]] for i in unknown.tolist()]
+        known = len(self)
+        rows = self.ids.number(users)
+        if len(self) > known:
+            new = self._table.grow(len(self) - known)
+            shard = shard_of(self.ids.texts(new), self._shards)
+            self._table["shard"][new] = shard
+            self._table["serial"][new] = self._new_serials(shard)
         return rows
 
-    def restore(self, shard: int, users: Sequence[str]) -> I64:
+    def restore(self, shard: int, users: Texts) -> I64:
         """Rows for a shard's stored users, int64[n]; their serials come with their records."""
-        nothing = np.zeros(len(users), dtype=np.int64)
-        return self._add(users, np.full(len(users), shard), nothing)
+        rows = self.ids.number(users)
+        self._table["shard"][self._table.grow(len(users))] = shard
+        return rows
 
     def restored(self, shard: int, serials: NDArray[np.uint32]) -> None:
         """Tell which serials of a shard are in use, so that new ones begin above."""
         if len(serials):
             top = int(serials.max()) + 1
             self._next_serial[shard] = max(int(self._next_serial[shard]), top)
-
-    def _add(self, users: Sequence[str], shard: I64, serial: I64) -> I64:
-        rows = self._table.grow(len(users))
-        self._table["shard"][rows] = shard
-        self._table["serial"][rows] = serial
-        self._row_of.update(zip(users, rows.tolist(), strict=True))
-        self.ids.extend(users)
-        return rows
 
     def _new_serials(self, shard: I64) -> I64:
         """The next free serial of each one's shard, int64[n]."""

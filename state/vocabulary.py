@@ -10,12 +10,13 @@ for ids, which are as many as there are users or items.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import repeat
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from events.texts import Texts
+from state.text_index import TextIndex
 
 I32 = NDArray[np.int32]
 
@@ -30,8 +31,8 @@ class Vocabulary:
         cap: how many texts it takes beside ``OTHER``.
 
     >>> devices = Vocabulary(cap=2)
-    >>> devices.codes(["mobile", "desktop", "mobile", "watch"]).tolist()
-    [1, 2, 1, 0]
+    >>> devices.codes(Texts.of(["mobile", None, "desktop", "mobile", "watch"])).tolist()
+    [1, -1, 2, 1, 0]
     >>> devices.text(2), devices.code("watch"), len(devices)
     ('desktop', -1, 3)
     """
@@ -40,27 +41,29 @@ class Vocabulary:
         if cap < 0:
             raise ValueError(f"a vocabulary's cap must not be negative, but is {cap}")
         self._most = cap + 1
-        self._texts = [OTHER]
-        self._codes = {OTHER: 0}
+        self._texts = TextIndex()
+        self._texts.number(Texts.of([OTHER]))
 
     def __len__(self) -> int:
         return len(self._texts)
 
-    @property
-    def texts(self) -> list[str]:
-        """Every text at the place of its code, to be stored beside what holds codes."""
-        return self._texts.copy()
-
-    def codes(self, texts: Sequence[str]) -> I32:
-        """The code of each text, int32[n]; new ones are added while there is room."""
-        codes = np.fromiter(map(self._codes.get, texts, repeat(-1)), np.int32, len(texts))
-        for i in np.flatnonzero(codes < 0).tolist():
-            codes[i] = self._add(texts[i])
-        return codes
+    def codes(self, texts: Texts) -> I32:
+        """The code of each text, int32[n], -1 without one; new ones are added if there is room."""
+        room = self._most - len(self._texts)
+        if room >= len(texts):
+            return self._texts.number(texts).astype(np.int32)
+        codes = self._texts.find(texts)
+        unknown = np.flatnonzero((codes < 0) & texts.present)
+        if len(unknown):
+            kinds = TextIndex()
+            _, first = np.unique(kinds.number(texts.take(unknown)), return_index=True)
+            self._texts.number(texts.take(unknown[first[:room]]))
+            codes[unknown] = np.maximum(self._texts.find(texts.take(unknown)), 0)
+        return codes.astype(np.int32)
 
     def code(self, text: str) -> int:
         """The code of a text, -1 for one that has none of its own; nothing is added."""
-        return self._codes.get(text, -1)
+        return int(self._texts.find(Texts.of([text]))[0])
 
     def text(self, code: int) -> str:
         """The text of a code.
@@ -75,18 +78,6 @@ class Vocabulary:
             )
         return self._texts[code]
 
-    def recode(self, codes: I32, texts: Sequence[str]) -> I32:
-        """Codes into another list of texts as codes of this vocabulary, int32[n]; -1 stays -1.
-
-        It takes in a batch's text columns, and columns stored with another vocabulary's ``texts``.
-
-        >>> Vocabulary().recode(np.array([1, -1, 0], np.int32), ["mobile", "desktop"]).tolist()
-        [2, -1, 1]
-        """
-        return np.append(self.codes(texts), np.int32(-1))[codes]
-
-    def _add(self, text: str) -> int:
-        if text not in self._codes and len(self._texts) < self._most:
-            self._codes[text] = len(self._texts)
-            self._texts.append(text)
-        return self._codes.get(text, 0)
+    def take(self, codes: NDArray[np.integer]) -> Texts:
+        """The texts of some codes, none of them -1."""
+        return self._texts.texts(codes.astype(np.int64))

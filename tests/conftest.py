@@ -4,12 +4,16 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 import redis
+from hypothesis import settings
 
 from dataflows.child import Engine
 from dataflows.embedded import EmbeddedStore
 from dataflows.local_kafka import LocalKafka
 from dataflows.settings import load
 from tests.brokers import Broker, new_broker
+
+settings.register_profile("afterglow", deadline=None)  # tests are not timed
+settings.load_profile("afterglow")
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ from dataflows.child import Engine
 from dataflows.embedded import EmbeddedStore
 from events.hashing import shard_of
 from events.shop import Habits, Shop
+from events.texts import Texts
 from state.rfm import Cuts, score
 from state.store import Store
 from tests.brokers import new_broker
@@ -157,7 +158,7 @@ def assert_spread(store: Store, lanes: int) -> None:
     users = [user for shard in range(store.shards) for user, _ in store.profiles(shard)]
     places = [shard for shard in range(store.shards) for _ in store.profiles(shard)]
     assert len(users) > 1_500
-    assert shard_of(users, store.shards).tolist() == places
+    assert shard_of(Texts.of(users), store.shards).tolist() == places
     held = Counter(shard % lanes for shard in places)
     owned = Counter(shard % lanes for shard in range(store.shards))
     loads = [held[lane] / owned[lane] for lane in range(lanes)]

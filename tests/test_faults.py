@@ -28,6 +28,7 @@ from events.batch import Batch, Read, Span
 from events.decode import Decoder
 from events.hashing import shard_of
 from events.schema import EventRules
+from events.texts import Texts
 from operators.courier import Position
 from operators.recovery import lost_shards
 from state.changes import decode_entry
@@ -443,7 +444,7 @@ QUIET_FROM, QUIET_TO = 120, 520
 def log_with_idle_shards(chance: random.Random) -> Log:
     """Everybody acts, then for hours only the users of three shards do, then everybody again."""
     users = somebody(60)
-    shards = shard_of(users, SHARDS).tolist()
+    shards = shard_of(Texts.of(users), SHARDS).tolist()
     few = {shard for shard, _ in Counter(shards).most_common(3)}
     busy = [user for user, shard in zip(users, shards, strict=True) if shard in few]
     return Log(

@@ -557,7 +557,7 @@ def take_note(out: Run, batch: Batch, letters: Sequence[DeadLetter], account: Ac
     for letter in letters:
         assert out.outcomes[letter.offset] == ""
         out.outcomes[letter.offset] = letter.reason
-    ids = zip(batch.users, batch.event_ids, batch.ts_ms.tolist(), strict=True)
+    ids = zip(batch.users.strings(), batch.event_ids.strings(), batch.ts_ms.tolist(), strict=True)
     for offset, (user, event_id, ts_ms) in zip(batch.offset.tolist(), ids, strict=True):
         assert out.outcomes[offset] == ""
         out.outcomes[offset] = account.enter(user, event_id, ts_ms)
@@ -703,9 +703,9 @@ def rows(batch: Batch) -> list[tuple[Any, ...]]:
     """What a batch says of each event."""
     names = ("type", "ts_ms", "amount_minor", "quantity", "event_hash", "order_hash")
     columns = [getattr(batch, name).tolist() for name in names]
-    labels = (batch.item, batch.category, batch.device, batch.country, batch.source)
-    texts = [[t.values[c] if c >= 0 else None for c in t.codes.tolist()] for t in labels]
-    return list(zip(batch.users, batch.event_ids, *columns, *texts, strict=True))
+    texts = (batch.users, batch.event_ids, batch.item, batch.category, batch.device)
+    more = (batch.country, batch.source)
+    return list(zip(*columns, *(column.tolist() for column in (*texts, *more)), strict=True))
 
 
 # -- what one user may do to others by events that are good -----------------------------------

@@ -29,6 +29,7 @@ from dataflows.settings import DEFAULTS, load
 from events.decode import Decoder
 from events.hashing import shard_of
 from events.schema import EventRules
+from events.texts import Texts
 from state.changes import Change, Undated
 from state.lane import Lane
 from state.store import Store
@@ -175,7 +176,7 @@ class Servers:
     def profile(self, user: str) -> dict[str, Any]:
         """A profile as an edge service reads it."""
         store = Store(self.store.url)
-        raw = store.profile(int(shard_of([user], 64)[0]), user)
+        raw = store.profile(int(shard_of(Texts.of([user]), 64)[0]), user)
         store.close()
         assert raw is not None, user
         document: dict[str, Any] = msgspec.msgpack.decode(raw)
@@ -483,7 +484,7 @@ class Twins:
 
     def changes(self, user: str) -> list[Undated]:
         """What the lane decided of one user, in order."""
-        row = self.lane.users.ids.index(user)
+        row = self.lane.users.find(user)
         return [change for change in self.lane.decider.waiting if change.row == row]
 
 

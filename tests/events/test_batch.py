@@ -3,21 +3,18 @@
 import pickle
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.batch import Batch, Labels, Read, Span
-from events.columns import Coder
+from events.batch import Batch, Read, Span
 from events.decode import Decoder
 from events.schema import EventRules
 from events.shop import Habits, Shop
+from events.texts import Texts
 
 NOW_MS = 1_790_000_000_000
 texts = st.lists(st.sampled_from([None, "", "a", "b", "ü\n", "c"]), max_size=12)
-
-
-def read_labels(labels):
-    return [None if code < 0 else labels.values[code] for code in labels.codes.tolist()]
 
 
 def shop_batch(n=500):
@@ -39,30 +36,31 @@ def rows(batch: Batch):
     numbers += (batch.order_hash, batch.partition, batch.offset)
     labels = (batch.item, batch.category, batch.device, batch.country, batch.source)
     values = [None if np.isnan(value) else value for value in batch.value.tolist()]
-    columns = [column.tolist() for column in numbers] + [read_labels(column) for column in labels]
-    return list(zip(batch.users, batch.event_ids, values, *columns, strict=True))
+    columns = [column.tolist() for column in numbers] + [column.tolist() for column in labels]
+    return list(zip(batch.users.tolist(), batch.event_ids.tolist(), values, *columns, strict=True))
 
 
 def test_a_batch_travels_whole():
     batch = shop_batch()
-    batch.event_ids[3] = "with\nnewline\x00"
+    batch.event_ids = Texts.of([*batch.event_ids.strings()[:-1], "with\nnewline\x00"])
     held = pickle.loads(pickle.dumps(batch))
     assert rows(held) == rows(batch)
     assert (held.spans, held.more, held.newest_record_ms) == (batch.spans, True, -1)
 
 
-def test_a_selection_is_its_rows_before_and_after_coding():
+def test_a_selection_is_its_rows():
     third = np.arange(500) % 3 == 0
     second = np.arange(np.count_nonzero(third)) % 2 == 0
     expected = rows(shop_batch())[::3]
-    uncoded = shop_batch()
-    assert rows(uncoded.where(third)) == expected
-    assert rows(uncoded.where(third).where(second)) == expected[::2]
-    assert rows(pickle.loads(pickle.dumps(uncoded.where(third)))) == expected
-    coded = shop_batch()
-    rows(coded)
-    assert rows(coded.where(third)) == expected
-    assert coded.where(third).spans == coded.spans
+    batch = shop_batch()
+    assert rows(batch.where(third)) == expected
+    assert rows(batch.where(third).where(second)) == expected[::2]
+    assert rows(pickle.loads(pickle.dumps(batch.where(third)))) == expected
+    assert rows(Batch.joined([batch.where(third), batch.where(~third)])) == [
+        *expected,
+        *rows(batch.where(~third)),
+    ]
+    assert batch.where(third).spans == batch.spans
 
 
 def test_an_empty_selection():
@@ -70,17 +68,24 @@ def test_an_empty_selection():
     assert rows(pickle.loads(pickle.dumps(batch))) == []
 
 
-@given(st.lists(texts, max_size=5))
-def test_texts_are_read_as_they_came_whenever_a_coder_starts_anew(columns):
-    coder = Coder(cap=2)
-    labels = [coder.labels(column) for column in columns]
-    for column, held in reversed(list(zip(columns, labels, strict=True))):
-        assert read_labels(held) == [text or None for text in column]
-    for column, held in zip(columns, labels, strict=True):
-        assert read_labels(held) == [text or None for text in column]
+@given(texts)
+def test_texts_are_read_as_they_came_in_any_selection_and_after_a_journey(column):
+    held = Texts.of(column)
+    assert held.tolist() == column
+    assert [held[i] for i in range(len(column))] == column
+    assert held.present.tolist() == [text is not None for text in column]
+    assert held.take(np.arange(len(column))[::-1]).tolist() == column[::-1]
+    assert Texts.joined([held, held.packed()]).tolist() == column * 2
+    travelled = pickle.loads(pickle.dumps(held.take(np.arange(1, len(column), 2))))
+    assert travelled.tolist() == column[1::2]
+    assert travelled.hashes().tolist() == held.hashes()[1::2].tolist()
 
 
-def test_labels_travel_with_only_the_values_they_use():
-    held = pickle.loads(pickle.dumps(Labels(np.array([5, -1, 2, 5], np.int32), list("abcdefg"))))
-    assert held.values == ["c", "f"]
-    assert held.codes.tolist() == [1, -1, 0, 1]
+def test_what_travels_holds_nothing_else():
+    held = Texts.of(["a" * 10_000, "b", "c" * 10_000])
+    assert len(pickle.dumps(held.take(np.array([1])))) < 500
+
+
+def test_a_block_without_its_pad_is_refused():
+    with pytest.raises(ValueError, match="must end with 16 bytes"):
+        Texts(b"ann", np.array([0]), np.array([3], np.int32))

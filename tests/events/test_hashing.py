@@ -7,6 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from events.hashing import combine, hash_texts, shard_of
+from events.texts import Texts
 
 MASK = 2**64 - 1
 columns = st.lists(st.text(max_size=130), max_size=12)
@@ -44,4 +45,4 @@ def test_hashes_spread():
 
 @given(columns)
 def test_shard_is_crc32(texts):
-    assert shard_of(texts, 64).tolist() == [zlib.crc32(t.encode()) % 64 for t in texts]
+    assert shard_of(Texts.of(texts), 64).tolist() == [zlib.crc32(t.encode()) % 64 for t in texts]

@@ -152,7 +152,7 @@ def test_users_that_agree_are_not_mentioned():
 def test_a_stranger_is_told_out_of_everything_and_one_in_nothing_stays_a_stranger():
     lane = new_lane()
     assert lane.recover({"ann": ["keen", "big", "a_former_segment"], "bob": []}, NOW_MS) == 3
-    assert lane.users.ids == ["ann"]
+    assert list(lane.users.ids) == ["ann"]
     steps = [(c.action, c.segment, c.n, c.segments, c.ts) for c in lane.decider.waiting]
     assert steps == [
         ("exited", "keen", 1, ["big", "a_former_segment"], NOW_MS),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from events.decode import Decoder
 from events.schema import EventRules
+from events.texts import Texts
 from state.lane import Lane
 from state.rfm import Cuts, RfmSpec
 from state.times import DAY_MS, MINUTE_MS, SECOND_MS
@@ -112,7 +113,7 @@ def test_newcomers_take_no_step_away_from_those_who_were_there():
     sweep.renew()
     sweep.step(5)
     sweep.renew()
-    sweep.lane.users.rows([f"new{n}" for n in range(5)])
+    sweep.lane.users.rows(Texts.of([f"new{n}" for n in range(5)]))
     checked = {row for _ in range(9) for row in sweep.step(5)[0]}
     assert checked >= set(range(10))
 

@@ -1,0 +1,228 @@
+"""A column of texts as one block of bytes and the place of each text in it.
+
+A few thousand short texts as Python strings cost more to make than all else that is done with them.
+As places in the bytes that came from the log they cost nothing, and a text becomes a string only
+where a person or a server wants to see it. Hashing, comparing and copying read eight bytes at a
+time, the last ones masked, which is why a block ends with ``PAD`` bytes that belong to no text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from events.compiled import compiled, inlined
+
+U8 = NDArray[np.uint8]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+U64 = NDArray[np.uint64]
+Bools = NDArray[np.bool_]
+
+PAD: Final = bytes(16)
+"""What ends a block, so that eight bytes can be read wherever a text begins."""
+
+ONES: Final = np.array([(1 << (8 * k)) - 1 for k in range(8)] + [2**64 - 1], dtype=np.uint64)
+"""Masks of the first k bytes of a word."""
+
+_SEED: Final = np.uint64(0x2545F4914F6CDD1D)
+_WORD: Final = np.uint64(0x9FB21C651E98DF25)
+_MIX_1: Final = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2: Final = np.uint64(0x94D049BB133111EB)
+
+
+class Texts:
+    """n texts, any of which may be absent.
+
+    Args:
+        block: UTF-8 bytes, ended by ``PAD``; not written to.
+        start: where each text begins, int64[n].
+        length: its bytes, int32[n]; -1 where it is absent.
+        hashes: of each, uint64[n], where they are known already.
+
+    Attributes:
+        words: the block as a word of eight bytes from every place on, uint64[len(block) - 7].
+        start, length: as above.
+
+    >>> texts = Texts.of(["ann", None, "bob"])
+    >>> texts.tolist(), texts[2], texts.take(np.array([2, 0])).tolist()
+    (['ann', None, 'bob'], 'bob', ['bob', 'ann'])
+    """
+
+    __slots__ = ("_block", "_hashes", "length", "start", "words")
+
+    def __init__(
+        self, block: bytes | U8, start: I64, length: I32, hashes: U64 | None = None
+    ) -> None:
+        self._block = block
+        self.words = words_of(block)
+        self.start, self.length = start, length
+        self._hashes = hashes
+
+    @classmethod
+    def of(cls, texts: Sequence[str | None]) -> Texts:
+        """The texts of a list."""
+        return cls.of_bytes([None if text is None else text.encode() for text in texts])
+
+    @classmethod
+    def of_bytes(cls, texts: Sequence[bytes | None]) -> Texts:
+        """The texts of a list of UTF-8 bytes."""
+        n = len(texts)
+        length = np.fromiter((-1 if t is None else len(t) for t in texts), np.int32, n)
+        held = np.maximum(length, 0).astype(np.int64)
+        block = b"".join([*(text for text in texts if text), PAD])
+        return cls(block, np.cumsum(held) - held, length)
+
+    @classmethod
+    def absent(cls, n: int) -> Texts:
+        """As many absent texts."""
+        return cls(PAD, np.zeros(n, dtype=np.int64), np.full(n, -1, dtype=np.int32))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Texts]) -> Texts:
+        """The texts of all parts, one part after another."""
+        parts = [part.packed() for part in parts]
+        sizes = np.cumsum([0, *(len(part._block) for part in parts)])
+        return cls(
+            b"".join(bytes(part._block) for part in parts),
+            np.concatenate([p.start + at for p, at in zip(parts, sizes[:-1], strict=True)]),
+            np.concatenate([part.length for part in parts]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def __getitem__(self, i: int) -> str | None:
+        length, start = int(self.length[i]), int(self.start[i])
+        if length < 0:
+            return None
+        return bytes(self._block[start : start + length]).decode()
+
+    @property
+    def present(self) -> Bools:
+        """Which texts there are, bool[n]."""
+        out: Bools = self.length >= 0
+        return out
+
+    def tolist(self) -> list[str | None]:
+        """All of them as strings."""
+        return [None if raw is None else raw.decode() for raw in self.tobytes()]
+
+    def strings(self) -> list[str]:
+        """All of them as strings, the absent ones empty."""
+        return [text or "" for text in self.tolist()]
+
+    def tobytes(self) -> list[bytes | None]:
+        """All of them as bytes."""
+        block = bytes(self._block) if len(self) > 64 else self._block
+        places = zip(self.start.tolist(), self.length.tolist(), strict=True)
+        return [None if n < 0 else bytes(block[at : at + n]) for at, n in places]
+
+    def take(self, index: I64) -> Texts:
+        """Some of them, int64[k]; the block is shared."""
+        hashes = None if self._hashes is None else self._hashes[index]
+        return Texts(self._block, self.start[index], self.length[index], hashes)
+
+    def hashes(self) -> U64:
+        """A hash of each, uint64[n]; of what is absent, the hash of nothing.
+
+        It depends on the bytes alone: not on the process, the platform, or what else is in the
+        column. It mixes a word in by multiplication and shift and finishes with SplitMix64's
+        finaliser (Steele, Lea and Flood, OOPSLA 2014). It is no defence against somebody who looks
+        for collisions, so nothing rests on it that one user could do to another.
+        """
+        if self._hashes is None:
+            self._hashes = np.empty(len(self), dtype=np.uint64)
+            _hash_all(self.words, self.start, self.length, self._hashes)
+        return self._hashes
+
+    def packed(self) -> Texts:
+        """The same in a block that holds nothing else."""
+        start = np.empty(len(self), dtype=np.int64)
+        size = int(np.maximum(self.length, 0).sum())
+        block = np.zeros(size + len(PAD), dtype=np.uint8)
+        _copy_all(self.words, self.start, self.length, block, start)
+        return Texts(block, start, self.length, self._hashes)
+
+    def __reduce__(self) -> tuple[object, tuple[bytes, I32, U64 | None]]:
+        return _unpickled, (bytes(self.packed()._block), self.length, self._hashes)
+
+
+def _unpickled(block: bytes, length: I32, hashes: U64 | None) -> Texts:
+    held = np.maximum(length, 0).astype(np.int64)
+    return Texts(block, np.cumsum(held) - held, length, hashes)
+
+
+def words_of(block: bytes | U8) -> U64:
+    """The words of a block, one from every place on, uint64[len(block) - 7]; not to be written."""
+    if len(block) < len(PAD):
+        raise ValueError(f"a block must end with {len(PAD)} bytes of no text, but has {len(block)}")
+    words: U64 = np.ndarray((len(block) - 7,), dtype="<u8", buffer=block, strides=(1,))
+    words.flags.writeable = False
+    return words
+
+
+@inlined
+def finished(x: Any) -> Any:
+    """SplitMix64's finaliser."""
+    x = (x ^ (x >> np.uint64(30))) * _MIX_1
+    x = (x ^ (x >> np.uint64(27))) * _MIX_2
+    return x ^ (x >> np.uint64(31))
+
+
+@inlined
+def hash_at(words: U64, at: int, n: int) -> Any:
+    """The hash of the ``n`` bytes from ``at`` on."""
+    out = np.uint64(n) * _WORD ^ _SEED
+    while n > 0:
+        word = words[at]
+        if n < 8:
+            word &= ONES[n]
+        mixed = (out ^ word) * _WORD
+        out = mixed ^ (mixed >> np.uint64(29))
+        at += 8
+        n -= 8
+    return finished(out)
+
+
+@inlined
+def combined(first: Any, second: Any) -> Any:
+    """One hash of two, in which their order matters."""
+    return finished(first * _WORD + second)
+
+
+@inlined
+def same_at(these: U64, at: int, those: U64, there: int, n: int) -> Any:
+    """Whether ``n`` bytes at two places of two blocks are equal."""
+    while n >= 8:
+        if these[at] != those[there]:
+            return False
+        at += 8
+        there += 8
+        n -= 8
+    return n <= 0 or (these[at] ^ those[there]) & ONES[n] == np.uint64(0)
+
+
+@compiled
+def _hash_all(words: U64, start: I64, length: I32, out: U64) -> None:
+    for i in range(len(start)):
+        out[i] = hash_at(words, start[i], max(length[i], 0))
+
+
+@compiled
+def _copy_all(words: U64, start: I64, length: I32, block: U8, places: I64) -> None:
+    at = 0
+    for i in range(len(start)):
+        places[i] = at
+        there = start[i]
+        left = length[i]
+        while left > 0:
+            word = words[there]
+            for k in range(min(left, 8)):
+                block[at + k] = (word >> np.uint64(8 * k)) & np.uint64(255)
+            at += min(left, 8)
+            there += 8
+            left -= 8

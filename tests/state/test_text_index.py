@@ -1,0 +1,47 @@
+"""A text index is a dict of texts in the order of first sight."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from events.texts import Texts
+from state.text_index import TextIndex
+
+some = st.sampled_from(["a", "b", "", "ä", "a\n", "aaaaaaaab", "aaaaaaaac", "x" * 128, None])
+texts = st.lists(st.one_of(some, st.text(max_size=9)), max_size=12)
+
+
+@given(st.lists(st.tuples(texts, texts), max_size=8))
+def test_is_a_dict(batches):
+    index, truth = TextIndex(), {}
+    for asked, added in batches:
+        found = index.find(Texts.of(asked)).tolist()
+        assert found == [truth.get(text, -1) for text in asked]
+        expected = [-1 if t is None else truth.setdefault(t, len(truth)) for t in added]
+        assert index.number(Texts.of(added)).tolist() == expected
+        assert list(index) == list(truth)
+        assert index.texts(np.arange(len(truth))).tolist() == list(truth)
+
+
+def test_many_texts_are_told_apart_while_it_grows():
+    index, names = TextIndex(), [f"user-{i * 7919 % 99_991}" for i in range(60_000)]
+    for at in range(0, len(names), 7_000):
+        part = names[at : at + 7_000]
+        assert index.number(Texts.of(part)).tolist() == list(range(at, at + len(part)))
+    assert index.find(Texts.of(names[::-1])).tolist() == list(range(len(names)))[::-1]
+    assert index.bytes_held() < 60_000 * 60
+
+
+def test_texts_whose_hashes_agree_are_told_apart():
+    index = TextIndex()
+    a, b = Texts.of(["ann", "bob"]), Texts.of(["eve", "bob"])
+    same = np.array([7, 7], np.uint64)
+    alike = [Texts(t._block, t.start, t.length, same) for t in (a, b)]
+    assert index.number(alike[0]).tolist() == [0, 1]
+    assert index.number(alike[1]).tolist() == [2, 1]
+
+
+def test_a_number_that_was_never_given_is_refused():
+    with pytest.raises(IndexError, match="must be below 0"):
+        TextIndex()[0]
