@@ -1,11 +1,10 @@
 """An index from (owner, key) to a slot number that is asked whole arrays at a time.
 
-A dict answers one key per call, in Python; this answers thousands per call, in numpy. It is a hash
-table with open addressing: an entry sits at the first free place of its own walk over the places,
-and a search follows the same walk until it meets the entry or a place that never held one. All
-keys of a call walk in step, so a call takes as many rounds as its longest walk, about a dozen. The
-stride of a walk comes from the hash as well: with a stride of one, walks clump and the longest is
-several times as long.
+A dict answers one key per call, in Python; this answers thousands per call. It is a hash table with
+open addressing: an entry sits at the first free place of its own walk over the places, and a search
+follows the same walk until it meets the entry or a place that never held one. The stride of a walk
+comes from the hash as well: with a stride of one, walks clump and the longest is several times as
+long.
 
 An entry is two words side by side, the key and ``owner << 32 | slot``, so that one cache line
 answers one step, and both key and owner are compared whole. What was removed leaves a mark that
@@ -15,10 +14,12 @@ written anew, without marks, and larger if it needs to be. 32 to 64 bytes per en
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from events.compiled import compiled, inlined
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -100,43 +101,14 @@ class KeyIndex:
 
     def _search(self, owners: I32, keys: U64) -> I64:
         """The place of each pair, int64[n]; -1 where it is missing."""
-        found = np.full(len(keys), -1, dtype=np.int64)
-        place, stride = self._walk(owners, keys)
-        asked, key, owner = np.arange(len(keys)), keys.view(np.int64), owners.astype(np.int64)
-        while len(asked):
-            seen = self._places.take(place, axis=0)
-            hit = (seen[:, 0] == key) & ((seen[:, 1] >> 32) == owner)
-            found[asked[hit]] = place[hit]
-            on = np.flatnonzero(~hit & (seen[:, 1] != _EMPTY))
-            asked, key, owner, stride = asked[on], key[on], owner[on], stride[on]
-            place = (place[on] + stride) & (len(self._places) - 1)
+        found = np.empty(len(keys), dtype=np.int64)
+        _search(self._places, owners, keys, found)
         return found
 
     def _place(self, entries: I64) -> None:
-        """Write entries (int64[n, 2]) to the first free place of their walks.
-
-        Several may reach for one place in the same round: all write it, the last one stays, and
-        those who read back another's entry walk on.
-        """
+        """Write entries (int64[n, 2]) to the first free place of their walks."""
         self._live += len(entries)
-        keys = np.ascontiguousarray(entries[:, 0]).view(np.uint64)
-        place, stride = self._walk((entries[:, 1] >> 32).astype(np.int32), keys)
-        while len(entries):
-            before = self._places[place, 1]
-            free = before < 0
-            at, new = place[free], entries[free]
-            self._places[at, 0], self._places[at, 1] = new[:, 0], new[:, 1]
-            now = self._places.take(place, axis=0)
-            stays = (now[:, 0] == entries[:, 0]) & (now[:, 1] == entries[:, 1])
-            self._marks -= int(np.count_nonzero(before[stays] == _REMOVED))
-            on = np.flatnonzero(~stays)
-            entries, stride = entries[on], stride[on]
-            place = (place[on] + stride) & (len(self._places) - 1)
-
-    def _walk(self, owners: I32, keys: U64) -> tuple[I64, I64]:
-        """Where each pair's walk starts and its odd stride, so that it meets every place."""
-        whole = mix(keys ^ (owners.astype(np.uint64) * _OWNER_FACTOR)).view(np.int64)
-        return whole & (len(self._places) - 1), ((whole >> 32) & (len(self._places) - 1)) | 1
+        self._marks -= _place(self._places, entries)
 
     def _rebuild(self, expected: int) -> None:
         """Write the table anew without marks, with room for a third more than ``expected``."""
@@ -146,12 +118,47 @@ class KeyIndex:
         self._place(entries)
 
 
-def mix(words: U64) -> U64:
-    """Spread every bit of each word over the whole word, uint64[n]; different words stay so."""
-    mixed = words ^ (words >> np.uint64(32))
-    mixed *= _MIX_FACTOR
-    mixed ^= mixed >> np.uint64(32)
-    return mixed
+@inlined
+def mixed(word: Any) -> Any:
+    """Spread every bit of a word over the whole word; different words stay so."""
+    word ^= word >> np.uint64(32)
+    word *= _MIX_FACTOR
+    return word ^ (word >> np.uint64(32))
+
+
+@inlined
+def _walk(owner: Any, key: Any, count: int) -> Any:
+    """Where a pair's walk starts and its odd stride, so that it meets every place."""
+    whole = mixed(np.uint64(key) ^ (np.uint64(owner) * _OWNER_FACTOR))
+    mask = np.uint64(count - 1)
+    return np.int64(whole & mask), np.int64(((whole >> np.uint64(32)) & mask) | np.uint64(1))
+
+
+@compiled
+def _search(places: I64, owners: I32, keys: U64, found: I64) -> None:
+    count = len(places)
+    for i in range(len(keys)):
+        found[i] = -1
+        key, owner = np.int64(keys[i]), np.int64(owners[i])
+        place, stride = _walk(owner, keys[i], count)
+        while places[place, 1] != _EMPTY:
+            if places[place, 0] == key and places[place, 1] >> 32 == owner:
+                found[i] = place
+                break
+            place = (place + stride) & (count - 1)
+
+
+@compiled
+def _place(places: I64, entries: I64) -> int:
+    """How many marks of removed entries were written over."""
+    count, marks = len(places), 0
+    for i in range(len(entries)):
+        place, stride = _walk(entries[i, 1] >> 32, entries[i, 0], count)
+        while places[place, 1] >= 0:
+            place = (place + stride) & (count - 1)
+        marks += places[place, 1] == _REMOVED
+        places[place, 0], places[place, 1] = entries[i, 0], entries[i, 1]
+    return marks
 
 
 def _blank(places: int) -> I64:

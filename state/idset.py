@@ -13,12 +13,13 @@ Ids leave by tag, all of some tags at once, in one pass over the tags.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from state.hashset import mix
+from events.compiled import compiled, inlined
+from state.hashset import mixed
 
 Bools = NDArray[np.bool_]
 I64 = NDArray[np.int64]
@@ -124,31 +125,13 @@ class _Places:
         return self.used + count <= _FULL * self.count
 
     def has(self, hashes: U64) -> Bools:
-        out = np.zeros(len(hashes), dtype=np.bool_)
-        place, stride = self._walk(hashes)
-        asked = np.arange(len(hashes))
-        while len(asked):
-            seen = self._hashes[place]
-            hit = seen == hashes
-            out[asked[hit]] = True
-            on = np.flatnonzero(~hit & (seen != 0))
-            asked, hashes, stride = asked[on], hashes[on], stride[on]
-            place = self._next(place[on], stride)
+        out = np.empty(len(hashes), dtype=np.bool_)
+        _has(self._hashes, hashes, out)
         return out
 
     def put(self, hashes: U64, tags: U16) -> None:
-        """Write new hashes; of several that reach for one place, the last stays there."""
-        place, stride = self._walk(hashes)
-        while len(hashes):
-            before = self._hashes[place]
-            free = before < LEAST_HASH
-            self._hashes[place[free]] = hashes[free]
-            stays = self._hashes[place] == hashes
-            self._tags[place[stays]] = tags[stays]
-            self.used += int(np.count_nonzero(before[stays] == 0))
-            on = np.flatnonzero(~stays)
-            hashes, tags, stride = hashes[on], tags[on], stride[on]
-            place = self._next(place[on], stride)
+        """Write new hashes to the first free places of their walks."""
+        self.used += _put(self._hashes, self._tags, hashes, tags)
 
     def drop(self, first: int, stop: int, counted_from: int) -> int:
         """Mark all with such a tag as removed; how many of them stood at ``counted_from`` or on."""
@@ -161,17 +144,41 @@ class _Places:
         live = self._hashes[where] >= LEAST_HASH
         return self._hashes[where][live], self._tags[where][live]
 
-    def _walk(self, hashes: U64) -> tuple[I64, I64]:
-        """Where each walk starts, and its stride, from 1 to one less than the places."""
-        mixed, count = mix(hashes), np.uint64(self.count)
-        place = ((mixed >> _HALF) * count) >> _HALF
-        stride = (((mixed & _LOW) * (count - np.uint64(1))) >> _HALF) + np.uint64(1)
-        return place.view(np.int64), stride.view(np.int64)
 
-    def _next(self, place: I64, stride: I64) -> I64:
-        place = place + stride
-        place -= self.count * (place >= self.count)
-        return place
+@inlined
+def _walk(word: Any, count: int) -> Any:
+    """Where a walk starts, and its stride, from 1 to one less than the places."""
+    whole, places = mixed(word), np.uint64(count)
+    place = ((whole >> _HALF) * places) >> _HALF
+    stride = (((whole & _LOW) * (places - np.uint64(1))) >> _HALF) + np.uint64(1)
+    return np.int64(place), np.int64(stride)
+
+
+@compiled
+def _has(held: U64, hashes: U64, out: Bools) -> None:
+    count = len(held)
+    for i in range(len(hashes)):
+        place, stride = _walk(hashes[i], count)
+        while held[place] != hashes[i] and held[place] != 0:
+            place += stride
+            if place >= count:
+                place -= count
+        out[i] = held[place] == hashes[i]
+
+
+@compiled
+def _put(held: U64, held_tags: U16, hashes: U64, tags: U16) -> int:
+    """How many places were never used before."""
+    count, used = len(held), 0
+    for i in range(len(hashes)):
+        place, stride = _walk(hashes[i], count)
+        while held[place] >= LEAST_HASH:
+            place += stride
+            if place >= count:
+                place -= count
+        used += held[place] == 0
+        held[place], held_tags[place] = hashes[i], tags[i]
+    return used
 
 
 def _prime_from(least: int) -> int:
