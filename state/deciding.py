@@ -17,9 +17,8 @@ from events.texts import Texts
 from state.changes import Cause, Facts, Kind, Undated
 from state.features import RowView
 from state.memberships import SegmentState
-from state.profile import Membership
 from state.scoring import RfmFeatures
-from state.segments import Outcome, SegmentPlan
+from state.segments import Held, Outcome, SegmentPlan
 from state.table import Column, Table
 from state.times import FAR_MS, NEVER_MS
 
@@ -79,6 +78,7 @@ class Decider:
         self.plan = plan
         self.waiting: list[Undated] = []
         self.sizes: I64 = np.zeros(len(plan.names), dtype=np.int64)
+        self._names_of: dict[int, list[str]] = {}
         self._rfm = rfm
         self._table = table
         table.add_columns("", plan.columns())
@@ -107,7 +107,7 @@ class Decider:
             occasion: why and when.
         """
         plan, table = self.plan, self._table
-        held = self._held(plan.read(table, rows))
+        held = map(self._names, plan.masks(plan.read(table, rows)).tolist())
         versions = dict(zip(plan.names, plan.versions, strict=True))
         for row, names, segments in zip(rows.tolist(), held, map(list, told), strict=True):
             left = [name for name in segments if name not in names]
@@ -135,16 +135,12 @@ class Decider:
 
     def restored(self) -> None:
         """All rows are loaded: count who is in what."""
-        everyone = self.memberships(np.arange(self._table.size))
-        self.sizes[:] = [len(held.index) for held in everyone]
+        segments = self.held(np.arange(self._table.size)).segment
+        self.sizes[:] = np.bincount(segments, minlength=len(self.sizes))
 
-    def memberships(self, rows: I64) -> list[Membership]:
-        """Who of some rows is in each segment, in the order of ``plan.names``."""
-        state, valid_to_ms = self.plan.read(self._table, rows), self._table[VALID_TO][rows]
-        return [
-            Membership(*self.plan.holders(state, valid_to_ms, place))
-            for place in range(len(self.plan.names))
-        ]
+    def held(self, rows: I64) -> Held:
+        """All memberships of some rows."""
+        return self.plan.held(self.plan.read(self._table, rows), self._table[VALID_TO][rows])
 
     def _columns(self) -> list[Column]:
         kept = len(self.plan.tags) + len(self.plan.families)
@@ -163,13 +159,16 @@ class Decider:
         """Note the flips as changes, each with the memberships after it."""
         plan, flips = self.plan, outcome.flips
         np.add.at(self.sizes, flips.segment, np.where(flips.entered, 1, -1))
-        flipping, counts = np.unique(flips.row, return_counts=True)
-        held = dict(zip(flipping.tolist(), self._held(before.take(flipping)), strict=True))
         rows = view.rows[flips.row]
         # flips are in the order of their rows, so a row's changes count up from where it stands
-        nth = np.arange(1, len(flips) + 1) - np.repeat(np.cumsum(counts) - counts, counts)
+        first = np.searchsorted(flips.row, flips.row)
+        nth = np.arange(1, len(flips) + 1) - first
         n = self._table["changes"][rows] + nth
-        self._table["changes"][rows[nth == 1]] += counts.astype(np.uint32)
+        last = np.append(flips.row[1:] != flips.row[:-1], True)
+        self._table["changes"][rows[last]] = n[last]
+        bits = np.left_shift(np.uint64(1), flips.segment.astype(np.uint64))
+        turned = np.append(np.uint64(0), np.bitwise_xor.accumulate(bits))
+        masks = plan.masks(before.take(flips.row)) ^ turned[1:] ^ turned[first]
         steps = zip(
             flips.row.tolist(),
             rows.tolist(),
@@ -177,34 +176,29 @@ class Decider:
             flips.entered.tolist(),
             view.now_ms[flips.row].tolist(),
             n.tolist(),
+            masks.tolist(),
             plan.causes(outcome),
             strict=True,
         )
-        for i, row, place, entered, ts_ms, number, measures in steps:
-            name, segments = plan.names[place], held[i]
-            if entered:
-                segments.append(name)
-            else:
-                segments.remove(name)
+        for i, row, place, entered, ts_ms, number, mask, measures in steps:
             self.waiting.append(
                 Undated(
                     row=row,
-                    segment=name,
+                    segment=plan.names[place],
                     action="entered" if entered else "exited",
                     ts=ts_ms,
                     decided_at=occasion.decided_at_ms,
                     version=plan.versions[place],
                     n=number,
-                    segments=segments.copy(),
+                    segments=self._names(mask),
                     cause=occasion.cause(i, *measures),
                 )
             )
 
-    def _held(self, state: SegmentState) -> list[list[str]]:
-        """The names of the segments of each row, n lists."""
-        names: list[list[str]] = [[] for _ in range(len(state.members))]
-        nowhere = np.empty((len(names), len(self.plan.tags) + len(self.plan.families)), np.int64)
-        for place, name in enumerate(self.plan.names):
-            for i in self.plan.holders(state, nowhere, place)[0].tolist():
-                names[i].append(name)
+    def _names(self, mask: int) -> list[str]:
+        """The segments of a mask; not to be changed, since all rows with it share the list."""
+        names = self._names_of.get(mask)
+        if names is None:
+            names = [name for place, name in enumerate(self.plan.names) if mask >> place & 1]
+            self._names_of[mask] = names
         return names

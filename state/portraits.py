@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from events.texts import Texts
 from state.features import RowView, buyers
-from state.packing import FALSE, NIL, TRUE, pack
-from state.profile import Pieces, ProfileFormat, pack_cart, pack_country
+from state.profile import profile_form
+from state.times import FAR_MS
 from state.view import Kind
 
 if TYPE_CHECKING:
@@ -30,13 +30,15 @@ _PLAIN: Final = (
     "window.spend",
     "decayed.orders",
     "decayed.spend",
+    "session.active",
     "session.start",
     "session.end",
     "session.views",
     "session.carts",
+    "cart.items",
+    "cart.touched",
     "rfm.recency_days",
 )
-_EMPTY_CART: Final = pack_cart(None, [])
 
 
 class Portraits:
@@ -56,90 +58,77 @@ class Portraits:
         self._scores = [] if lane.learner is None else [lane.learner.name]
         families = [family.name for family in plan.families]
         self._family = families.index(label_family) if label_family in families else None
-        self._labels = [pack(None)]
-        if self._family is not None:
-            self._labels = [*map(pack, plan.families[self._family].labels), pack(None)]
-        self._format = ProfileFormat(
+        labels = () if self._family is None else plan.families[self._family].labels
+        self._labels = Texts.of([*labels, None])
+        self._names, self._versions = Texts.of(plan.names), np.array([*plan.versions, 0])
+        self._form = profile_form(
             measures.rfm.spec.basis,
-            [(n, "float" if k is Kind.DECAYED else "count") for n, k in self._declared.items()],
+            [(n, "float" if k is Kind.DECAYED else "int") for n, k in self._declared.items()],
             self._scores,
-            list(zip(plan.names, plan.versions, strict=True)),
         )
-        self._device_of: dict[int, bytes] = {}
-        self._country_of: dict[int, bytes] = {}
 
-    def encode(self, rows: I64, users: Sequence[str]) -> list[bytes]:
+    def encode(self, rows: I64) -> list[bytes]:
         """The documents of some rows, each at the time it was last evaluated."""
         lane = self._lane
         view = lane.view(rows, lane.table["as_of"][rows])
-        columns = {name: view.value(name) for name in (*_PLAIN, *self._declared)}
-        for name in self._scores:
-            columns[f"scores.{name}"] = view.value(f"scores.{name}")
-        is_buyer, scored = buyers(view), lane.table["rfm"][rows]
+        columns: dict[str, NDArray[Any]] = {
+            name: view.value(name)
+            for name in (*_PLAIN, *self._declared, *(f"scores.{name}" for name in self._scores))
+        }
+        scored = lane.table["rfm"][rows]
         columns |= {
-            "is_buyer": is_buyer,
+            "is_buyer": buyers(view),
             "as_of": view.now_ms,
             "commit": lane.table["seq"][rows],
             "changes": lane.table["changes"][rows],
-            "session.active": np.where(view.value("session.active"), TRUE, FALSE),
             "rfm.cuts_version": lane.table["cuts_version"][rows],
+            **{f"rfm.{name}": scored[:, place] for place, name in enumerate("rfm")},
         }
-        for place, name in enumerate(("rfm.r", "rfm.f", "rfm.m")):
-            columns[name] = np.where(scored[:, place] > 0, scored[:, place], NIL)
-        return self._format.encode(
-            users, columns, self._pieces(view), lane.decider.memberships(rows)
-        )
+        measures = lane.measures
+        texts = {
+            "user_id": lane.users.ids.texts(rows),
+            "session.device": measures.devices.take(view.value("session.device")),
+            "session.country": measures.countries.take(view.value("session.country")),
+            "rfm.label": self._label(rows),
+        }
+        bounds = {
+            "cart.lines": self._add_lines(view, columns, texts),
+            "segments": self._add_segments(rows, columns, texts),
+        }
+        return self._form.fill(columns, texts, bounds)
 
-    def _pieces(self, view: RowView) -> Pieces:
-        devices = view.value("session.device").tolist()
-        countries = view.value("session.country").tolist()
-        return Pieces(
-            cart=self._carts(view),
-            device=[self._device(code) for code in devices],
-            country=[self._country(code) for code in countries],
-            label=self._label(view.rows),
-        )
-
-    def _carts(self, view: RowView) -> list[bytes]:
-        """The carts; only users who hold something cost more than a constant."""
-        out = [_EMPTY_CART] * len(view)
-        filled = np.flatnonzero(view.value("cart.items") > 0)
-        if len(filled):
-            touched = view.value("cart.touched")[filled].tolist()
-            for i, at_ms, lines in zip(
-                filled.tolist(), touched, self._lines(view, filled), strict=True
-            ):
-                out[i] = pack_cart(at_ms, lines)
-        return out
-
-    def _lines(self, view: RowView, filled: I64) -> list[list[tuple[str, int]]]:
-        """The lines of some carts as (item, added ms), newest first."""
-        carts = self._lane.measures.carts
-        slots, place = carts.contents(view.rows[filled])
-        out: list[list[tuple[str, int]]] = [[] for _ in range(len(filled))]
-        added = carts.entries["add_ms"][slots].tolist()
-        items = carts.item_ids(slots).strings()
-        for at, item, added_ms in zip(place.tolist(), items, added, strict=True):
-            out[at].append((item, added_ms))
-        return out
-
-    def _label(self, rows: I64) -> list[bytes]:
+    def _label(self, rows: I64) -> Texts:
         if self._family is None:
-            return self._labels * len(rows)
-        state = self._lane.decider.plan.read(self._lane.table, rows)
-        codes = state.family[:, self._family].tolist()
-        return [self._labels[code] for code in codes]
+            return Texts.absent(len(rows))
+        return self._labels.take(self._lane.table["segments.family"][rows, self._family])
 
-    def _device(self, code: int) -> bytes:
-        found = self._device_of.get(code)
-        if found is None:
-            found = pack(self._lane.measures.devices.text(code) if code >= 0 else None)
-            self._device_of[code] = found
-        return found
+    def _add_lines(
+        self, view: RowView, columns: dict[str, NDArray[Any]], texts: dict[str, Texts]
+    ) -> I64:
+        """The cart lines as columns, newest first in each cart; where each row's begin and end."""
+        carts = self._lane.measures.carts
+        filled = np.flatnonzero(columns["cart.items"] > 0)
+        slots, place = carts.contents(view.rows[filled])
+        columns["cart.lines.added"] = carts.entries["add_ms"][slots]
+        texts["cart.lines.item_id"] = carts.item_ids(slots)
+        return _bounds(filled[place], len(view))
 
-    def _country(self, code: int) -> bytes:
-        found = self._country_of.get(code)
-        if found is None:
-            found = pack_country(self._lane.measures.countries.text(code) if code >= 0 else None)
-            self._country_of[code] = found
-        return found
+    def _add_segments(
+        self, rows: I64, columns: dict[str, NDArray[Any]], texts: dict[str, Texts]
+    ) -> I64:
+        """The memberships as columns; where each row's begin and end."""
+        held = self._lane.decider.held(rows)
+        ends = held.valid_to_ms < FAR_MS
+        columns |= {
+            "segments.since": held.since_ms,
+            "segments.version": self._versions[held.segment],
+            "segments.valid_to": held.valid_to_ms,
+            "segments.ends": ends,
+        }
+        texts["segments.name"] = self._names.take(held.segment)
+        return _bounds(held.index, len(rows))
+
+
+def _bounds(row: I64, rows: int) -> I64:
+    """Where the entries of each row begin and end, of entries in the order of their rows."""
+    return np.searchsorted(row, np.arange(rows + 1)).astype(np.int64)

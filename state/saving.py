@@ -168,7 +168,7 @@ class Saver:
         counts = [len(by_shard[c.shard]) for c in with_users]
         lane.table["seq"][rows] = np.repeat([c.seq for c in with_users], counts)
         users = lane.users.ids.texts(rows).strings()
-        profiles = lane.portraits.encode(rows, users)
+        profiles = lane.portraits.encode(rows)
         states = [
             a + b
             for a, b in zip(self._records.pack(lane.table, rows), self._texts(rows), strict=True)
@@ -183,9 +183,9 @@ class Saver:
     def _add_memberships(self, commit: ShardCommit, rows: I64) -> None:
         """All memberships of some rows, whatever changed."""
         users = self._lane.users.ids.texts(rows).strings()
-        names = self._lane.decider.plan.names
-        for name, held in zip(names, self._lane.decider.memberships(rows), strict=True):
-            inside = set(held.index.tolist())
+        held = self._lane.decider.held(rows)
+        for place, name in enumerate(self._lane.decider.plan.names):
+            inside = set(held.index[held.segment == place].tolist())
             sides = (commit.joined, inside), (commit.left, set(range(len(users))) - inside)
             for side, places in sides:
                 if places:

@@ -15,7 +15,7 @@ import numpy as np
 from state.conditions import POLL_MS, Condition, Measures
 from state.definitions import FamilySpec, SegmentError, SegmentSpec, Units, compile_units
 from state.evaluation import I64, Evaluation
-from state.memberships import Draft, Family, Flips, SegmentState, Tag
+from state.memberships import U64, Draft, Family, Flips, SegmentState, Tag
 from state.table import Column, Table
 from state.times import NEVER_MS
 from state.view import Kind, View
@@ -24,6 +24,7 @@ __all__ = [
     "Family",
     "FamilySpec",
     "Flips",
+    "Held",
     "Outcome",
     "SegmentError",
     "SegmentPlan",
@@ -53,6 +54,23 @@ class Outcome:
     on: Evaluation
 
 
+@dataclass(slots=True, frozen=True)
+class Held:
+    """Memberships of some rows, k of them, by row and within a row by place.
+
+    Attributes:
+        index: positions among the rows, int64[k].
+        segment: places in ``SegmentPlan.names``, int64[k].
+        since_ms: int64[k].
+        valid_to_ms: when silence may first end it, int64[k]; ``FAR_MS`` for never.
+    """
+
+    index: I64
+    segment: I64
+    since_ms: I64
+    valid_to_ms: I64
+
+
 class SegmentPlan:
     """All segments of one settings file, compiled; made by ``SegmentPlan.compile``.
 
@@ -78,6 +96,9 @@ class SegmentPlan:
         self.names = tuple(name for unit in every for name in unit.names)
         self.versions = tuple(unit.version for unit in every for _ in unit.names)
         self._order = units.order
+        columns = [tag.index for tag in self.tags]
+        columns += [family.column for family in self.families for _ in family.labels]
+        self._columns = np.array(columns, dtype=np.int64)
 
     @staticmethod
     def compile(
@@ -184,17 +205,24 @@ class SegmentPlan:
         """The family of a label, by its place in ``names``."""
         return next(f for f in reversed(self.families) if f.base <= segment)
 
-    def holders(self, state: SegmentState, valid_to_ms: I64, segment: int) -> tuple[I64, I64, I64]:
-        """Who is in a segment: rows int64[k], since when, and until when in silence, in ms.
+    def masks(self, state: SegmentState) -> U64:
+        """The memberships of each row as bits, by place in ``names``, uint64[n]."""
+        masks = state.members.copy()
+        for family in self.families:
+            code = state.family[:, family.index].astype(np.int64)
+            bit = np.left_shift(np.uint64(1), (family.base + np.maximum(code, 0)).astype(np.uint64))
+            masks |= np.where(code >= 0, bit, np.uint64(0))
+        return masks
+
+    def held(self, state: SegmentState, valid_to_ms: I64) -> Held:
+        """All memberships of n rows.
 
         Args:
-            state: of n rows.
+            state: of the rows.
             valid_to_ms: theirs, as an ``Outcome`` gives it, int64[n, S + F].
-            segment: place in ``names``.
         """
-        if segment < len(self.tags):
-            rows = np.flatnonzero(state.members & np.uint64(1 << segment))
-            return rows, state.since_ms[rows, segment], valid_to_ms[rows, segment]
-        family = self.family_of(segment)
-        rows = np.flatnonzero(state.family[:, family.index] == segment - family.base)
-        return rows, state.family_since_ms[rows, family.index], valid_to_ms[rows, family.column]
+        places = np.arange(len(self.names), dtype=np.uint64)
+        index, segment = np.nonzero((self.masks(state)[:, None] >> places) & np.uint64(1))
+        cell = (index, self._columns[segment])
+        since_ms = np.hstack([state.since_ms, state.family_since_ms])
+        return Held(index, segment, since_ms[cell], valid_to_ms[cell])

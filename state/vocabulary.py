@@ -79,5 +79,8 @@ class Vocabulary:
         return self._texts[code]
 
     def take(self, codes: NDArray[np.integer]) -> Texts:
-        """The texts of some codes, none of them -1."""
-        return self._texts.texts(codes.astype(np.int64))
+        """The texts of some codes; absent for -1."""
+        numbers = codes.astype(np.int64)
+        texts = self._texts.texts(np.maximum(numbers, 0))
+        texts.length[numbers < 0] = -1
+        return texts

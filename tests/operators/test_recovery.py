@@ -52,10 +52,9 @@ def grown(seed: int, steps: int = 6) -> tuple[Lane, list[Published]]:
 def held_by(lane: Lane) -> dict[str, set[str]]:
     """Who is in what, by the lane."""
     held: dict[str, set[str]] = {user: set() for user in lane.users.ids}
-    places = lane.decider.memberships(np.arange(lane.table.size))
-    for name, members in zip(lane.decider.plan.names, places, strict=True):
-        for row in members.index.tolist():
-            held[lane.users.ids[row]].add(name)
+    members = lane.decider.held(np.arange(lane.table.size))
+    for row, place in zip(members.index.tolist(), members.segment.tolist(), strict=True):
+        held[lane.users.ids[row]].add(lane.decider.plan.names[place])
     return held
 
 

@@ -74,11 +74,10 @@ class Machine:
 
 def named(plan, state):
     """Who is where: one set of names per row."""
-    nowhere = np.full((len(state.members), 9), FAR_MS)
+    held = plan.held(state, np.full((len(state.members), 9), FAR_MS))
     rows = [set() for _ in state.members]
-    for place, name in enumerate(plan.names):
-        for row in plan.holders(state, nowhere, place)[0].tolist():
-            rows[row].add(name)
+    for row, place in zip(held.index.tolist(), held.segment.tolist(), strict=True):
+        rows[row].add(plan.names[place])
     return rows
 
 
@@ -134,10 +133,10 @@ def test_nothing_flips_before_it_is_due(defined, user, steps, data):
             if due_ms == FAR_MS:
                 break
             silent = plan.evaluate(ArrayView([user], due_ms), silent.state)
-            for place in range(len(plan.names)):
-                _, _, valid_to = plan.holders(state, outcome.valid_to_ms, place)
-                if len(valid_to) and due_ms < valid_to[0]:
-                    assert len(plan.holders(silent.state, silent.valid_to_ms, place)[0])
+            now = plan.held(silent.state, silent.valid_to_ms).segment.tolist()
+            held = plan.held(state, outcome.valid_to_ms)
+            for place, valid_to in zip(held.segment.tolist(), held.valid_to_ms, strict=True):
+                assert due_ms >= valid_to or place in now
 
 
 def test_silence_ends_intent_and_abandons_a_cart():
