@@ -17,16 +17,19 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from events.compiled import compiled, inlined, step
-from events.texts import I32, I64, U64, Texts
+from events.compiled import compiled, inlined
+from events.texts import I32, I64, PAD, U64, Texts, words_of
 
 U8 = NDArray[np.uint8]
 
-_CONSTANT, _INT, _FLOAT, _FLAG, _TEXT, _MANY = range(6)
+_NOTHING, _INT, _FLOAT, _FLAG, _TEXT, _MANY = range(6)
 _KINDS: Final = {"int": _INT, "float": _FLOAT, "flag": _FLAG, "text": _TEXT}
 _NO_COLUMN: Final = -1
 _LARGEST: Final = 9
 """Bytes of a number; the head of a text or a list takes fewer."""
+
+_BYTES: Final = np.uint64(0x00FF00FF00FF00FF)
+_PAIRS: Final = np.uint64(0x0000FFFF0000FFFF)
 
 
 @dataclass(slots=True, frozen=True)
@@ -89,10 +92,17 @@ class Form:
         self._texts: dict[str, int] = {}
         self._lists: dict[str, int] = {}
         self._floats: set[str] = set()
-        inner: list[list[int]] = []
-        outer = [self._step(part, inner, len(parts)) for part in parts]
-        self._program = np.array([*outer, *inner], dtype=np.int64)
-        self._steps = len(outer)
+        lists: list[Many] = [part for part in parts if isinstance(part, Many)]
+        program = self._steps(parts)
+        self._rows = len(program)
+        for each in lists:
+            place = self._lists[each.name]
+            steps = self._steps(each.parts)
+            for line in program[: self._rows]:
+                if line[2:4] == [_MANY, place]:
+                    line[4:6] = len(program), len(steps)
+            program += steps
+        self._program = np.array(program, dtype=np.int64)
 
     def fill(
         self,
@@ -115,11 +125,10 @@ class Form:
         rows = len(next(iter(columns.values())))
         out = np.empty(self._most_bytes(rows, joined, lists), dtype=np.uint8)
         ends = np.empty(rows + 1, dtype=np.int64)
-        constants = np.frombuffer(self._constants, dtype=np.uint8)
         _fill(
             self._program,
-            self._steps,
-            constants,
+            self._rows,
+            words_of(self._constants + PAD),
             numbers,
             number_at,
             joined.words,
@@ -129,27 +138,36 @@ class Form:
             lists,
             list_at,
             out,
+            _open_words(out),
             ends,
         )
         blob = out[: int(ends[-1])].tobytes()
         return [blob[a:b] for a, b in pairwise(ends.tolist())]
 
-    def _step(self, part: bytes | Slot | Many, inner: list[list[int]], outer: int) -> list[int]:
-        """One step of the program; the steps of entries are added to ``inner``."""
-        if isinstance(part, bytes):
-            self._constants += part
-            return [_CONSTANT, len(self._constants) - len(part), len(part), 0, 0]
-        if isinstance(part, Many):
-            place = self._lists.setdefault(part.name, len(self._lists))
-            steps = [self._step(each, [], 0) for each in part.parts]
-            first = outer + len(inner)
-            inner += steps
-            return [_MANY, place, first, len(steps), part.kind == "map"]
-        if part.kind == "text":
-            return [_TEXT, self._texts.setdefault(part.column, len(self._texts)), 0, 0, 0]
-        if part.kind == "float":
-            self._floats.add(part.column)
-        return [_KINDS[part.kind], self._number(part.column), self._number(part.when), 0, 0]
+    def _steps(self, parts: Sequence[bytes | Slot | Many]) -> list[list[int]]:
+        """The program of some parts: per step a constant, then what comes behind it."""
+        program = []
+        begin = len(self._constants)
+        for part in (*parts, None):
+            if isinstance(part, bytes):
+                self._constants += part
+                continue
+            constant = [begin, len(self._constants) - begin]
+            begin = len(self._constants)
+            if isinstance(part, Many):
+                place = self._lists.setdefault(part.name, len(self._lists))
+                program.append([*constant, _MANY, place, 0, 0, part.kind == "map"])
+            elif part is None:
+                program.append([*constant, _NOTHING, 0, 0, 0, 0])
+            elif part.kind == "text":
+                place = self._texts.setdefault(part.column, len(self._texts))
+                program.append([*constant, _TEXT, place, 0, 0, 0])
+            else:
+                if part.kind == "float":
+                    self._floats.add(part.column)
+                place, when = self._number(part.column), self._number(part.when)
+                program.append([*constant, _KINDS[part.kind], place, when, 0, 0])
+        return program
 
     def _number(self, column: str) -> int:
         return self._numbers.setdefault(column, len(self._numbers)) if column else _NO_COLUMN
@@ -161,9 +179,11 @@ class Form:
 
     def _most_bytes(self, rows: int, texts: Texts, lists: I64) -> int:
         """No documents are longer than this together."""
-        entries = rows + int(lists.max(initial=0))
-        slots = len(self._program) * _LARGEST
-        return entries * (len(self._constants) + slots) + int(np.maximum(texts.length, 0).sum()) + 1
+        whole = self._program[:, 1] + _LARGEST
+        entries = int(lists.max(initial=0)) * len(self._lists)
+        outer, inner = int(whole[: self._rows].sum()), int(whole[self._rows :].sum())
+        held = int(np.maximum(texts.length, 0).sum())
+        return rows * outer + entries * inner + held + len(PAD)
 
 
 def _flat(columns: Sequence[I64]) -> tuple[I64, I64]:
@@ -173,34 +193,45 @@ def _flat(columns: Sequence[I64]) -> tuple[I64, I64]:
     return np.concatenate([nothing, *columns]), ends.astype(np.int64)
 
 
+def _open_words(out: U8) -> U64:
+    """Every place of an array as a word that may be written."""
+    words: U64 = np.ndarray((len(out) - 7,), dtype="<u8", buffer=out.data, strides=(1,))
+    return words
+
+
 @inlined
-def _put_big(out: U8, at: int, value: int, size: int) -> Any:
-    """A big-endian integer of some bytes."""
-    for k in range(size):
-        out[at + k] = (value >> (8 * (size - 1 - k))) & 255
-    return at + size
+def _turned(word: Any) -> Any:
+    """The bytes of a word in the other order."""
+    word = ((word & _BYTES) << np.uint64(8)) | ((word >> np.uint64(8)) & _BYTES)
+    word = ((word & _PAIRS) << np.uint64(16)) | ((word >> np.uint64(16)) & _PAIRS)
+    return (word << np.uint64(32)) | (word >> np.uint64(32))
 
 
-@step
-def _put_int(out: U8, at: int, value: int) -> Any:
-    if value < 0:
-        out[at] = 0xD3
-        return _put_big(out, at + 1, value, 8)
-    if value < 0x80:
+@inlined
+def _put_bytes(words: U64, at: int, held: U64, start: int, length: int) -> Any:
+    """Copy bytes, whole words at a time; what is too much is written over by what follows."""
+    for k in range(0, length, 8):
+        words[at + k] = held[start + k]
+    return at + length
+
+
+@inlined
+def _put_int(out: U8, words: U64, at: int, value: int) -> Any:
+    if 0 <= value < 0x80:
         out[at] = value
         return at + 1
-    if value < 0x1_0000:
-        out[at] = 0xCD
-        return _put_big(out, at + 1, value, 2)
-    if value < 0x1_0000_0000:
-        out[at] = 0xCE
-        return _put_big(out, at + 1, value, 4)
+    if 0 <= value < 0x1_0000_0000:
+        size = 2 if value < 0x1_0000 else 4
+        out[at] = 0xCD if value < 0x1_0000 else 0xCE
+        words[at + 1] = _turned(np.uint64(value) << np.uint64(64 - 8 * size))
+        return at + 1 + size
     out[at] = 0xD3
-    return _put_big(out, at + 1, value, 8)
+    words[at + 1] = _turned(np.uint64(value))
+    return at + 9
 
 
-@step
-def _put_text(out: U8, at: int, words: U64, start: int, length: int) -> Any:
+@inlined
+def _put_text(out: U8, words: U64, at: int, held: U64, start: int, length: int) -> Any:
     if length < 0:
         out[at] = 0xC0
         return at + 1
@@ -211,94 +242,83 @@ def _put_text(out: U8, at: int, words: U64, start: int, length: int) -> Any:
         out[at], out[at + 1] = 0xD9, length
         at += 2
     else:
-        out[at] = 0xDA
-        at = _put_big(out, at + 1, length, 2)
-    for k in range(length):
-        out[at + k] = words[start + k] & np.uint64(255)
-    return at + length
+        out[at], out[at + 1], out[at + 2] = 0xDA, length >> 8, length & 255
+        at += 3
+    return _put_bytes(words, at, held, start, length)
 
 
-@step
+@inlined
 def _put_head(out: U8, at: int, count: int, is_map: int) -> Any:
     """What opens a list or a map."""
     if count < 16:
         out[at] = (0x80 if is_map else 0x90) | count
         return at + 1
-    out[at] = 0xDE if is_map else 0xDC
-    return _put_big(out, at + 1, count, 2)
+    out[at], out[at + 1], out[at + 2] = (0xDE if is_map else 0xDC), count >> 8, count & 255
+    return at + 3
 
 
-@step
-def _put(
-    line: I64,
-    i: int,
-    constants: U8,
-    numbers: I64,
-    number_at: I64,
-    words: U64,
-    start: I64,
-    length: I32,
-    text_at: I64,
-    out: U8,
-    at: int,
+@inlined
+def _put_number(
+    out: U8, words: U64, at: int, kind: int, a: int, b: int, i: int, numbers: I64, number_at: I64
 ) -> Any:
-    """Any step but a list's, for the row or entry ``i``; where the next one writes."""
-    kind, a, b = line[0], line[1], line[2]
-    if kind == _CONSTANT:
-        for k in range(b):
-            out[at + k] = constants[a + k]
-        return at + b
-    if kind == _TEXT:
-        place = text_at[a] + i
-        return _put_text(out, at, words, start[place], length[place])
+    """A number or flag of the row or entry ``i``."""
     value = numbers[number_at[a] + i]
+    if kind == _INT:
+        if b >= 0 and numbers[number_at[b] + i] == 0:
+            out[at] = 0xC0
+            return at + 1
+        return _put_int(out, words, at, value)
     if kind == _FLOAT:
         out[at] = 0xCB
-        return _put_big(out, at + 1, value, 8)
-    if kind == _FLAG:
-        out[at] = 0xC3 if value else 0xC2
-        return at + 1
-    if b >= 0 and numbers[number_at[b] + i] == 0:
-        out[at] = 0xC0
-        return at + 1
-    return _put_int(out, at, value)
+        words[at + 1] = _turned(np.uint64(value))
+        return at + 9
+    out[at] = 0xC3 if value else 0xC2
+    return at + 1
 
 
 @compiled
 def _fill(
     program: I64,
-    steps: int,
-    constants: U8,
+    rows: int,
+    constants: U64,
     numbers: I64,
     number_at: I64,
-    words: U64,
+    held: U64,
     start: I64,
     length: I32,
     text_at: I64,
     lists: I64,
     list_at: I64,
     out: U8,
+    words: U64,
     ends: I64,
 ) -> None:
-    """Run the program for every row."""
+    """Run the program's first ``rows`` steps for every row, and its others for their entries."""
     at = 0
     ends[0] = 0
     for i in range(len(ends) - 1):
-        for s in range(steps):
-            line = program[s]
-            if line[0] == _MANY:
-                bound = list_at[line[1]] + i
+        for s in range(rows):
+            kind, a, b = program[s, 2], program[s, 3], program[s, 4]
+            at = _put_bytes(words, at, constants, program[s, 0], program[s, 1])
+            if kind == _TEXT:
+                place = text_at[a] + i
+                at = _put_text(out, words, at, held, start[place], length[place])
+            elif kind == _MANY:
+                bound = list_at[a] + i
                 first, stop = lists[bound], lists[bound + 1]
-                at = _put_head(out, at, stop - first, line[4])
+                at = _put_head(out, at, stop - first, program[s, 6])
                 for entry in range(first, stop):
-                    for k in range(line[2], line[2] + line[3]):
-                        inner = program[k]
-                        at = _put(
-                            inner, entry, constants, numbers, number_at, words, start, length,
-                            text_at, out, at,
-                        )  # fmt: skip
-            else:
-                at = _put(
-                    line, i, constants, numbers, number_at, words, start, length, text_at, out, at
-                )
+                    for k in range(b, b + program[s, 5]):
+                        at = _put_bytes(words, at, constants, program[k, 0], program[k, 1])
+                        inner = program[k, 2]
+                        if inner == _TEXT:
+                            place = text_at[program[k, 3]] + entry
+                            at = _put_text(out, words, at, held, start[place], length[place])
+                        elif inner != _NOTHING:
+                            at = _put_number(
+                                out, words, at, inner, program[k, 3], program[k, 4], entry, numbers,
+                                number_at,
+                            )  # fmt: skip
+            elif kind != _NOTHING:
+                at = _put_number(out, words, at, kind, a, b, i, numbers, number_at)
         ends[i + 1] = at
