@@ -21,6 +21,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from events.compiled import compiled
 from state.table import Column
 from state.times import FAR_MS
 
@@ -133,3 +134,38 @@ def _shift(mantissa: F64, by: NDArray[np.integer]) -> F64:
     """``mantissa · 2^by`` without overflow of the shift itself."""
     out: F64 = np.ldexp(mantissa, np.maximum(by, _TINY_SHIFT).astype(np.int32))
     return out
+
+
+@compiled
+def add_events(
+    index: I64,
+    row_of: I64,
+    ts_ms: I64,
+    weight: F64,
+    half_life_ms: int,
+    mantissas: F64,
+    exponents: I32,
+) -> None:
+    """Add an event's term to its row's sum, one by one; what weighs nothing is left out.
+
+    Args:
+        index: places of the events in the batch, int64[n].
+        row_of: the row of each, int64[n].
+        ts_ms: times of the whole batch, int64[batch].
+        weight: what each of it adds, float64[batch].
+        half_life_ms: of the sums.
+        mantissas: the sums' mantissas, by row; changed.
+        exponents: their exponents, by row; changed.
+    """
+    for k in range(len(index)):
+        i, row = index[k], row_of[k]
+        if weight[i] == 0.0:
+            continue
+        exponent = ts_ms[i] // half_life_ms
+        mantissa = weight[i] * np.exp2((ts_ms[i] - exponent * half_life_ms) / half_life_ms)
+        ahead = exponent - exponents[row]
+        if ahead > 0:
+            mantissas[row] = np.ldexp(mantissas[row], -min(ahead, -_TINY_SHIFT)) + mantissa
+            exponents[row] = exponent
+        else:
+            mantissas[row] += np.ldexp(mantissa, max(ahead, _TINY_SHIFT))

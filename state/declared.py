@@ -73,15 +73,9 @@ class DecayedSum:
 
     def update(self, table: Table, groups: Groups, batch: Batch) -> None:
         """Add the events of a batch that have a weight and pass the filter."""
-        weight = (self._weight[batch.type] * self._passes(batch))[groups.index]
-        part = groups.where(weight != 0)
-        if len(part) == 0:
-            return
-        half_life_ms = self.spec.half_life_ms
-        terms = decay.terms(weight[weight != 0], batch.ts_ms[part.index], half_life_ms)
-        added = decay.reduce(*terms, part.starts)
-        m, e, rows = table[self._m], table[self._e], part.rows
-        m[rows], e[rows] = decay.add(m[rows], e[rows], *added)
+        weight = self._weight[batch.type] * self._passes(batch)
+        sums, half_life_ms = (table[self._m], table[self._e]), self.spec.half_life_ms
+        decay.add_events(groups.index, groups.row_of, batch.ts_ms, weight, half_life_ms, *sums)
 
     def feature(self, table: Table) -> Feature:
         """Its value, falling in closed form."""

@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from events.compiled import compiled
 from state.groups import Groups
 from state.table import Column, Table
 from state.times import NEVER_MS
@@ -60,19 +61,8 @@ class Latest:
             event_hash: their hashes, uint64[batch].
             code: their texts, int32[batch]; ``NO_TEXT`` where an event has none.
         """
-        said = code[groups.index] >= 0
-        if not said.all():
-            groups = groups.where(said)
-        if len(groups) == 0:
-            return
-        winner = groups.index[_last(groups, ts_ms[groups.index], event_hash[groups.index])]
-        rows, ts, tie = groups.rows, ts_ms[winner], event_hash[winner]
-        at = table[self._at][rows]
-        wins = (ts > at) | ((ts == at) & (tie > table[self._tie][rows]))
-        rows, winner = rows[wins], winner[wins]
-        table[self._code][rows] = code[winner]
-        table[self._at][rows] = ts[wins]
-        table[self._tie][rows] = tie[wins]
+        columns = table[self._code], table[self._at], table[self._tie]
+        _update(groups.index, groups.row_of, ts_ms, event_hash, code, *columns)
 
     def code(self, table: Table, rows: I64) -> I32:
         """Each row's text, int32[n]; ``NO_TEXT`` where none was ever given."""
@@ -85,12 +75,20 @@ class Latest:
         return out
 
 
-def _last(groups: Groups, ts: I64, tie: U64) -> I64:
-    """The place among the sorted events of each row's highest (ts, tie), int64[u]."""
-    counts = groups.counts()
-    newest = ts == np.repeat(np.maximum.reduceat(ts, groups.starts), counts)
-    ties = np.where(newest, tie, 0)
-    highest = newest & (ties == np.repeat(np.maximum.reduceat(ties, groups.starts), counts))
-    place = np.where(highest, np.arange(len(ts)), -1)
-    out: I64 = np.maximum.reduceat(place, groups.starts)
-    return out
+@compiled
+def _update(
+    index: I64,
+    row_of: I64,
+    ts_ms: I64,
+    event_hash: U64,
+    code: I32,
+    codes: I32,
+    at: I64,
+    ties: U64,
+) -> None:
+    for k in range(len(index)):
+        i, row = index[k], row_of[k]
+        if code[i] < 0 or ts_ms[i] < at[row]:
+            continue
+        if ts_ms[i] > at[row] or event_hash[i] > ties[row]:
+            codes[row], at[row], ties[row] = code[i], ts_ms[i], event_hash[i]

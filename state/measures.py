@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.batch import Batch
+from events.compiled import compiled
 from events.schema import ADD_TO_CART, PRODUCT_VIEW
 from events.texts import Texts
 from state.carts import Carts
@@ -87,11 +88,9 @@ class Measures:
             batch: the events.
             clock_ms: of the lane.
         """
-        table, rows, ts = self.table, groups.rows, batch.ts_ms[groups.index]
-        table["events"][rows] += groups.counts().astype(np.uint32)
-        first, last = table["first_seen"], table["last_seen"]
-        first[rows] = np.minimum(first[rows], np.minimum.reduceat(ts, groups.starts))
-        last[rows] = np.maximum(last[rows], np.maximum.reduceat(ts, groups.starts))
+        table = self.table
+        seen = table["events"], table["first_seen"], table["last_seen"]
+        _see(groups.index, groups.row_of, batch.ts_ms, *seen)
         self.orders.update(table, groups, batch, clock_ms)
         self._update_sessions(groups, batch)
         self.carts.update(table, groups, batch, clock_ms)
@@ -236,3 +235,13 @@ def _code(vocabulary: Vocabulary) -> Callable[[str], int]:
         return -2 if known < 0 else known
 
     return code
+
+
+@compiled
+def _see(
+    index: I64, row_of: I64, ts_ms: I64, events: NDArray[np.uint32], first: I64, last: I64
+) -> None:
+    for k in range(len(index)):
+        ts, row = ts_ms[index[k]], row_of[k]
+        events[row] += np.uint32(1)
+        first[row], last[row] = min(first[row], ts), max(last[row], ts)

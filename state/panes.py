@@ -21,6 +21,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from events.compiled import compiled
 from state.groups import Groups
 from state.table import Column, Table
 from state.times import FAR_MS
@@ -86,15 +87,8 @@ class Panes:
             ts_ms: event times of the whole batch, int64[batch].
             weight: what each adds, [batch], of the kind of ``dtype``.
         """
-        if len(groups) == 0:
-            return
-        pane = ts_ms[groups.index] // self._pane_ms
-        self._move_on(table, groups.rows, np.maximum.reduceat(pane, groups.starts))
-        newest = table[self._newest][groups.row_of]
-        kept = pane > newest - self._length
-        at = groups.row_of * self._length + pane % self._length
-        ring = table[self._ring]
-        np.add.at(ring.reshape(-1), at[kept], weight[groups.index][kept].astype(ring.dtype))
+        ring, newest = table[self._ring], table[self._newest]
+        _update(groups.index, groups.row_of, ts_ms, weight, self._pane_ms, ring, newest)
 
     def value(self, table: Table, rows: I64, t_ms: I64 | int) -> NDArray[Any]:
         """The sum over the panes of the window at each row's time ``t_ms``, n values."""
@@ -113,15 +107,6 @@ class Panes:
         turn = (np.asarray(t_ms) // self._pane_ms + panes) * self._pane_ms
         return np.where(panes < _NO_WAIT, turn, FAR_MS)
 
-    def _move_on(self, table: Table, rows: I64, to: I64) -> None:
-        """Make ``to`` the newest pane where it is newer, and empty the panes that it reuses."""
-        before = table[self._newest][rows]
-        ahead = np.flatnonzero(to > before)
-        rows, to, before = rows[ahead], to[ahead], before[ahead]
-        table[self._newest][rows] = to
-        ring = table[self._ring]
-        ring[rows] *= self._behind(to) >= _narrow(to - before)[:, None]
-
     def _age_at(self, table: Table, rows: I64, t_ms: I64 | int) -> I32:
         """How many panes before that of ``t_ms`` each place of a ring is, int32[n, panes + 2]."""
         newest = table[self._newest][rows]
@@ -137,3 +122,26 @@ class Panes:
 def _narrow(panes: I64) -> I32:
     """A number of panes as int32, held within what no ring is long enough for."""
     return np.clip(panes, -_NO_WAIT, _NO_WAIT).astype(np.int32)
+
+
+@compiled
+def _update(
+    index: I64,
+    row_of: I64,
+    ts_ms: I64,
+    weight: NDArray[Any],
+    pane_ms: int,
+    ring: NDArray[Any],
+    newest: I64,
+) -> None:
+    """Add events one by one; a pane newer than the newest empties those that it reuses."""
+    length = ring.shape[1]
+    for k in range(len(index)):
+        i, row = index[k], row_of[k]
+        pane = ts_ms[i] // pane_ms
+        if pane > newest[row]:
+            for skipped in range(max(newest[row] + 1, pane - length + 1), pane + 1):
+                ring[row, skipped % length] = 0
+            newest[row] = pane
+        if pane > newest[row] - length:
+            ring[row, pane % length] += weight[i]

@@ -17,14 +17,14 @@ one. In silence a session ends by itself, one millisecond after its gap has pass
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from events.compiled import compiled, inlined
 from state.groups import Groups
 from state.latest import NO_TEXT, Latest
-from state.stretches import Stretches
 from state.table import Column, Table
 from state.times import FAR_MS, NEVER_MS
 
@@ -103,20 +103,24 @@ class Sessions:
         """
         if len(groups) == 0:
             return
-        at = groups.index
-        events = Stretches(
-            owner=np.repeat(np.arange(len(groups.rows)), groups.counts()),
-            start=ts_ms[at],
-            end=ts_ms[at],
-            views=is_view[at].astype(np.int64),
-            carts=is_cart[at].astype(np.int64),
+        room = int(groups.counts().max()) + KEPT
+        _update(
+            groups.index,
+            groups.row_of,
+            np.append(groups.starts, len(groups)),
+            ts_ms,
+            is_view,
+            is_cart,
+            table[_START],
+            table[_END],
+            table[_VIEWS],
+            table[_CARTS],
+            table[_FORGOTTEN_END],
+            table[_FORGOTTEN_RETURN],
+            self._gap_ms,
+            self._return_gap_ms,
+            np.empty((room, 4), dtype=np.int64),
         )
-        spans = events.joined(groups.starts)
-        ahead = self._extends_newest(table, groups.rows, spans)
-        self._extend_newest(table, groups.rows[ahead], spans[ahead])
-        if not ahead.all():
-            rest = events[~ahead[events.owner]]
-            self._merge(table, groups.rows[~ahead], rest.moved_to(np.cumsum(~ahead) - 1))
 
     def update_texts(
         self, table: Table, groups: Groups, ts_ms: I64, event_hash: U64, device: I32, country: I32
@@ -186,40 +190,6 @@ class Sessions:
 
     # -- within -------------------------------------------------------------------------------
 
-    def _extends_newest(self, table: Table, rows: I64, spans: Stretches) -> Bools:
-        """Whose events only make the newest stretch longer or fuller, bool[u].
-
-        That is nearly everybody while a stream is live, and costs far less than a merge.
-        """
-        one_stretch = spans.end - spans.start <= self._gap_ms
-        not_before = spans.start >= self.start_ms(table, rows)
-        return one_stretch & not_before & (spans.start <= self.end_ms(table, rows) + self._gap_ms)
-
-    def _extend_newest(self, table: Table, rows: I64, spans: Stretches) -> None:
-        table[_END][rows, 0] = np.maximum(table[_END][rows, 0], spans.end)
-        table[_VIEWS][rows, 0] += spans.views.astype(np.int32)
-        table[_CARTS][rows, 0] += spans.carts.astype(np.int32)
-
-    def _merge(self, table: Table, rows: I64, events: Stretches) -> None:
-        """Unite events with what their owners, positions in ``rows``, hold; keep the newest."""
-        united = (events + _held(table, rows)).united(self._gap_ms)
-        newest = np.searchsorted(united.owner, np.arange(len(rows)), side="right") - 1
-        age = newest[united.owner] - np.arange(len(united))  # 0 for an owner's newest
-        if (age >= KEPT).any():
-            self._forget(table, rows, united, age >= KEPT)
-        kept = age < KEPT
-        _hold(table, rows, united[kept], age[kept])
-
-    def _forget(self, table: Table, rows: I64, united: Stretches, old: Bools) -> None:
-        """Keep of the stretches in ``old`` when the newest ended and when the latest return was."""
-        row = rows[united.owner]
-        before = np.full(len(united), NEVER_MS)
-        before[1:] = np.where(united.owner[1:] == united.owner[:-1], united.end[:-1], NEVER_MS)
-        before = np.maximum(before, table[_FORGOTTEN_END][row])
-        returns = old & self._is_return(united.start, before)
-        np.maximum.at(table[_FORGOTTEN_RETURN], row[returns], united.start[returns])
-        np.maximum.at(table[_FORGOTTEN_END], row[old], united.end[old])
-
     def _is_return(self, start: I64, before: I64) -> Bools:
         """Whether a stretch starts long after the end of the one before, of one that has one."""
         return (before > NEVER_MS) & (start - before >= self._return_gap_ms)
@@ -229,28 +199,89 @@ class Sessions:
         return np.where(given, text.code(table, rows), np.int32(NO_TEXT))
 
 
-def _held(table: Table, rows: I64) -> Stretches:
-    """What the rows hold; the owner is a position in ``rows``."""
-    start = table[_START][rows]
-    owner, place = np.nonzero(start > NEVER_MS)
-    cell = (rows[owner], place)
-    return Stretches(
-        owner=owner,
-        start=table[_START][cell],
-        end=table[_END][cell],
-        views=table[_VIEWS][cell].astype(np.int64),
-        carts=table[_CARTS][cell].astype(np.int64),
-    )
+@inlined
+def _united(held: I64, n: int, gap_ms: int) -> Any:
+    """Make one of the first ``n`` stretches wherever no more than the gap lies between; how many.
+
+    Each is (start, end, views, carts). They come out in order of time.
+    """
+    for i in range(1, n):  # nearly sorted already, so insertion is quick
+        start, end, views, carts = held[i, 0], held[i, 1], held[i, 2], held[i, 3]
+        k = i
+        while k > 0 and held[k - 1, 0] > start:
+            for column in range(4):
+                held[k, column] = held[k - 1, column]
+            k -= 1
+        held[k, 0], held[k, 1], held[k, 2], held[k, 3] = start, end, views, carts
+    last = 0
+    for i in range(1, n):
+        if held[i, 0] <= held[last, 1] + gap_ms:
+            held[last, 1] = max(held[last, 1], held[i, 1])
+            held[last, 2] += held[i, 2]
+            held[last, 3] += held[i, 3]
+        else:
+            last += 1
+            for column in range(4):
+                held[last, column] = held[i, column]
+    return last + 1
 
 
-def _hold(table: Table, rows: I64, kept: Stretches, age: I64) -> None:
-    """Make ``kept`` what the rows hold, each at its ``age``; places left over become empty."""
-    for name, values, none in (
-        (_START, kept.start, NEVER_MS),
-        (_END, kept.end, NEVER_MS),
-        (_VIEWS, kept.views, 0),
-        (_CARTS, kept.carts, 0),
-    ):
-        column = table[name]
-        column[rows] = none
-        column[rows[kept.owner], age] = values
+@compiled
+def _update(
+    index: I64,
+    row_of: I64,
+    bounds: I64,
+    ts_ms: I64,
+    is_view: Bools,
+    is_cart: Bools,
+    start: I64,
+    end: I64,
+    views: I32,
+    carts: I32,
+    forgotten_end: I64,
+    forgotten_return: I64,
+    gap_ms: int,
+    return_gap_ms: int,
+    held: I64,
+) -> None:
+    """Unite each row's events with its stretches; ``held`` is room for those of one row."""
+    for u in range(len(bounds) - 1):
+        first, stop = bounds[u], bounds[u + 1]
+        row = row_of[first]
+        low = high = ts_ms[index[first]]
+        viewed = carted = 0
+        for k in range(first, stop):
+            i = index[k]
+            low, high = min(low, ts_ms[i]), max(high, ts_ms[i])
+            viewed += is_view[i]
+            carted += is_cart[i]
+        if start[row, 0] <= low <= end[row, 0] + gap_ms and high - low <= gap_ms:
+            # it only makes the newest longer or fuller, as nearly everybody's does in a live stream
+            end[row, 0] = max(end[row, 0], high)
+            views[row, 0] += viewed
+            carts[row, 0] += carted
+            continue
+        n = 0
+        for age in range(KEPT - 1, -1, -1):
+            if start[row, age] > NEVER_MS:
+                held[n, 0], held[n, 1] = start[row, age], end[row, age]
+                held[n, 2], held[n, 3] = views[row, age], carts[row, age]
+                n += 1
+        for k in range(first, stop):
+            i = index[k]
+            held[n, 0], held[n, 1] = ts_ms[i], ts_ms[i]
+            held[n, 2], held[n, 3] = is_view[i], is_cart[i]
+            n += 1
+        n = _united(held, n, gap_ms)
+        before = forgotten_end[row]
+        for k in range(n - KEPT):  # too old to be kept: only when they ended, and the last return
+            if before > NEVER_MS and held[k, 0] - before >= return_gap_ms:
+                forgotten_return[row] = max(forgotten_return[row], held[k, 0])
+            before = max(before, held[k, 1])
+            forgotten_end[row] = before
+        for age in range(KEPT):
+            k = n - 1 - age
+            start[row, age] = held[k, 0] if k >= 0 else NEVER_MS
+            end[row, age] = held[k, 1] if k >= 0 else NEVER_MS
+            views[row, age] = held[k, 2] if k >= 0 else 0
+            carts[row, age] = held[k, 3] if k >= 0 else 0
