@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -121,6 +122,10 @@ class Texts:
         places = zip(self.start.tolist(), self.length.tolist(), strict=True)
         return [None if n < 0 else bytes(block[at : at + n]) for at, n in places]
 
+    def bytes_list(self) -> list[bytes]:
+        """All of them as bytes, the absent ones empty."""
+        return [raw or b"" for raw in self.tobytes()]
+
     def take(self, index: I64) -> Texts:
         """Some of them, int64[k]; the block is shared."""
         hashes = None if self._hashes is None else self._hashes[index]
@@ -138,6 +143,17 @@ class Texts:
             self._hashes = np.empty(len(self), dtype=np.uint64)
             _hash_all(self.words, self.start, self.length, self._hashes)
         return self._hashes
+
+    def escaped(self) -> Texts:
+        """The same as they stand between the quotes of JSON."""
+        odd = np.empty(len(self), dtype=np.bool_)
+        _find_odd(self.words, self.start, self.length, odd)
+        if not odd.any():
+            return self
+        texts = self.tobytes()
+        for i in np.flatnonzero(odd).tolist():
+            texts[i] = msgspec.json.encode(self[i])[1:-1]
+        return Texts.of_bytes(texts)
 
     def packed(self) -> Texts:
         """The same in a block that holds nothing else."""
@@ -210,6 +226,16 @@ def same_at(these: U64, at: int, those: U64, there: int, n: int) -> Any:
 def _hash_all(words: U64, start: I64, length: I32, out: U64) -> None:
     for i in range(len(start)):
         out[i] = hash_at(words, start[i], max(length[i], 0))
+
+
+@compiled
+def _find_odd(words: U64, start: I64, length: I32, out: Bools) -> None:
+    """Which texts hold a quote, a backslash or a control character."""
+    for i in range(len(start)):
+        out[i] = False
+        for at in range(start[i], start[i] + max(length[i], 0)):
+            byte = words[at] & np.uint64(255)
+            out[i] |= byte in (34, 92) or byte < 32
 
 
 @compiled

@@ -77,6 +77,10 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     segments: list[str]
     cause: Cause
 
+    def record(self) -> tuple[bytes, bytes]:
+        """Its key and value on the change topic."""
+        return self.user_id.encode(), _encoder.encode(self)
+
 
 class Undated(msgspec.Struct, gc=False):
     """A change that is decided but not yet committed, so it has no id and no epoch yet."""
@@ -112,15 +116,15 @@ _encoder = msgspec.json.Encoder()
 _records = msgspec.msgpack.Decoder(list[tuple[bytes, bytes]])
 
 
-def encode_entry(changes: list[Change]) -> bytes:
+def encode_entry(records: list[tuple[bytes, bytes]]) -> bytes:
     """An outbox entry: (user id, change as JSON) for each, in order.
 
     >>> c = Undated(0, "vip", "entered", 5, 5, 1, 1, ["vip"], Cause(kind="event")).dated(
     ...     "ann", epoch=2, shard=7, seq=40, place=0)
-    >>> [(key, value[:20]) for key, value in decode_entry(encode_entry([c]))]
+    >>> [(key, value[:20]) for key, value in decode_entry(encode_entry([c.record()]))]
     [(b'ann', b'{"id":"2-07-40-0","u')]
     """
-    return msgspec.msgpack.encode([(c.user_id.encode(), _encoder.encode(c)) for c in changes])
+    return msgspec.msgpack.encode(records)
 
 
 def decode_entry(raw: bytes) -> list[tuple[bytes, bytes]]:

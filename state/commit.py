@@ -39,14 +39,14 @@ class ShardCommit:
     seq: int
     expected: int
     record: dict[str, bytes] = field(default_factory=dict)
-    users: Sequence[str] = ()
+    users: Sequence[bytes] = ()
     profiles: Sequence[bytes] = ()
     states: Sequence[bytes] = ()
     tables: dict[str, TableWrite] = field(default_factory=dict)
     dedup: dict[int, bytes] = field(default_factory=dict)
     dedup_dropped: Sequence[int] = ()
-    joined: dict[str, list[str]] = field(default_factory=dict)
-    left: dict[str, list[str]] = field(default_factory=dict)
+    joined: dict[str, list[bytes]] = field(default_factory=dict)
+    left: dict[str, list[bytes]] = field(default_factory=dict)
     changes: bytes = b""
     change_count: int = 0
 
@@ -71,7 +71,7 @@ class StoredShard:
     epoch: int
     seq: int
     record: dict[str, bytes]
-    users: list[str]
+    users: list[bytes]
     states: list[bytes]
     tables: dict[str, tuple[list[bytes], list[bytes]]]
     dedup: dict[int, bytes]

@@ -6,10 +6,11 @@ takes memberships as given.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from state.atoms import Compared, Member
@@ -22,8 +23,6 @@ from state.view import Kind, View
 
 POLL_MS: Final = MINUTE_MS
 """How often silence is checked on what has no closed form, unless the caller says otherwise."""
-
-Measures = dict[str, Shown]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,26 +56,39 @@ class Condition:
         flip = next_flip_ms(Evaluation(view, members), self.test)
         return np.full(len(view.now_ms), FAR_MS) if flip is None else flip
 
-    def measures(self, on: Evaluation, index: I64) -> list[tuple[Measures, Measures]]:
-        """What it measured and what it compared that with, for some rows: one pair per row.
+    def measures(self, on: Evaluation, index: I64) -> tuple[list[bytes], list[bytes]]:
+        """What it measured and what it compared that with, as JSON, one each per row.
 
         Both are keyed by what was measured; where one thing is compared twice, the thresholds'
         keys carry the comparison too, such as ``age(last_order) <``.
         """
-        values = [atom.measured(on, index) for atom in self.atoms]
-        limits = [atom.limits(on, index) for atom in self.atoms]
         names = [atom.measure for atom in self.atoms]
         keys = [
             name if names.count(name) == 1 else f"{name} {atom.operator}"
             for name, atom in zip(names, self.atoms, strict=True)
         ]
-        if not names:
-            return [({}, {}) for _ in range(len(index))]
-        rows = zip(zip(*values, strict=True), zip(*limits, strict=True), strict=True)
-        return [
-            (dict(zip(names, value, strict=True)), dict(zip(keys, limit, strict=True)))
-            for value, limit in rows
-        ]
+        measured = dict(zip(names, (a.measured(on, index) for a in self.atoms), strict=True))
+        limits = dict(zip(keys, (a.limits(on, index) for a in self.atoms), strict=True))
+        return _as_json(measured, len(index)), _as_json(limits, len(index))
+
+
+def _as_json(columns: Mapping[str, Sequence[Shown]], n: int) -> list[bytes]:
+    """One object per row, of columns of values."""
+    if not columns:
+        return [b"{}"] * n
+    head = b",".join(msgspec.json.encode(name).replace(b"%", b"%%") + b":%b" for name in columns)
+    form = b"{" + head + b"}"
+    cells = [_cells(values) for values in columns.values()]
+    return [form % row for row in zip(*cells, strict=True)]
+
+
+def _cells(values: Sequence[Shown]) -> list[bytes]:
+    """Each value as JSON; all numbers in one go."""
+    if values and values.count(values[0]) == len(values):
+        return [msgspec.json.encode(values[0])] * len(values)
+    if any(isinstance(value, str) for value in values):
+        return [msgspec.json.encode(value) for value in values]
+    return msgspec.json.encode(values)[1:-1].split(b",")
 
 
 def compile_condition(

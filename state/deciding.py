@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.texts import Texts
-from state.changes import Cause, Facts, Kind, Undated
+from state.changes import Cause, Kind, Undated
+from state.decisions import Decided, Decisions
 from state.features import RowView
 from state.memberships import SegmentState
 from state.scoring import RfmFeatures
 from state.segments import Held, Outcome, SegmentPlan
 from state.table import Column, Table
+from state.text_index import TextIndex
 from state.times import FAR_MS, NEVER_MS
 
 I64 = NDArray[np.int64]
@@ -45,20 +47,15 @@ class Occasion:
     events: I64 | None = None
     late: NDArray[np.bool_] | None = None
 
-    def cause(self, i: int, values: Facts, thresholds: Facts) -> Cause:
-        """The cause of a change of row ``i``."""
-        return Cause(
-            kind=self.kind,
-            event_id=self._event_id(i),
-            late=self.late is not None and bool(self.late[i]),
-            values=values,
-            thresholds=thresholds,
-        )
-
-    def _event_id(self, i: int) -> str | None:
+    def event_ids_of(self, index: I64) -> Texts:
+        """The id of the event behind some rows; absent where there is none."""
         if self.event_ids is None or self.events is None:
-            return None
-        return self.event_ids[int(self.events[i])]
+            return Texts.absent(len(index))
+        return self.event_ids.take(self.events[index]).packed()
+
+    def late_of(self, index: I64) -> NDArray[np.bool_]:
+        """Whether it came late, bool[n]."""
+        return np.zeros(len(index), np.bool_) if self.late is None else self.late[index]
 
 
 class Decider:
@@ -68,17 +65,17 @@ class Decider:
         plan: the compiled segments.
         rfm: the scores, kept as columns beside the memberships.
         table: the lane's table; gets the columns.
+        ids: the lane's users.
 
     Attributes:
-        waiting: decided and not yet committed, in order.
+        waiting: decided and not yet committed.
         sizes: how many users each of the plan's segments holds, int64[len(plan.names)].
     """
 
-    def __init__(self, plan: SegmentPlan, rfm: RfmFeatures, table: Table) -> None:
+    def __init__(self, plan: SegmentPlan, rfm: RfmFeatures, table: Table, ids: TextIndex) -> None:
         self.plan = plan
-        self.waiting: list[Undated] = []
+        self.waiting = Decisions(plan.names, plan.versions, ids)
         self.sizes: I64 = np.zeros(len(plan.names), dtype=np.int64)
-        self._names_of: dict[int, list[str]] = {}
         self._rfm = rfm
         self._table = table
         table.add_columns("", plan.columns())
@@ -98,16 +95,20 @@ class Decider:
         if len(outcome.flips):
             self._record(view, state, outcome, occasion)
 
-    def retell(self, rows: I64, told: Sequence[Sequence[str]], occasion: Occasion) -> None:
+    def retell(self, rows: I64, told: Sequence[Sequence[str]], occasion: Occasion) -> list[int]:
         """Note what brings a consumer from the memberships it was told to those there are.
 
         Args:
             rows: int64[n], distinct.
             told: the names of the segments that each row was said to be in, n.
             occasion: why and when.
+
+        Returns:
+            The row of each change that this takes.
         """
+        changed: list[int] = []
         plan, table = self.plan, self._table
-        held = map(self._names, plan.masks(plan.read(table, rows)).tolist())
+        held = map(self.waiting.named, plan.masks(plan.read(table, rows)).tolist())
         versions = dict(zip(plan.names, plan.versions, strict=True))
         for row, names, segments in zip(rows.tolist(), held, map(list, told), strict=True):
             left = [name for name in segments if name not in names]
@@ -119,7 +120,8 @@ class Decider:
                 else:
                     segments.append(name)
                 table["changes"][row] += 1
-                self.waiting.append(
+                changed.append(row)
+                self.waiting.retell(
                     Undated(
                         row=row,
                         segment=name,
@@ -129,9 +131,10 @@ class Decider:
                         version=versions.get(name, 0),
                         n=int(table["changes"][row]),
                         segments=segments.copy(),
-                        cause=occasion.cause(0, {}, {}),
+                        cause=Cause(kind=occasion.kind),
                     )
                 )
+        return changed
 
     def restored(self) -> None:
         """All rows are loaded: count who is in what."""
@@ -169,36 +172,20 @@ class Decider:
         bits = np.left_shift(np.uint64(1), flips.segment.astype(np.uint64))
         turned = np.append(np.uint64(0), np.bitwise_xor.accumulate(bits))
         masks = plan.masks(before.take(flips.row)) ^ turned[1:] ^ turned[first]
-        steps = zip(
-            flips.row.tolist(),
-            rows.tolist(),
-            flips.segment.tolist(),
-            flips.entered.tolist(),
-            view.now_ms[flips.row].tolist(),
-            n.tolist(),
-            masks.tolist(),
-            plan.causes(outcome),
-            strict=True,
-        )
-        for i, row, place, entered, ts_ms, number, mask, measures in steps:
-            self.waiting.append(
-                Undated(
-                    row=row,
-                    segment=plan.names[place],
-                    action="entered" if entered else "exited",
-                    ts=ts_ms,
-                    decided_at=occasion.decided_at_ms,
-                    version=plan.versions[place],
-                    n=number,
-                    segments=self._names(mask),
-                    cause=occasion.cause(i, *measures),
-                )
+        values, thresholds = plan.causes(outcome)
+        self.waiting.add(
+            Decided(
+                row=rows,
+                segment=flips.segment,
+                entered=flips.entered,
+                ts_ms=view.now_ms[flips.row],
+                n=n,
+                mask=masks,
+                kind=occasion.kind,
+                decided_at_ms=occasion.decided_at_ms,
+                event_id=occasion.event_ids_of(flips.row),
+                late=occasion.late_of(flips.row),
+                values=values,
+                thresholds=thresholds,
             )
-
-    def _names(self, mask: int) -> list[str]:
-        """The segments of a mask; not to be changed, since all rows with it share the list."""
-        names = self._names_of.get(mask)
-        if names is None:
-            names = [name for place, name in enumerate(self.plan.names) if mask >> place & 1]
-            self._names_of[mask] = names
-        return names
+        )

@@ -70,7 +70,7 @@ class Lane:
             self.measures.features[f"scores.{learner.name}"] = score
         kinds = {name: feature.kind for name, feature in self.measures.features.items()}
         segments = SegmentPlan.compile(plan.segments, plan.families, kinds, poll_ms=plan.poll_ms)
-        self.decider = Decider(segments, self.measures.rfm, self.table)
+        self.decider = Decider(segments, self.measures.rfm, self.table, self.users.ids)
         self.positions = Positions(shards)
         self.population = Population(
             self.measures.rfm, plan.cuts_every_ms, measures=0 in self.shards
@@ -183,13 +183,12 @@ class Lane:
         Returns:
             How many changes that takes.
         """
-        before = len(self.decider.waiting)
         users = [user for user, names in told.items() if names or self.users.find(user) >= 0]
         rows = self.users.rows(Texts.of(users))
         occasion = Occasion("recovery", at_ms)
-        self.decider.retell(rows, [told[user] for user in users], occasion)
-        self.touch(np.array([change.row for change in self.decider.waiting[before:]], np.int64))
-        return len(self.decider.waiting) - before
+        changed = self.decider.retell(rows, [told[user] for user in users], occasion)
+        self.touch(np.array(changed, dtype=np.int64))
+        return len(changed)
 
     def touch(self, rows: I64) -> None:
         """These rows belong to the next commit, changed or not."""

@@ -1,4 +1,4 @@
-"""MessagePack documents for many rows at once, filled in from columns.
+"""MessagePack and JSON documents for many rows at once, filled in from columns.
 
 A **form** is a document with slots: constant bytes (keys, and values that never change) with places
 between them for a number, a flag, a text, or a list or map of as many entries as the row has. It is
@@ -22,14 +22,25 @@ from events.texts import I32, I64, PAD, U64, Texts, words_of
 
 U8 = NDArray[np.uint8]
 
-_NOTHING, _INT, _FLOAT, _FLAG, _TEXT, _MANY = range(6)
-_KINDS: Final = {"int": _INT, "float": _FLOAT, "flag": _FLAG, "text": _TEXT}
+_NOTHING, _INT, _FLOAT, _FLAG, _TEXT, _MANY, _DIGITS, _QUOTED, _RAW = range(9)
+_KINDS: Final = {
+    "int": _INT,
+    "float": _FLOAT,
+    "flag": _FLAG,
+    "text": _TEXT,
+    "digits": _DIGITS,
+    "quoted": _QUOTED,
+    "raw": _RAW,
+}
+_TEXTS: Final = ("text", "quoted", "raw")
 _NO_COLUMN: Final = -1
-_LARGEST: Final = 9
+_LARGEST: Final = 20
 """Bytes of a number; the head of a text or a list takes fewer."""
 
 _BYTES: Final = np.uint64(0x00FF00FF00FF00FF)
 _PAIRS: Final = np.uint64(0x0000FFFF0000FFFF)
+_NULL: Final = np.uint64(int.from_bytes(b"null", "little"))
+_QUOTE, _MINUS, _ZERO = ord('"'), ord("-"), ord("0")
 
 
 @dataclass(slots=True, frozen=True)
@@ -38,12 +49,14 @@ class Slot:
 
     Attributes:
         column: where it comes from.
-        kind: of the value; a text may be absent, which is written as null.
+        kind: of the value. MessagePack: ``int``, ``float``, ``flag``, and ``text``, null where it
+            is absent. JSON: an integer as ``digits``; ``quoted``, a text without anything to
+            escape, null where it is absent; ``raw``, a text that is JSON already.
         when: an int column; where it is 0, null is written instead of an int.
     """
 
     column: str
-    kind: Literal["int", "float", "flag", "text"] = "int"
+    kind: Literal["int", "float", "flag", "text", "digits", "quoted", "raw"] = "int"
     when: str = ""
 
 
@@ -76,7 +89,7 @@ class Form:
     """A document with slots.
 
     Args:
-        parts: MessagePack, in order.
+        parts: of the document, in order.
 
     >>> form = Form([map_head(2), pack("n"), Slot("n"), pack("tags"),
     ...     Many("tags", "list", [Slot("tag", "text")])])
@@ -159,9 +172,9 @@ class Form:
                 program.append([*constant, _MANY, place, 0, 0, part.kind == "map"])
             elif part is None:
                 program.append([*constant, _NOTHING, 0, 0, 0, 0])
-            elif part.kind == "text":
+            elif part.kind in _TEXTS:
                 place = self._texts.setdefault(part.column, len(self._texts))
-                program.append([*constant, _TEXT, place, 0, 0, 0])
+                program.append([*constant, _KINDS[part.kind], place, 0, 0, 0])
             else:
                 if part.kind == "float":
                     self._floats.add(part.column)
@@ -248,6 +261,33 @@ def _put_text(out: U8, words: U64, at: int, held: U64, start: int, length: int) 
 
 
 @inlined
+def _put_quoted(out: U8, words: U64, at: int, held: U64, start: int, length: int) -> Any:
+    if length < 0:
+        words[at] = _NULL
+        return at + 4
+    out[at] = _QUOTE
+    at = _put_bytes(words, at + 1, held, start, length)
+    out[at] = _QUOTE
+    return at + 1
+
+
+@inlined
+def _put_digits(out: U8, at: int, value: int) -> Any:
+    if value < 0:
+        out[at] = _MINUS
+        at += 1
+        value = -value
+    count, rest = 1, value // 10
+    while rest > 0:
+        count += 1
+        rest //= 10
+    for k in range(count - 1, -1, -1):
+        out[at + k] = _ZERO + value % 10
+        value //= 10
+    return at + count
+
+
+@inlined
 def _put_head(out: U8, at: int, count: int, is_map: int) -> Any:
     """What opens a list or a map."""
     if count < 16:
@@ -268,6 +308,8 @@ def _put_number(
             out[at] = 0xC0
             return at + 1
         return _put_int(out, words, at, value)
+    if kind == _DIGITS:
+        return _put_digits(out, at, value)
     if kind == _FLOAT:
         out[at] = 0xCB
         words[at + 1] = _turned(np.uint64(value))
@@ -303,6 +345,12 @@ def _fill(
             if kind == _TEXT:
                 place = text_at[a] + i
                 at = _put_text(out, words, at, held, start[place], length[place])
+            elif kind == _QUOTED:
+                place = text_at[a] + i
+                at = _put_quoted(out, words, at, held, start[place], length[place])
+            elif kind == _RAW:
+                place = text_at[a] + i
+                at = _put_bytes(words, at, held, start[place], length[place])
             elif kind == _MANY:
                 bound = list_at[a] + i
                 first, stop = lists[bound], lists[bound + 1]

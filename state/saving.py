@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.texts import Texts
-from state.changes import Undated, encode_entry
+from state.changes import encode_entry
 from state.commit import ShardCommit, StoredShard, TableWrite
+from state.decisions import Records
 from state.dedup import pack_ids, unpack_ids
 from state.keyed import record_bytes
 from state.positions import Positions
@@ -75,9 +76,9 @@ class Saver:
     ) -> list[ShardCommit]:
         """One commit per shard that has something to write; rows int64[n] are those changed."""
         by_shard = self._by_shard(rows)
-        changes: dict[int, list[Undated]] = defaultdict(list)
-        for change in self._lane.decider.waiting:
-            changes[self._shard_of(change.row)].append(change)
+        next_seq = {shard: seq + 1 for shard, seq in self._seq.items()}
+        shard_of = self._lane.table["shard"]
+        changes = self._lane.decider.waiting.records(shard_of, next_seq, self._epoch)
         entries = {name: self._pending_by_shard(side) for name, side in self._tables.items()}
         ids = {shard: taken for shard, taken in self._lane.dedup.taken().items() if taken}
         wanted = {*by_shard, *ids, *(s for held in entries.values() for s in held)}
@@ -89,7 +90,8 @@ class Saver:
             commit = self._start(shard, self._seq[shard])
             commit.tables = {name: held[shard] for name, held in entries.items() if shard in held}
             commit.dedup = _packed(ids.get(shard, {}), commit.seq)
-            self._add_changes(commit, changes.get(shard, []))
+            if shard in changes:
+                _add_changes(commit, changes[shard])
             commits.append(commit)
         self._add_users(commits, by_shard)
         return commits
@@ -111,8 +113,8 @@ class Saver:
             slots = entries.pending().slots
             entries["seq"][slots] = seq_of[lane.table["shard"][entries["owner"][slots]]]
             entries.settle()
-        for change in lane.decider.waiting:
-            lane.counters.changes[change.cause.kind] += 1
+        for kind, count in lane.decider.waiting.counts().items():
+            lane.counters.changes[kind] += count
         lane.decider.waiting.clear()
 
     def forward(
@@ -129,7 +131,7 @@ class Saver:
         table = lane.table
         of_shard = table["shard"][: table.size] == shard
         newer = of_shard & (table["seq"][: table.size] > have)
-        newer[[lane.users.find(user) for user in commit.users]] = True
+        newer[lane.users.ids.find(Texts.of_bytes(commit.users))] = True
         out = self._start(shard, have)
         out.seq, out.changes, out.change_count = commit.seq, commit.changes, commit.change_count
         for name, side in self._tables.items():
@@ -167,7 +169,7 @@ class Saver:
         rows = np.concatenate([by_shard[c.shard] for c in with_users])
         counts = [len(by_shard[c.shard]) for c in with_users]
         lane.table["seq"][rows] = np.repeat([c.seq for c in with_users], counts)
-        users = lane.users.ids.texts(rows).strings()
+        users = lane.users.ids.texts(rows).bytes_list()
         profiles = lane.portraits.encode(rows)
         states = [
             a + b
@@ -182,7 +184,7 @@ class Saver:
 
     def _add_memberships(self, commit: ShardCommit, rows: I64) -> None:
         """All memberships of some rows, whatever changed."""
-        users = self._lane.users.ids.texts(rows).strings()
+        users = self._lane.users.ids.texts(rows).bytes_list()
         held = self._lane.decider.held(rows)
         for place, name in enumerate(self._lane.decider.plan.names):
             inside = set(held.index[held.segment == place].tolist())
@@ -196,20 +198,6 @@ class Saver:
         device, country = (self._lane.table[name][rows].tolist() for name in _TEXTS)
         texts = self._lane.measures.session_texts
         return [texts(d, c) for d, c in zip(device, country, strict=True)]
-
-    def _add_changes(self, commit: ShardCommit, waiting: Sequence[Undated]) -> None:
-        if not waiting:
-            return
-        ids, epoch = self._lane.users.ids, self._epoch[commit.shard]
-        dated = [
-            change.dated(ids[change.row], epoch, commit.shard, commit.seq, place)
-            for place, change in enumerate(waiting)
-        ]
-        commit.changes, commit.change_count = encode_entry(dated), len(dated)
-        last = {(change.segment, change.user_id): change.action for change in dated}
-        for (segment, user), action in last.items():
-            side = commit.joined if action == "entered" else commit.left
-            side.setdefault(segment, []).append(user)
 
     def _by_shard(self, rows: I64) -> dict[int, I64]:
         """Rows by their shard."""
@@ -250,9 +238,6 @@ class Saver:
     def _is_behind(self, shard: int) -> bool:
         return self._lane.positions.encode(shard) != self._saved_positions.get(shard)
 
-    def _shard_of(self, row: int) -> int:
-        return int(self._lane.table["shard"][row])
-
     # -- in -----------------------------------------------------------------------------------
 
     def restore(self, stored: StoredShard) -> None:
@@ -285,7 +270,7 @@ class Saver:
 
     def _restore_users(self, stored: StoredShard, layout: Layout) -> I64:
         lane, size = self._lane, record_bytes(layout)
-        rows = lane.users.restore(stored.shard, Texts.of(stored.users))
+        rows = lane.users.restore(stored.shard, Texts.of_bytes(stored.users))
         records = [state[:size] for state in stored.states]
         self._records.unpack(lane.table, rows, records, layout)
         lane.users.restored(stored.shard, lane.table["serial"][rows])
@@ -294,6 +279,16 @@ class Saver:
         for name, column in zip(_TEXTS, codes, strict=True):
             lane.table[name][rows] = column
         return rows
+
+
+def _add_changes(commit: ShardCommit, records: Records) -> None:
+    """Change records, and what they come to in the segments' sets."""
+    entry = list(zip(records.keys, records.values, strict=True))
+    commit.changes, commit.change_count = encode_entry(entry), len(entry)
+    last = dict(zip(zip(records.segment, records.keys, strict=True), records.entered, strict=True))
+    for (segment, user), entered in last.items():
+        side = commit.joined if entered else commit.left
+        side.setdefault(segment, []).append(user)
 
 
 def _packed(ids: dict[int, NDArray[np.uint64]], seq: int) -> dict[int, bytes]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from state.conditions import POLL_MS, Condition, Measures
+from state.conditions import POLL_MS, Condition
 from state.definitions import FamilySpec, SegmentError, SegmentSpec, Units, compile_units
 from state.evaluation import I64, Evaluation
 from state.memberships import U64, Draft, Family, Flips, SegmentState, Tag
@@ -180,18 +180,18 @@ class SegmentPlan:
             for condition in unit.conditions:
                 yield from ((unit.name, test) for test in condition.polled)
 
-    def causes(self, outcome: Outcome) -> list[tuple[Measures, Measures]]:
-        """Values and thresholds of the condition behind each flip, in the flips' order."""
+    def causes(self, outcome: Outcome) -> tuple[list[bytes], list[bytes]]:
+        """Values and thresholds of the condition behind each flip, as JSON, in the flips' order."""
         flips = outcome.flips
-        causes: list[tuple[Measures, Measures]] = [({}, {})] * len(flips)
+        values, thresholds = [b"{}"] * len(flips), [b"{}"] * len(flips)
         kinds = flips.segment * 2 + flips.entered
         for kind in np.unique(kinds).tolist():
             index = np.flatnonzero(kinds == kind)
             condition = self.condition(kind // 2, entered=bool(kind % 2))
-            measures = condition.measures(outcome.on, flips.row[index])
-            for place, measure in zip(index.tolist(), measures, strict=True):
-                causes[place] = measure
-        return causes
+            found = condition.measures(outcome.on, flips.row[index])
+            for place, value, limit in zip(index.tolist(), *found, strict=True):
+                values[place], thresholds[place] = value, limit
+        return values, thresholds
 
     def condition(self, segment: int, *, entered: bool) -> Condition:
         """The condition that decides entry into, or exit from, a place in ``names``."""

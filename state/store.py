@@ -207,7 +207,7 @@ class Store:
             epoch=int(record.pop("epoch")),
             seq=int(record.pop("seq", b"0")),
             record=record,
-            users=[user.decode() for user in hashes[0]],
+            users=list(hashes[0]),
             states=list(hashes[0].values()),
             tables={
                 name: (list(held), list(held.values()))

@@ -33,7 +33,7 @@ def entry(shard, seq, epoch=1):
         )
         for i in range(3)
     ]
-    return Published(shard, seq, decode_entry(encode_entry(changes)))
+    return Published(shard, seq, decode_entry(encode_entry([c.record() for c in changes])))
 
 
 def topics(name):

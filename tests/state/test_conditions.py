@@ -1,5 +1,7 @@
 """Compiled conditions against an interpreter that takes one user at a time."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -174,7 +176,8 @@ def test_measures_name_values_and_thresholds():
     )
     people = [User(), person]
     on = Evaluation(ArrayView(people, T0_MS), {"vip": np.array([True, False])})
-    nobody, somebody = condition.measures(on, np.array([0, 1]))
+    found = condition.measures(on, np.array([0, 1]))
+    nobody, somebody = zip(*(map(json.loads, side) for side in found), strict=True)
     assert somebody == (
         {
             "orders": 3,

@@ -44,7 +44,7 @@ def test_what_is_committed_is_loaded(store, store_url):
     again = Store(store_url, prefix="t")
     held = again.load(7, ["orders"])
     assert held.seq == 2
-    assert dict(zip(held.users, held.states, strict=True)) == {"ann": b"sa", "bör": b"sb"}
+    assert dict(zip(held.users, held.states, strict=True)) == {b"ann": b"sa", "bör".encode(): b"sb"}
     assert held.tables["orders"] == ([b"\x00k1"], [b"v1"])
     assert again.positions() == {0: 0}  # the other shards have committed nothing
     again.close()
