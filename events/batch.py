@@ -12,7 +12,7 @@ is copied, and between processes only what a batch holds travels, as one block.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -136,6 +136,34 @@ class Batch:
             newest_record_ms=self.newest_record_ms,
             partitions=self.partitions,
         )
+
+    @staticmethod
+    def chained(batches: Sequence[Batch]) -> Batch:
+        """Batches in the order of their reads as one; spans that follow on each other are joined.
+
+        Where one does not, both stay, so that whoever takes the batch notices the gap.
+        """
+        if len(batches) == 1:
+            return batches[0]
+        out, gaps = Batch.joined(batches), []
+        spans: dict[int, Span] = {}
+        for span in (span for batch in batches for span in batch.spans):
+            before = spans.get(span.partition)
+            if before is not None and span.start <= before.stop:
+                most_ms = max(before.max_ts_ms, span.max_ts_ms)
+                stop = max(before.stop, span.stop)
+                spans[span.partition] = replace(
+                    span, start=before.start, stop=stop, max_ts_ms=most_ms
+                )
+            elif before is None:
+                spans[span.partition] = span
+            else:
+                gaps.append(span)
+        out.spans = [*spans.values(), *gaps]
+        out.more = batches[-1].more
+        out.newest_record_ms = max(batch.newest_record_ms for batch in batches)
+        out.partitions = max(batch.partitions for batch in batches)
+        return out
 
     @staticmethod
     def joined(parts: Sequence[Batch]) -> Batch:

@@ -9,7 +9,7 @@ Everything is driven by what the source sends, empty reads included; there are n
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -89,7 +89,7 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
     def on_batch(self, values: list[Batch]) -> tuple[Iterable[Published], bool]:
         """Apply all batches at hand, then commit if it is time."""
         out, self._left = self._left, []
-        for batch in values:
+        for batch in self._gathered(values):
             self._heart.beat()
             now = None if self._wall_ms is None else self._wall_ms()
             with self._metrics.step("apply"):
@@ -122,6 +122,19 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
     def snapshot(self) -> None:
         """Nothing: the store is the checkpoint."""
         return
+
+    def _gathered(self, values: Sequence[Batch]) -> Iterator[Batch]:
+        """What is at hand in batches as large as a commit may be: many small ones cost more."""
+        some: list[Batch] = []
+        events = 0
+        for batch in values:
+            if some and events + len(batch) > self._policy.max_events:
+                yield Batch.chained(some)
+                some, events = [], 0
+            some.append(batch)
+            events += len(batch)
+        if some:
+            yield Batch.chained(some)
 
     def _report(self) -> None:
         """Show what the lane counted."""

@@ -1,7 +1,7 @@
 """The engine's private state of one user as a record of fixed layout.
 
 A lane is written and read in bulk: packing copies each column once for all rows, unpacking is one
-``frombuffer`` over the joined values. The layout (names, types, shapes) is stored beside the
+``frombuffer`` over the joined values. Machines of this format are little-endian, as its numbers. The layout (names, types, shapes) is stored beside the
 records; a later version finds its columns by name, so it reads what an earlier one wrote, and
 columns that are new start at their initial value.
 """
@@ -14,8 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from events.compiled import compiled
+from events.texts import I32, U64, Texts
 from state.table import Column, Table
 
+U8 = NDArray[np.uint8]
 Layout = list[tuple[str, str, tuple[int, ...]]]
 
 
@@ -39,6 +42,8 @@ class RecordFormat:
         left_out = set(skip)
         self._columns = [c for c in columns if c.name not in left_out]
         self._dtype = _dtype([(c.name, _little(c.dtype), c.shape) for c in self._columns])
+        fields = self._dtype.fields or {}
+        self._offsets = {c.name: int(fields[c.name][1]) for c in self._columns}
 
     @property
     def size_bytes(self) -> int:
@@ -49,13 +54,25 @@ class RecordFormat:
         """The record's columns as plain data, to be stored beside the records."""
         return [(c.name, _little(c.dtype), c.shape) for c in self._columns]
 
-    def pack(self, table: Table, rows: NDArray[np.int64]) -> list[bytes]:
-        """The records of ``rows``, in their order."""
-        out = np.empty(len(rows), dtype=self._dtype)
+    def pack(
+        self, table: Table, rows: NDArray[np.int64], texts: Texts | None = None
+    ) -> list[bytes]:
+        """The records of ``rows``, in their order, each followed by a text if there are any."""
+        size = self._dtype.itemsize
+        lengths = np.full(len(rows), size, dtype=np.int64)
+        if texts is not None:
+            lengths += texts.length
+        ends = np.cumsum(lengths)
+        starts = ends - lengths
+        out = np.empty(int(lengths.sum()), dtype=np.uint8)
         for column in self._columns:
-            out[column.name] = table[column.name][rows]
-        blob, size = out.tobytes(), self._dtype.itemsize
-        return [blob[at : at + size] for at in range(0, len(blob), size)]
+            cells = table[column.name]
+            raw = cells.view(np.uint8).reshape(len(cells), -1)
+            _copy_cells(raw, rows, out, starts + self._offsets[column.name])
+        if texts is not None:
+            _copy_texts(texts.words, texts.start, texts.length, out, starts + size)
+        blob = out.tobytes()
+        return [blob[a:b] for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
 
     def unpack(
         self, table: Table, rows: NDArray[np.int64], records: Sequence[bytes], layout: Layout
@@ -80,3 +97,20 @@ def _dtype(layout: Layout) -> np.dtype[Any]:
 
 def _little(kind: str) -> str:
     return np.dtype(kind).newbyteorder("<").str
+
+
+@compiled
+def _copy_cells(cells: U8, rows: NDArray[np.int64], out: U8, starts: NDArray[np.int64]) -> None:
+    width = cells.shape[1]
+    for i in range(len(rows)):
+        for k in range(width):
+            out[starts[i] + k] = cells[rows[i], k]
+
+
+@compiled
+def _copy_texts(
+    words: U64, start: NDArray[np.int64], length: I32, out: U8, starts: NDArray[np.int64]
+) -> None:
+    for i in range(len(start)):
+        for k in range(length[i]):
+            out[starts[i] + k] = words[start[i] + k] & np.uint64(255)

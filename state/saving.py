@@ -171,10 +171,7 @@ class Saver:
         lane.table["seq"][rows] = np.repeat([c.seq for c in with_users], counts)
         users = lane.users.ids.texts(rows).bytes_list()
         profiles = lane.portraits.encode(rows)
-        states = [
-            a + b
-            for a, b in zip(self._records.pack(lane.table, rows), self._texts(rows), strict=True)
-        ]
+        states = self._records.pack(lane.table, rows, self._texts(rows))
         at = 0
         for commit, count in zip(with_users, counts, strict=True):
             commit.users = users[at : at + count]
@@ -193,11 +190,13 @@ class Saver:
                 if places:
                     side[name] = [users[i] for i in sorted(places)]
 
-    def _texts(self, rows: I64) -> list[bytes]:
+    def _texts(self, rows: I64) -> Texts:
         """Device and country of each row, as they follow the record."""
-        device, country = (self._lane.table[name][rows].tolist() for name in _TEXTS)
+        codes = [self._lane.table[name][rows].astype(np.int64) for name in _TEXTS]
+        pairs, which = np.unique((codes[0] << 32) + codes[1] + 1, return_inverse=True)
         texts = self._lane.measures.session_texts
-        return [texts(d, c) for d, c in zip(device, country, strict=True)]
+        known = [texts(pair >> 32, (pair & 0xFFFFFFFF) - 1) for pair in pairs.tolist()]
+        return Texts.of_bytes(known).take(which)
 
     def _by_shard(self, rows: I64) -> dict[int, I64]:
         """Rows by their shard."""

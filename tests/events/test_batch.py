@@ -89,3 +89,27 @@ def test_what_travels_holds_nothing_else():
 def test_a_block_without_its_pad_is_refused():
     with pytest.raises(ValueError, match="must end with 16 bytes"):
         Texts(b"ann", np.array([0]), np.array([3], np.int32))
+
+
+def spanned(batch, *spans):
+    batch.spans = list(spans)
+    return batch
+
+
+def test_batches_at_hand_become_one_whose_spans_follow_on():
+    whole = shop_batch()
+    first, then = whole.take(np.arange(200)), whole.take(np.arange(200, 500))
+    spanned(first, Span(0, 0, 200, 9), Span(1, 5, 5, at_end=True))
+    spanned(then, Span(0, 200, 500, 7), Span(1, 5, 8, 4), Span(2, 0, 0))
+    one = Batch.chained([first, then])
+    assert rows(one) == rows(whole)
+    assert one.spans == [Span(0, 0, 500, 9), Span(1, 5, 8, 4), Span(2, 0, 0)]
+    assert Batch.chained([first]) is first
+
+
+def test_a_gap_between_batches_stays_to_be_seen():
+    whole = shop_batch()
+    first, then = whole.take(np.arange(200)), whole.take(np.arange(200, 500))
+    spans = [Span(0, 0, 200), Span(0, 201, 500)]
+    one = Batch.chained([spanned(first, spans[0]), spanned(then, spans[1])])
+    assert one.spans == spans
