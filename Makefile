@@ -25,13 +25,14 @@ $(READY): pyproject.toml constraints.txt
 	python3.12 nor a fitting python3 is on the PATH; set PYTHON=/path/to/python" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m dataflows.warm
 	@touch $(READY)
 
 demo: venv
 	$(BIN)/afterglow demo $(DEMO)
 
 test: venv
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
 
 check: venv
 	$(BIN)/ruff format --check .

@@ -1,14 +1,14 @@
 """The engine's private state of one user as a record of fixed layout.
 
 A lane is written and read in bulk: packing copies each column once for all rows, unpacking is one
-``frombuffer`` over the joined values. Machines of this format are little-endian, as its numbers. The layout (names, types, shapes) is stored beside the
+``frombuffer`` over the joined values. The layout (names, types, shapes) is stored beside the
 records; a later version finds its columns by name, so it reads what an earlier one wrote, and
-columns that are new start at their initial value.
+columns that are new start at their initial value. Numbers are little-endian, as the machines are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,7 @@ class RecordFormat:
         left_out = set(skip)
         self._columns = [c for c in columns if c.name not in left_out]
         self._dtype = _dtype([(c.name, _little(c.dtype), c.shape) for c in self._columns])
-        fields = self._dtype.fields or {}
+        fields: Mapping[str, Any] = self._dtype.fields or {}
         self._offsets = {c.name: int(fields[c.name][1]) for c in self._columns}
 
     @property
