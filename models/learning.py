@@ -145,8 +145,11 @@ class PurchaseLearner:
     def _park(self, view: RowView, index: I64) -> None:
         rows, now_ms = view.rows[index], view.now_ms[index]
         keys = bucket_of(now_ms, self._spec.every_ms).astype(np.uint64)
-        slots, is_new = self.parked.find_or_add(rows, keys)
-        slots, index, now_ms = slots[is_new], index[is_new], now_ms[is_new]
+        new = self.parked.find(rows, keys) < 0
+        if not new.any():
+            return
+        rows, keys, index, now_ms = rows[new], keys[new], index[new], now_ms[new]
+        slots, _ = self.parked.find_or_add(rows, keys)
         self.parked["ts_ms"][slots] = now_ms
         self.parked["x"][slots] = matrix(view, self._spec.features)[index]
         self._alarms.push(now_ms + self._spec.horizon_ms, slots)

@@ -36,6 +36,10 @@ def rows(batch):
     return list(zip(value, *columns, strict=True))
 
 
+def as_json(fields, **more):
+    return json.dumps(fields, ensure_ascii=False, **more).encode()
+
+
 def event(**fields):
     base = {"event_id": "e1", "user_id": "ann", "type": "product_view", "ts": NOW_MS}
     return {k: v for k, v in (base | fields).items() if v is not ...}
@@ -90,7 +94,7 @@ def test_a_shop_is_taken_whole():
 )
 def test_what_is_usual_is_taken(fields):
     assert taken(event(**fields))
-    assert taken(json.dumps(event(**fields), indent=1, ensure_ascii=False).encode())
+    assert taken(as_json(event(**fields), indent=1))
 
 
 @pytest.mark.parametrize(
@@ -159,7 +163,7 @@ def test_time_is_held_against_the_log(ahead_ms):
 
 def test_messages_cut_anywhere_are_left_and_hurt_nobody():
     fields = event(context={"a": [1, {"b": "c"}]}, value=1.5, category="ü")
-    whole = json.dumps(fields, ensure_ascii=False).encode()
+    whole = as_json(fields)
     parts = [whole[:at] for at in range(len(whole))] + [whole[at:] for at in range(1, len(whole))]
     read = read_of([part for piece in parts for part in (piece, whole)])
     _, clean = Scanner(RULES)(read)
