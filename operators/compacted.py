@@ -22,6 +22,7 @@ from confluent_kafka import (
 
 _POLL_S: Final = 0.5
 _AT_ONCE: Final = 5_000
+_MOVING: Final = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
 _UNKNOWN: Final = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}
 
 
@@ -88,7 +89,16 @@ class _Reader:
         )
 
     def _ends(self, consumer: Consumer) -> dict[int, int]:
-        """Where each partition ends, open transactions included."""
+        """Where each partition ends, open transactions included; asked again while leaders move."""
+        while True:
+            try:
+                return self._look(consumer)
+            except KafkaException as error:
+                if not error.args[0].retriable() and error.args[0].code() not in _MOVING:
+                    raise
+                time.sleep(min(_POLL_S, self._left_s()))
+
+    def _look(self, consumer: Consumer) -> dict[int, int]:
         found = consumer.list_topics(self._topic, timeout=self._left_s()).topics[self._topic]
         if found.error is not None:
             if found.error.code() in _UNKNOWN:

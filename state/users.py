@@ -61,7 +61,8 @@ class Users:
     def restore(self, shard: int, users: Texts) -> I64:
         """Rows for a shard's stored users, int64[n]; their serials come with their records."""
         rows = self.ids.number(users)
-        self._table["shard"][self._table.grow(len(users))] = shard
+        self._table.grow(len(users))
+        self._table["shard"][rows] = shard
         return rows
 
     def restored(self, shard: int, serials: NDArray[np.uint32]) -> None:

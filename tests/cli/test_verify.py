@@ -269,7 +269,7 @@ def test_a_log_that_is_shorter_than_what_was_taken_is_said(rested):
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=8,
+            timeout=60,
             check=False,
         )
     assert done.returncode == 2
