@@ -50,11 +50,19 @@ class Groups:
         return np.diff(self.starts, append=len(self.index))
 
 
-def group(rows: I64) -> Groups:
-    """Gather events by their row; ``rows`` int64[n] gives each event's row in log order."""
-    n = len(rows)
-    bits = max(n - 1, 1).bit_length()
-    packed = np.sort((rows.astype(np.int64) << bits) | np.arange(n, dtype=np.int64))
+def group(rows: I64, at: I64 | None = None) -> Groups:
+    """Gather events by their row.
+
+    Args:
+        rows: each event's row in log order, int64[n].
+        at: positions of the events in their batch, ascending, int64[n]; None for all of a batch.
+
+    >>> group(np.array([7, 3]), np.array([4, 9])).index.tolist()
+    [9, 4]
+    """
+    at = np.arange(len(rows), dtype=np.int64) if at is None else at
+    bits = max(int(at[-1]), 1).bit_length() if len(at) else 1
+    packed = np.sort((rows.astype(np.int64) << bits) | at)
     return _bounded(packed & ((1 << bits) - 1), packed >> bits)
 
 

@@ -27,7 +27,7 @@ from state.counters import Counters
 from state.deciding import Decider, Occasion
 from state.dedup import Dedup
 from state.features import Feature, RowView
-from state.groups import group
+from state.groups import Groups, group
 from state.learner import Learner
 from state.measures import Measures
 from state.plan import LanePlan
@@ -99,12 +99,11 @@ class Lane:
         Raises:
             GapError: the batch does not follow on what was taken before.
         """
-        spans = batch.spans
-        batch, rows = self._admit(batch)
-        if len(batch):
-            self._take(batch, rows, wall_ms)
-        self.positions.advance(spans)
-        self.clock.observe(spans, wall_ms, batch.partitions)
+        groups = self._admit(batch)
+        if len(groups):
+            self._take(batch, groups, wall_ms)
+        self.positions.advance(batch.spans)
+        self.clock.observe(batch.spans, wall_ms, batch.partitions)
         self.tick(wall_ms)
 
     def tick(self, wall_ms: int | None = None) -> None:
@@ -226,34 +225,33 @@ class Lane:
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _admit(self, batch: Batch) -> tuple[Batch, I64]:
-        """The batch without what is covered and without duplicates, and its rows, int64[n]."""
+    def _admit(self, batch: Batch) -> Groups:
+        """The batch's events by row, without what is covered and without duplicates."""
         fresh = self.positions.fresh(
             batch.spans,
             lambda: shard_of(batch.users, self._plan.shards),
             batch.partition,
             batch.offset,
         )
-        if fresh is not None:
-            batch = batch.where(fresh)
-        rows = self.users.rows(batch.users)
+        at = np.arange(len(batch)) if fresh is None else np.flatnonzero(fresh)
+        users, hashes, ts_ms = batch.users, batch.event_hash, batch.ts_ms
+        if len(at) < len(batch):
+            users, hashes, ts_ms = users.take(at), hashes[at], ts_ms[at]
+        rows = self.users.rows(users)
         shards = self.table["shard"][rows].astype(np.int64)
-        new, unchecked = self.dedup.check(
-            batch.event_hash, batch.ts_ms, shards, self.clock.newest_ms
-        )
+        new, unchecked = self.dedup.check(hashes, ts_ms, shards, self.clock.newest_ms)
         self.counters.unchecked += int(np.count_nonzero(unchecked))
-        if new.all():
-            return batch, rows
-        self.counters.duplicates += int(np.count_nonzero(~new))
-        return batch.where(new), rows[new]
+        if not new.all():
+            self.counters.duplicates += int(np.count_nonzero(~new))
+            rows, at = rows[new], at[new]
+        return group(rows, at)
 
-    def _take(self, batch: Batch, rows: I64, wall_ms: int | None) -> None:
-        groups = group(rows)
+    def _take(self, batch: Batch, groups: Groups, wall_ms: int | None) -> None:
         ts = batch.ts_ms[groups.index]
         self._fire_before(groups.rows, np.minimum.reduceat(ts, groups.starts), wall_ms)
         late = batch.ts_ms < self.clock.now_ms
-        self.counters.events += len(batch)
-        self.counters.late += int(np.count_nonzero(late))
+        self.counters.events += len(groups)
+        self.counters.late += int(np.count_nonzero(late[groups.index]))
         self.measures.update(groups, batch, self.clock.now_ms)
         last = groups.index[np.append(groups.starts[1:], len(groups)) - 1]
         occasion = Occasion(

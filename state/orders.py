@@ -101,7 +101,7 @@ class Orders:
         Args:
             table: the users.
             groups: the batch's events by row.
-            batch: without duplicates.
+            batch: all of it; only events among the groups count.
             clock_ms: of the lane; must not go back.
         """
         kind = batch.type[groups.index]
