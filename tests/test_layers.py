@@ -34,7 +34,7 @@ OWN = {
     "serving": {"msgspec", "msgpack", "redis"},
 }
 """Third parties that a layer brings in; the layers from operators on may use those below too."""
-ALONE = {"state/store.py": {"redis", "hiredis"}, "events/compiled.py": {"numba"}}
+ALONE = {"state/servers.py": {"redis", "hiredis"}, "events/compiled.py": {"numba"}}
 """Third parties of one file."""
 FROM_INSIDE = {
     "loadtest/bench.py",

@@ -39,13 +39,14 @@ def main() -> int:
     for scenario in SCENARIOS:
         if chosen.scenario and scenario.name not in chosen.scenario:
             continue
-        brokers = 0 if chosen.embedded else max(scenario.brokers, 1)
-        if scenario.brokers > brokers:
-            console.print(f"{scenario.name}: needs a real Kafka; left out")
+        brokers = 0 if chosen.embedded or scenario.mock else max(scenario.brokers, 1)
+        lacks = "needs a real Kafka" if scenario.brokers > brokers else scenario.lacks()
+        if lacks:
+            console.print(f"{scenario.name}: {lacks}; left out")
             continue
         scale = Scale(chosen.workers, chosen.rate, chosen.users, brokers, chosen.kills, chosen.seed)
         least = _EVENTS_PER_KILL * chosen.kills if scenario.name == "kills" else 0
-        scale = replace(scale, events=max(chosen.events, least))
+        scale = replace(scale, events=max(chosen.events, least), minutes=chosen.minutes)
         failed += int(not _run(scenario, scale, console, table))
     console.print(table)
     return int(failed > 0)
@@ -55,7 +56,10 @@ def _run(scenario: Scenario, scale: Scale, console: Console, table: Table) -> bo
     console.print(f"{scenario.name}: {scenario.about} …")
     begun_s = time.monotonic()
     try:
-        with opened(scale) as world:
+        opening = opened(
+            scale, cluster=scenario.cluster, disk_mb=scenario.disk_mb, env=scenario.env
+        )
+        with opening as world:
             scenario.act(world)
             verdict = world.finish()
     except Stuck as stuck:
@@ -98,6 +102,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--users", type=int, default=20_000)
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--events", type=int, default=0, help="send at least so many")
+    parser.add_argument("--minutes", type=float, default=1.0, help="of the soak")
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args()
 

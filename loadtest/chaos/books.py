@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
@@ -76,6 +76,7 @@ class Traffic(threading.Thread):
     Attributes:
         accounts: per user, of the good events.
         good, sent: good events, and all messages.
+        dialect: how good messages are written from now on; None for as the shop does.
     """
 
     def __init__(self, bootstrap: str, topic: str, rate: int, users: int, seed: int) -> None:
@@ -96,6 +97,7 @@ class Traffic(threading.Thread):
         self._failed: KafkaError | None = None
         self.accounts: Mapping[str, Account] = defaultdict(Account)
         self.good = self.sent = 0
+        self.dialect: Callable[[bytes], bytes] | None = None
 
     def run(self) -> None:
         """Publish until closed."""
@@ -114,6 +116,13 @@ class Traffic(threading.Thread):
         for _ in range(0, count, 5_000):
             self._publish(min(count, 5_000))
 
+    def poison(self, messages: Sequence[bytes]) -> None:
+        """Messages that are no events, between the others."""
+        with self._lock:
+            for message in messages:
+                self._produce(message, "poison")
+                self.sent += 1
+
     def close(self) -> None:
         """Send no more; returns when all is in the log."""
         self._closed.set()
@@ -129,7 +138,8 @@ class Traffic(threading.Thread):
     def _publish_block(self, count: int) -> None:
         block = self._shop.block(count, _now_ms())
         for payload, user, kind in zip(block.payloads, block.users, block.kind, strict=True):
-            self._produce(payload, user if isinstance(user, str) else None)
+            said = self.dialect(payload) if self.dialect and kind == GOOD else payload
+            self._produce(said, user if isinstance(user, str) else None)
             if kind == GOOD:
                 line = _decoder.decode(payload)
                 self.accounts[line.user_id].enter(line)

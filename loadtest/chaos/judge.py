@@ -5,15 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgpack  # type: ignore[import-untyped]
 import msgspec
-import redis
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
 from loadtest.chaos.books import Account
+from loadtest.chaos.clients import open_client
 
 _AT_ONCE: Final = 10_000
 _SHARDS: Final = 64
@@ -230,7 +231,7 @@ def _judge_changes(
 def _stored(url: str) -> tuple[dict[str, dict[str, Any]], dict[str, set[str]]]:
     profiles: dict[str, dict[str, Any]] = {}
     members: dict[str, set[str]] = {}
-    with redis.Redis.from_url(url) as client:
+    with closing(open_client(url)) as client:
         for shard in range(_SHARDS):
             for raw in client.hvals(f"ag:profile:{{{shard:02d}}}"):
                 profile = msgpack.unpackb(raw)

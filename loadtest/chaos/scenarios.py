@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
+import msgpack  # type: ignore[import-untyped]
 import msgspec
-import redis
+import numpy as np
+from confluent_kafka import Consumer, TopicPartition
 
-from loadtest.chaos.world import Stuck, World
+from loadtest.chaos.clients import NO_ANSWER
+from loadtest.chaos.world import Env, Stuck, World
 
 FENCED_OFF: Final = 75
 
@@ -23,12 +31,22 @@ class Scenario:
         name, about: for the report.
         act: what is done.
         brokers: how many of a real Kafka it needs; 0 where the embedded broker will do.
+        mock: it needs the embedded broker.
+        cluster: the store is a cluster.
+        disk_mb: the store has a disk of its own of this size.
+        env: what the engine's processes are told, from the world's directory.
+        lacks: why it cannot be done on this machine; empty where it can.
     """
 
     name: str
     about: str
     act: Callable[[World], None]
     brokers: int = 0
+    mock: bool = False
+    cluster: bool = False
+    disk_mb: int = 0
+    env: Env = lambda _: {}
+    lacks: Callable[[], str] = lambda: ""
 
 
 def kills(world: World) -> None:
@@ -87,9 +105,9 @@ def store_kills(world: World) -> None:
     """The store is killed while commits are under way."""
     for _ in range(world.scale.kills):
         world.pause(2.0)
-        world.server.kill()
+        world.store.kill()
         world.pause(1.0)
-        world.server.start()
+        world.store.start()
         world.recover()
 
 
@@ -180,6 +198,170 @@ def burst(world: World) -> None:
     world.notes.append(f"memory {before / 1e6:.0f} → {_memory(world) / 1e6:.0f} MB")
 
 
+def primary_killed(world: World) -> None:
+    """A primary of the cluster is killed; its replica takes over, with what it has."""
+    for key in ("ag:commit:{07}", "ag:commit:{30}"):
+        node = world.cluster.primary_of(key)
+        before = world.commits()
+        node.kill()
+        world.recover(before)
+        node.start()
+        time.sleep(4)  # it follows the new primary
+
+
+def disk_full(world: World) -> None:
+    """The store's disk is full for a while."""
+    filler = world.store.directory / "filler"
+    with suppress(OSError), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(1 << 16))
+    time.sleep(5)
+    refused = world.client.info("persistence")["aof_last_write_status"]
+    filler.unlink()
+    world.recover()
+    world.notes.append(f"the store's last write while its disk was full: {refused}")
+    if refused == "ok":
+        raise Stuck("the store never noticed that its disk was full")
+
+
+def broker_slow(world: World) -> None:
+    """The broker answers late, then that requests timed out, then takes no connections."""
+    world.mock.slow(1_500)
+    time.sleep(5)
+    world.mock.slow(0)
+    world.recover()
+    for request in (_PRODUCE, _FETCH):
+        world.mock.fail(request, _TIMED_OUT, 20)
+    time.sleep(3)
+    world.recover()
+    world.mock.down()
+    time.sleep(2)
+    world.mock.up()
+    world.recover()
+
+
+def clock_jumps(world: World) -> None:
+    """The engine's wall clock jumps an hour ahead, and back."""
+    file = world.directory / _CLOCK
+    for offset in ("+3600", "+0", "-3600", "+0"):
+        file.write_text(offset)
+        time.sleep(3)
+        world.recover()
+
+
+def poison(world: World) -> None:
+    """Messages that nobody can read, among the others."""
+    chance = world.chance
+    junk = [
+        b"",
+        b"\xff" * 1_000,
+        b"[" * 100_000,
+        b'{"event_id":"p","user_id":"p","type":"search","ts":NaN}',
+        b'{"event_id":"p","user_id":"\xed\xa0\x80","type":"search","ts":5}',
+        b'{"event_id":"p","user_id":"p","type":"purchase","ts":5,"amount":1e999}',
+        b'{"event_id":"p","user_id":"p","type":"search","ts":1' + b"0" * 5_000 + b"}",
+        b"\xdf\xff\xff\xff\xff",
+        bytes(700_000),
+    ]
+    letters = _dead(world)
+    sent = [chance.choice(junk[:-1]) for _ in range(3_000)] + [junk[-1]] * 5
+    world.traffic.poison([*sent, *(chance.randbytes(100) for _ in range(1_000))])
+    count = len(sent) + 1_000
+    world.until(lambda: _dead(world) >= letters + count, "a dead letter for each")
+    world.notes.append(f"{count:,} unreadable messages, each a dead letter")
+    world.recover()
+
+
+def schema_change(world: World) -> None:
+    """Producers begin to write events another way, in mid-stream."""
+    for dialect in (_modern, _packed, None):
+        world.traffic.dialect = dialect
+        time.sleep(4)
+        world.recover()
+
+
+def upgrade(world: World) -> None:
+    """Stopped, and started with state of another layout, and back."""
+    for name, sets in (("with-more", _MORE), ("as-before", ())):
+        code = world.engine.stop(60)
+        if code:
+            raise Stuck(f"the engine ended with {code}; {world.log_end()}")
+        world.engine = world.new_engine(world.scale.workers, name, sets)
+        world.engine.start()
+        world.recover()
+        time.sleep(3)
+
+
+def soak(world: World) -> None:
+    """Nothing happens, for long; memory must not grow."""
+    held: list[int] = []
+    end_s = time.monotonic() + 60 * world.scale.minutes
+    while time.monotonic() < end_s:
+        time.sleep(1)
+        held.append(_memory(world))
+    third = len(held) // 3
+    before, after = float(np.median(held[third : 2 * third])), float(np.median(held[2 * third :]))
+    world.notes.append(f"memory {before / 1e6:.0f} → {after / 1e6:.0f} MB")
+    if after > _FLAT * before:
+        raise Stuck(f"memory grew from {before / 1e6:.0f} to {after / 1e6:.0f} MB")
+
+
+def _modern(payload: bytes) -> bytes:
+    """The event with a time as text and fields that nobody knows."""
+    event = msgspec.json.decode(payload)
+    moment = datetime.fromtimestamp(event["ts"] / 1000, UTC)
+    event["ts"] = moment.isoformat(timespec="milliseconds")
+    return msgspec.json.encode({**event, "schema": 2, "trace": {"id": [1, {"deep": None}]}})
+
+
+def _packed(payload: bytes) -> bytes:
+    """The event as MessagePack."""
+    packed: bytes = msgpack.packb(msgspec.json.decode(payload))
+    return packed
+
+
+def _dead(world: World) -> int:
+    """How many dead letters there are."""
+    consumer = Consumer({"bootstrap.servers": world.broker.bootstrap, "group.id": "count"})
+    try:
+        topic = "events.dead"
+        partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
+        places = [TopicPartition(topic, p) for p in partitions]
+        return sum(int(consumer.get_watermark_offsets(p, timeout=30)[1]) for p in places)
+    finally:
+        consumer.close()
+
+
+def _mounts() -> str:
+    return "" if os.geteuid() == 0 and shutil.which("mount") else "only root can mount a small disk"
+
+
+def _faketime() -> str:
+    return "" if _FAKETIME.exists() else f"needs Debian's libfaketime, {_FAKETIME}"
+
+
+def _with_clock(directory: Path) -> dict[str, str]:
+    """A clock of the engine's own, as far from the machine's as the file says."""
+    (directory / _CLOCK).write_text("+0")
+    return {
+        "LD_PRELOAD": str(_FAKETIME),
+        "FAKETIME_TIMESTAMP_FILE": str(directory / _CLOCK),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+
+
+_FAKETIME: Final = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
+_CLOCK: Final = "clock"
+_PRODUCE, _FETCH, _TIMED_OUT = 0, 1, 7
+_FLAT: Final = 1.1
+_MORE: Final = (
+    "features.clicks_3d.kind=count",
+    "features.clicks_3d.window=3d",
+    "features.clicks_3d.panes=3",
+    'features.clicks_3d.types=["click"]',
+)
+
 SCENARIOS: Final = (
     Scenario("kills", "kill -9 of a worker or of all, at random moments", kills),
     Scenario("frozen", "frozen, replaced, thawed", frozen),
@@ -193,13 +375,21 @@ SCENARIOS: Final = (
     Scenario("broker-restarts", "the broker is killed and comes back", broker_restarts, 1),
     Scenario("partitions-added", "4 → 7 partitions", partitions_added, 1),
     Scenario("leaders-move", "each of three brokers killed in turn", leaders_move, 3),
+    Scenario("primary-killed", "a primary of the store's cluster", primary_killed, cluster=True),
+    Scenario("disk-full", "of the store", disk_full, disk_mb=64, lacks=_mounts),
+    Scenario("broker-slow", "late, timing out, away", broker_slow, mock=True),
+    Scenario("clock-jumps", "± 1 h", clock_jumps, env=_with_clock, lacks=_faketime),
+    Scenario("poison", "4,005 unreadable messages", poison),
+    Scenario("schema-change", "new fields, texts as times, MessagePack", schema_change),
+    Scenario("upgrade", "saved state of another layout", upgrade),
+    Scenario("soak", "memory over time", soak),
 )
 
 
 def _positions(world: World) -> dict[str, int]:
     try:
         raw = world.client.hget("ag:commit:{00}", "positions")
-    except redis.RedisError:
+    except NO_ANSWER:
         return {}
     return msgspec.json.decode(raw, type=dict[str, int]) if raw else {}
 

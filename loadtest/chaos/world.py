@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import random
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import psutil  # type: ignore[import-untyped]
-import redis
 
 from dataflows.child import Engine
 from dataflows.embedded import EmbeddedBroker, EmbeddedStore
+from dataflows.embedded_cluster import EmbeddedCluster
 from dataflows.local_kafka import LocalKafka
 from loadtest.chaos.books import Traffic
+from loadtest.chaos.clients import NO_ANSWER, open_client
 from loadtest.chaos.judge import Evidence, Tail, Verdict, judge
 
 _SHARDS: Final = 64
@@ -27,6 +29,9 @@ _PATIENCE_S: Final = 180.0
 _LOOK_S: Final = 0.05
 TOPICS: Final = ("events", "events.dead", "segment-changes")
 _SETS: Final = ("metrics.address=", "segments.away.enter=age(last_seen) >= 5s")
+
+
+Env = Callable[[Path], dict[str, str]]
 
 
 class Stuck(Exception):
@@ -45,6 +50,7 @@ class Scale:
         kills: of scenarios that kill.
         seed: of all chance.
         events: at least so many are sent; 0 for as many as the scenario lasts.
+        minutes: of a soak.
     """
 
     workers: int = 2
@@ -54,6 +60,7 @@ class Scale:
     kills: int = 5
     seed: int = 1
     events: int = 0
+    minutes: float = 1.0
 
 
 @dataclass(slots=True)
@@ -64,25 +71,46 @@ class World:
         recoveries_s: from each hurt to the first commit after it.
         was_set_back: see ``Evidence``.
         notes: what a scenario found worth saying.
+        extra_env: what the engine's processes are told beside addresses.
     """
 
     scale: Scale
     broker: EmbeddedBroker | LocalKafka
-    server: EmbeddedStore
+    server: EmbeddedStore | EmbeddedCluster
     engine: Engine
     traffic: Traffic
     directory: Path
-    client: redis.Redis
+    client: Any
     chance: random.Random
     tail: Tail | None = None
     recoveries_s: list[float] = field(default_factory=list)
     was_set_back: bool = False
     notes: list[str] = field(default_factory=list)
+    extra_env: dict[str, str] = field(default_factory=dict)
 
     @property
     def env(self) -> dict[str, str]:
-        """What leads an engine to the servers."""
-        return {"KAFKA_BOOTSTRAP": self.broker.bootstrap, "REDIS_URL": self.server.url}
+        """What leads an engine to the servers, and what else its processes are told."""
+        servers = {"KAFKA_BOOTSTRAP": self.broker.bootstrap, "REDIS_URL": self.server.url}
+        return {**servers, **self.extra_env}
+
+    @property
+    def store(self) -> EmbeddedStore:
+        """The one server, for what only that can do."""
+        assert isinstance(self.server, EmbeddedStore)
+        return self.server
+
+    @property
+    def cluster(self) -> EmbeddedCluster:
+        """The cluster, for what only that can do."""
+        assert isinstance(self.server, EmbeddedCluster)
+        return self.server
+
+    @property
+    def mock(self) -> EmbeddedBroker:
+        """The embedded broker, for what only that can do."""
+        assert isinstance(self.broker, EmbeddedBroker)
+        return self.broker
 
     @property
     def kafka(self) -> LocalKafka:
@@ -105,7 +133,7 @@ class World:
             for shard in range(_SHARDS):
                 pipe.hget(f"ag:commit:{{{shard:02d}}}", "seq")
             return sum(int(seq or 0) for seq in pipe.execute())
-        except redis.RedisError:
+        except NO_ANSWER:
             return -1
 
     def taken(self) -> int:
@@ -115,7 +143,7 @@ class World:
             for shard in range(_SHARDS):
                 pipe.hget(f"ag:commit:{{{shard:02d}}}", "positions")
             found = [msgspec.json.decode(raw) if raw else {} for raw in pipe.execute()]
-        except redis.RedisError:
+        except NO_ANSWER:
             return -1
         partitions = set().union(*found)
         return sum(min(positions.get(p, 0) for positions in found) for p in partitions)
@@ -129,14 +157,14 @@ class World:
             time.sleep(_LOOK_S)
         return time.monotonic() - begun_s
 
-    def until_commits(self) -> float:
-        """Wait for a commit after now; the seconds it took."""
-        before = self.commits()
+    def until_commits(self, before: int | None = None) -> float:
+        """Wait for a commit after now, or after there were so many; the seconds it took."""
+        before = self.commits() if before is None else before
         return self.until(lambda: self.commits() > before, "a commit")
 
-    def recover(self) -> None:
-        """Note how long it takes from now to the next commit."""
-        self.recoveries_s.append(self.until_commits())
+    def recover(self, before: int | None = None) -> None:
+        """Note how long it takes from now to the next commit, or to more than there were."""
+        self.recoveries_s.append(self.until_commits(before))
 
     def pause(self, most_s: float) -> None:
         """A moment of random length."""
@@ -161,22 +189,23 @@ class World:
         self.engine.kill()
         self.engine.start()
 
-    def new_engine(self, workers: int, name: str) -> Engine:
-        """Another engine on the same servers, not started yet."""
-        return _engine(workers, self.env, self.directory / f"{name}.log")
+    def new_engine(self, workers: int, name: str, sets: Sequence[str] = ()) -> Engine:
+        """Another engine on the same servers, perhaps with more settings, not started yet."""
+        log = self.directory / f"{name}.log"
+        return _engine(workers, self.env, log, (*_SETS, *sets))
 
     def copy_store(self) -> Path:
         """A copy of the store's file as it is now."""
         copy = self.directory / f"copy-{self.chance.randrange(10**9)}"
-        shutil.copytree(self.server.directory, copy)
+        shutil.copytree(self.store.directory, copy)
         return copy
 
     def set_back_store(self, copy: Path) -> None:
         """Kill the store, and start it on an older file."""
-        self.server.kill()
-        shutil.rmtree(self.server.directory)
-        shutil.copytree(copy, self.server.directory)
-        self.server.start()
+        self.store.kill()
+        shutil.rmtree(self.store.directory)
+        shutil.copytree(copy, self.store.directory)
+        self.store.start()
 
     # -- the end ------------------------------------------------------------------------------
 
@@ -195,16 +224,37 @@ class World:
 
 
 @contextmanager
-def opened(scale: Scale) -> Iterator[World]:
-    """A running world with a store of its own; everything in it ends with it."""
-    with TemporaryDirectory(prefix="afterglow-store-") as name:  # noqa: SIM117
-        with EmbeddedStore(Path(name) / "store") as server, opened_on(scale, server) as world:
-            yield world
+def opened(
+    scale: Scale, *, cluster: bool = False, disk_mb: int = 0, env: Env = lambda _: {}
+) -> Iterator[World]:
+    """A running world with a store of its own; everything in it ends with it.
+
+    Args:
+        scale: how large.
+        cluster: the store is a cluster.
+        disk_mb: the store has a disk of its own of this size; needs root.
+        env: what the engine's processes are told, from the world's directory.
+    """
+    with TemporaryDirectory(prefix="afterglow-store-") as name, ExitStack() as stack:
+        directory = Path(name) / "store"
+        directory.mkdir()
+        if disk_mb:
+            mount = ["mount", "-t", "tmpfs", "-o", f"size={disk_mb}m", "tmpfs", str(directory)]
+            subprocess.run(mount, check=True)
+            stack.callback(subprocess.run, ["umount", str(directory)], check=True)
+        server: EmbeddedStore | EmbeddedCluster
+        server = EmbeddedCluster() if cluster else EmbeddedStore(directory)
+        stack.enter_context(server)
+        yield stack.enter_context(opened_on(scale, server, env=env))
 
 
 @contextmanager
 def opened_on(
-    scale: Scale, server: EmbeddedStore, sets: Sequence[str] = _SETS, partitions: int = 4
+    scale: Scale,
+    server: EmbeddedStore | EmbeddedCluster,
+    sets: Sequence[str] = _SETS,
+    partitions: int = 4,
+    env: Env = lambda _: {},
 ) -> Iterator[World]:
     """A running world on a store that runs already; everything else in it ends with it."""
     with TemporaryDirectory(prefix="afterglow-chaos-") as name:
@@ -214,12 +264,16 @@ def opened_on(
         )
         with broker:
             broker.create(*TOPICS)
-            env = {"KAFKA_BOOTSTRAP": broker.bootstrap, "REDIS_URL": server.url}
-            engine = _engine(scale.workers, env, directory / "engine.log", sets)
+            addresses = {"KAFKA_BOOTSTRAP": broker.bootstrap, "REDIS_URL": server.url}
+            extra = env(directory)
+            log = directory / "engine.log"
+            engine = _engine(scale.workers, {**addresses, **extra}, log, sets)
             traffic = Traffic(broker.bootstrap, "events", scale.rate, scale.users, scale.seed)
-            client = redis.Redis.from_url(server.url, retry=None, socket_timeout=5)
+            client = open_client(server.url)
             chance = random.Random(scale.seed)
-            world = World(scale, broker, server, engine, traffic, directory, client, chance)
+            world = World(
+                scale, broker, server, engine, traffic, directory, client, chance, extra_env=extra
+            )
             if isinstance(broker, EmbeddedBroker):
                 world.tail = Tail(broker.bootstrap)
                 world.tail.start()
