@@ -142,10 +142,10 @@ class Store:
     def positions(self) -> dict[int, int]:
         """Per source partition the lowest position of any shard, where reading must start."""
         lowest: dict[int, int] = {}
-        pipe = self._client.pipeline(transaction=False)
-        for shard in range(self.shards):
-            pipe.hget(self.key("commit", shard), "positions")
         with _in_words("positions could not be read"):
+            pipe = self._client.pipeline(transaction=False)
+            for shard in range(self.shards):
+                pipe.hget(self.key("commit", shard), "positions")
             found = pipe.execute()
         held = [msgspec.json.decode(raw, type=dict[int, int]) if raw else {} for raw in found]
         for partition in set().union(*held):
@@ -163,10 +163,10 @@ class Store:
 
     def owns(self) -> bool:
         """Whether every shard whose fence was taken here still has it; true without answer."""
-        pipe = self._client.pipeline(transaction=False)
-        for shard in self._fences:
-            pipe.hget(self.key("commit", shard), "fence")
         try:
+            pipe = self._client.pipeline(transaction=False)
+            for shard in self._fences:
+                pipe.hget(self.key("commit", shard), "fence")
             return bool(pipe.execute() == list(self._fences.values()))
         except TROUBLE:
             return True
@@ -182,12 +182,12 @@ class Store:
 
     def _read(self, shard: int, tables: Sequence[str], record: dict[str, bytes]) -> StoredShard:
         buckets = [int(b) for b in record.get("buckets", b"").split()]
-        pipe = self._client.pipeline(transaction=False)
-        for kind in ("state", *tables):
-            pipe.hgetall(self.key(kind, shard))
-        for bucket in buckets:
-            pipe.get(self.key("dedup", shard, str(bucket)))
         with _in_words(f"shard {shard} could not be loaded"):
+            pipe = self._client.pipeline(transaction=False)
+            for kind in ("state", *tables):
+                pipe.hgetall(self.key(kind, shard))
+            for bucket in buckets:
+                pipe.get(self.key("dedup", shard, str(bucket)))
             replies = pipe.execute()
         hashes, blocks = replies[: 1 + len(tables)], replies[1 + len(tables) :]
         return StoredShard(
@@ -314,13 +314,13 @@ class Store:
         Raises:
             StoreUnavailable: the store does not answer; to be asked again.
         """
-        pipe = self._client.pipeline(transaction=False)
-        for shard, seq in sequences:
-            waiting = self._unpublished[shard]
-            while waiting and waiting[0][0] <= seq:
-                waiting.popleft()
-            pipe.xtrim(self.key("outbox", shard), minid=f"{seq + 1}-0", approximate=False)
         with _in_words("published entries could not be trimmed"):
+            pipe = self._client.pipeline(transaction=False)
+            for shard, seq in sequences:
+                waiting = self._unpublished[shard]
+                while waiting and waiting[0][0] <= seq:
+                    waiting.popleft()
+                pipe.xtrim(self.key("outbox", shard), minid=f"{seq + 1}-0", approximate=False)
             pipe.execute()
 
     def forget_published(self, stored: Mapping[int, int]) -> None:
@@ -334,10 +334,10 @@ class Store:
             for shard, waiting in self._unpublished.items()
             if waiting and stored.get(shard, -1) >= waiting[-1][0]
         ]
-        pipe = self._client.pipeline(transaction=False)
-        for shard in asked:
-            pipe.xrange(self.key("outbox", shard), count=1)
         try:
+            pipe = self._client.pipeline(transaction=False)
+            for shard in asked:
+                pipe.xrange(self.key("outbox", shard), count=1)
             found = pipe.execute()
         except TROUBLE:
             return
@@ -375,10 +375,10 @@ class Store:
 
     def sequences(self) -> dict[int, int]:
         """The sequence that each shard of ours has reached in the store; none without answer."""
-        pipe = self._client.pipeline(transaction=False)
-        for shard in self._fences:
-            pipe.hget(self.key("commit", shard), "seq")
         try:
+            pipe = self._client.pipeline(transaction=False)
+            for shard in self._fences:
+                pipe.hget(self.key("commit", shard), "seq")
             found = pipe.execute()
         except TROUBLE:
             return {}  # whoever commits waits for it

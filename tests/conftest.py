@@ -8,6 +8,7 @@ from hypothesis import settings
 
 from dataflows.child import Engine
 from dataflows.embedded import EmbeddedStore
+from dataflows.embedded_cluster import EmbeddedCluster
 from dataflows.local_kafka import LocalKafka
 from dataflows.settings import load
 from tests.brokers import Broker, new_broker
@@ -29,6 +30,25 @@ def store_url(embedded_store: EmbeddedStore) -> str:
     with redis.Redis.from_url(embedded_store.url) as client:
         client.flushall()
     return embedded_store.url
+
+
+@pytest.fixture(scope="session")
+def embedded_cluster() -> Iterator[EmbeddedCluster]:
+    """One cluster for all tests that ask for each kind of store."""
+    with EmbeddedCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=["one server", "a cluster"])
+def each_store_url(request: pytest.FixtureRequest) -> str:
+    """The address of an empty store of each kind."""
+    if request.param == "one server":
+        url: str = request.getfixturevalue("store_url")
+        return url
+    cluster: EmbeddedCluster = request.getfixturevalue("embedded_cluster")
+    with redis.RedisCluster.from_url(cluster.url) as client:
+        client.flushall(target_nodes="primaries")
+    return cluster.url
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 import redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisClusterException, RedisError
+from redis.retry import Retry
 
 NO_ANSWER: Final = (RedisError, RedisClusterException)
 
@@ -16,4 +18,4 @@ def open_client(url: str) -> Any:
     if not first.info("cluster")["cluster_enabled"]:
         return first
     first.close()
-    return redis.RedisCluster.from_url(url, socket_timeout=5, cluster_error_retry_attempts=1)
+    return redis.RedisCluster.from_url(url, socket_timeout=5, retry=Retry(NoBackoff(), 1))

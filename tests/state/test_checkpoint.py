@@ -6,12 +6,12 @@ import shutil
 import msgspec
 import numpy as np
 import pytest
-import redis
 
 from dataflows.embedded import EmbeddedStore
 from events.decode import Decoder
 from events.hashing import shard_of
 from events.schema import EventRules
+from loadtest.chaos.clients import open_client
 from state.changes import decode_entry
 from state.checkpoint import Checkpoint
 from state.definitions import SegmentSpec
@@ -111,8 +111,8 @@ def published(committed):
 
 
 @pytest.fixture
-def store(store_url):
-    opened = Store(store_url, "t", SHARDS, give_up_s=0.3)
+def store(each_store_url):
+    opened = Store(each_store_url, "t", SHARDS, give_up_s=0.3)
     yield opened
     opened.close()
 
@@ -181,13 +181,13 @@ def test_what_was_committed_but_not_published_is_left_in_the_outbox(store):
     assert Checkpoint(new_lane(), store).open() == []
 
 
-def test_an_engine_that_was_replaced_writes_nothing(store, store_url):
+def test_an_engine_that_was_replaced_writes_nothing(store, each_store_url):
     lane = new_lane()
     checkpoint = Checkpoint(lane, store)
     checkpoint.open()
     lane.apply(batch(*BATCHES[0]))
     checkpoint.commit(heartbeat=True)
-    other = Store(store_url, "t", SHARDS)
+    other = Store(each_store_url, "t", SHARDS)
     Checkpoint(new_lane(), other).open()
     before = stored(other)
     lane.apply(batch(*BATCHES[1]))
@@ -197,7 +197,7 @@ def test_an_engine_that_was_replaced_writes_nothing(store, store_url):
     other.close()
 
 
-def test_two_shards_of_a_batch_fail_while_the_others_succeed(store, store_url):
+def test_two_shards_of_a_batch_fail_while_the_others_succeed(store, each_store_url):
     lane = new_lane()
     checkpoint = Checkpoint(lane, store)
     checkpoint.open()
@@ -205,7 +205,7 @@ def test_two_shards_of_a_batch_fail_while_the_others_succeed(store, store_url):
     checkpoint.commit(heartbeat=True)
     taken = batch(*BATCHES[1])
     lane.apply(taken)
-    client = redis.Redis.from_url(store_url)
+    client = open_client(each_store_url)
     shards = sorted(set(shard_of(taken.users, SHARDS).tolist()))[:2]
     for shard in shards:
         key = store.key("profile", shard)

@@ -1,8 +1,10 @@
 """The store on a real server: fences, sequences, repeats and a store that came back older."""
 
-import pytest
-import redis
+from contextlib import closing
 
+import pytest
+
+from loadtest.chaos.clients import open_client
 from state.commit import ShardCommit, TableWrite
 from state.store import Store, StoreMismatch, StoreUnavailable
 
@@ -16,13 +18,13 @@ def commit(seq, expected=None, **parts):
 
 
 @pytest.fixture
-def store(store_url):
-    store = Store(store_url, prefix="t", give_up_s=0.5)
+def store(each_store_url):
+    store = Store(each_store_url, prefix="t", give_up_s=0.5)
     yield store
     store.close()
 
 
-def test_what_is_committed_is_loaded(store, store_url):
+def test_what_is_committed_is_loaded(store, each_store_url):
     store.check_meta()
     store.load(7, ["orders"])
     first = commit(
@@ -41,7 +43,7 @@ def test_what_is_committed_is_loaded(store, store_url):
     assert store.profile(7, "bör") == b"pb"
     assert store.members(7, "vip") == {"ann"}
     assert store.outbox(7) == [(1, b"entry")]
-    again = Store(store_url, prefix="t")
+    again = Store(each_store_url, prefix="t")
     held = again.load(7, ["orders"])
     assert held.seq == 2
     assert dict(zip(held.users, held.states, strict=True)) == {b"ann": b"sa", "bör".encode(): b"sb"}
@@ -50,17 +52,17 @@ def test_what_is_committed_is_loaded(store, store_url):
     again.close()
 
 
-def test_entries_that_another_process_has_trimmed_are_not_written_forward(store, store_url):
+def test_entries_that_another_process_has_trimmed_are_not_written_forward(store, each_store_url):
     store.check_meta()
     store.load(7, [])
     for seq in (1, 2, 3):
         assert store.commit([commit(seq, changes=b"entry %d" % seq)]) == {}
-    publisher = Store(store_url, prefix="t")
+    publisher = Store(each_store_url, prefix="t")
     publisher.trim([(7, 2)])
     store.forget_published(store.sequences())
     assert publisher.outbox(7) == [(3, b"entry 3")]
     # the server loses everything but the fence: what is not yet published is still known
-    with redis.Redis.from_url(store_url) as client:
+    with closing(open_client(each_store_url)) as client:
         client.hdel("t:commit:{07}", "seq")
         client.delete("t:outbox:{07}")
     store.forget_published(store.sequences())
@@ -75,11 +77,11 @@ def test_entries_that_another_process_has_trimmed_are_not_written_forward(store,
     publisher.close()
 
 
-def test_an_owner_knows_that_it_was_replaced(store, store_url):
+def test_an_owner_knows_that_it_was_replaced(store, each_store_url):
     store.load(7, [])
     store.load(8, [])
     assert store.owns()
-    heir = Store(store_url, prefix="t")
+    heir = Store(each_store_url, prefix="t")
     heir.take_fence(8)
     assert not store.owns()
     assert heir.owns()
