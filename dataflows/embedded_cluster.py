@@ -108,11 +108,12 @@ class EmbeddedCluster:
         """Whether a server sees a whole cluster, and a replica follows its primary."""
         with redis.Redis(port=self.nodes[node].port, socket_timeout=5) as client:
             state = client.execute_command("CLUSTER", "INFO")
-            held = state["cluster_state"] if isinstance(state, dict) else state
+            whole = state["cluster_state"] if isinstance(state, dict) else str(state)
             follows = client.info("replication")
             linked = follows["role"] == "master" or follows["master_link_status"] == "up"
             is_replica = follows["role"] != "master"
-            return "ok" in str(held) and linked and is_replica == (node >= self._primaries)
+            of_its_kind = is_replica == (node >= self._primaries)
+            return (whole == "ok" or "cluster_state:ok" in whole) and linked and of_its_kind
 
     def _until(self, holds: Callable[[], bool], what: str) -> None:
         deadline_s = time.monotonic() + _START_S
