@@ -128,13 +128,13 @@ class Tail(threading.Thread):
     def __init__(self, bootstrap: str) -> None:
         super().__init__(daemon=True)
         self.records: dict[str, list[tuple[bytes, bytes]]] = {topic: [] for topic in _FOLLOWED}
-        self._bootstrap = bootstrap
+        self._address = bootstrap
         self._quiet_s = 0.0
         self._closed = threading.Event()
 
     def run(self) -> None:
         """Follow until closed."""
-        consumer = _consumer(self._bootstrap, "read_uncommitted")
+        consumer = _consumer(self._address, "read_uncommitted")
         try:
             known: dict[str, int] = {}
             while not self._closed.is_set():
