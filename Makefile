@@ -32,7 +32,7 @@ demo: venv
 	$(BIN)/afterglow demo $(DEMO)
 
 test: venv
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
+	$(BIN)/python -m pytest $(TESTS)
 
 check: venv
 	$(BIN)/ruff format --check .

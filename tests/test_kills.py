@@ -327,7 +327,7 @@ def assert_exact(scene: Scene) -> None:
     assert_dead_letters(scene)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_twenty_kills_of_the_engine(tmp_path: Path) -> None:
     chance = random.Random(20)
     with opened(tmp_path, seed=20) as scene:
@@ -345,7 +345,7 @@ def test_twenty_kills_of_the_engine(tmp_path: Path) -> None:
         assert_exact(scene)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_kills_of_the_store_and_of_the_engine(tmp_path: Path) -> None:
     chance = random.Random(5)
     with opened(tmp_path, seed=5) as scene:
