@@ -122,7 +122,7 @@ def opened(
             scene.store.close()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_workers_are_killed_and_nobody_could_tell(tmp_path: Path) -> None:
     with opened(tmp_path, seed=31) as scene:
         scene.engine.start()
@@ -139,7 +139,7 @@ def test_workers_are_killed_and_nobody_could_tell(tmp_path: Path) -> None:
         assert_exact(scene)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_one_worker_three_and_two_are_the_same_engine(tmp_path: Path) -> None:
     with opened(tmp_path, seed=32, shop=CrowdedShop) as scene:
         scene.begin(1)
@@ -165,7 +165,7 @@ def assert_spread(store: Store, lanes: int) -> None:
     assert max(loads) / min(loads) < 1.05
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_all_lanes_score_by_the_same_cuts(tmp_path: Path) -> None:
     with opened(tmp_path, seed=33, sets=(*SETS, *CUTS)) as scene:
         scene.engine.start()
@@ -237,7 +237,7 @@ def visit(scene: Scene, users: Sequence[str]) -> None:
     assert producer.flush(20) == 0
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_a_second_engine_takes_over_and_the_first_one_stays_away(tmp_path: Path) -> None:
     with opened(tmp_path, seed=34) as scene:
         scene.engine.start()

@@ -217,7 +217,7 @@ OTHERS = {
     "dora": [(MINUTE_MS, "wishlist_add"), (2 * MINUTE_MS, "wishlist_add")],
     "emil": [(15 * MINUTE_MS, "add_to_cart"), (1, "click")],
 }
-LEAD_MS = 7_000
+LEAD_MS = 12_000
 """From the events' way into the log to the first timer; an engine must have started by then."""
 
 
