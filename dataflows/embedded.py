@@ -146,6 +146,7 @@ class EmbeddedStore:
     Args:
         directory: where its data live; a fresh one that is removed at the end if None.
         options: more of the server's, such as ``--cluster-enabled yes``.
+        binary: of another server than the one that was installed with this project.
 
     Attributes:
         url: ``redis://`` on loopback.
@@ -157,8 +158,14 @@ class EmbeddedStore:
     True
     """
 
-    def __init__(self, directory: Path | None = None, options: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        directory: Path | None = None,
+        options: Sequence[str] = (),
+        binary: Path | None = None,
+    ) -> None:
         self._own, self._options = directory is None, options
+        self._binary = binary or get_binary_path()
         self.directory = directory or Path(tempfile.mkdtemp(prefix="afterglow-"))
         self.directory.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
@@ -183,7 +190,7 @@ class EmbeddedStore:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    *(str(get_binary_path()), "--port", str(self.port), "--bind", "127.0.0.1"),
+                    *(str(self._binary), "--port", str(self.port), "--bind", "127.0.0.1"),
                     *("--dir", str(self.directory), "--appendonly", "yes", "--save", ""),
                     *("--appendfsync", "everysec", "--protected-mode", "yes"),
                     *("--auto-aof-rewrite-min-size", _REWRITE, *self._options),

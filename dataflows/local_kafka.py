@@ -83,19 +83,26 @@ class LocalKafka:
         brokers: how many; topics are replicated to all of them.
         partitions: of topics made without a number.
         settings: more broker properties.
+        certificate: a PEM file with a key and a certificate that signs itself: clients must speak
+            TLS and trust it.
 
     Attributes:
         bootstrap: addresses of all brokers.
     """
 
     def __init__(
-        self, brokers: int = 1, partitions: int = 4, settings: Mapping[str, str] | None = None
+        self,
+        brokers: int = 1,
+        partitions: int = 4,
+        settings: Mapping[str, str] | None = None,
+        certificate: Path | None = None,
     ) -> None:
         self.partitions = partitions
         self._jars = jars()
         self._home = Path(tempfile.mkdtemp(prefix="afterglow-kafka-"))
         self._ports = {node: (free_port(), free_port()) for node in range(1, brokers + 1)}
-        self._settings = dict(settings or {})
+        self._settings, self._certificate = dict(settings or {}), certificate
+        self._inner = {node: free_port() for node in range(1, brokers + 1)}
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self.bootstrap = ",".join(f"127.0.0.1:{port}" for port, _ in self._ports.values())
 
@@ -174,7 +181,13 @@ class LocalKafka:
 
     def admin(self) -> AdminClient:
         """A client to administer it with."""
-        return AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 2})
+        return AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 2, **self.client()})
+
+    def client(self) -> dict[str, str]:
+        """What clients must be told beside the address."""
+        if self._certificate is None:
+            return {}
+        return {"security.protocol": "SSL", "ssl.ca.location": str(self._certificate)}
 
     def start(self, node: int = 1) -> None:
         """Start a broker again on its data; returns when the cluster answers."""
@@ -232,7 +245,23 @@ class LocalKafka:
             "transaction.state.log.num.partitions": "4",
             "group.initial.rebalance.delay.ms": "0",
             "broker.session.timeout.ms": "6000",
+            **self._secured(node),
             **self._settings,
+        }
+
+    def _secured(self, node: int) -> dict[str, str]:
+        """TLS for clients; brokers speak in plain text among themselves."""
+        if self._certificate is None:
+            return {}
+        broker, controller = self._ports[node]
+        clients, inner = f"CLIENTS://127.0.0.1:{broker}", f"INNER://127.0.0.1:{self._inner[node]}"
+        return {
+            "listeners": f"{clients},{inner},CONTROLLER://127.0.0.1:{controller}",
+            "advertised.listeners": f"{clients},{inner}",
+            "inter.broker.listener.name": "INNER",
+            "listener.security.protocol.map": "CLIENTS:SSL,INNER:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": str(self._certificate),
         }
 
     def _command(self, main: list[str]) -> list[str]:

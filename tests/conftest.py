@@ -11,7 +11,7 @@ from dataflows.embedded import EmbeddedStore
 from dataflows.embedded_cluster import EmbeddedCluster
 from dataflows.local_kafka import LocalKafka
 from dataflows.settings import load
-from tests.brokers import Broker, new_broker
+from tests.brokers import REDIS, Broker, needs_redis, new_broker
 
 settings.register_profile("afterglow", deadline=None)  # tests are not timed
 settings.load_profile("afterglow")
@@ -39,12 +39,30 @@ def embedded_cluster() -> Iterator[EmbeddedCluster]:
         yield cluster
 
 
-@pytest.fixture(params=["one server", "a cluster"])
+@pytest.fixture(scope="session")
+def debian_redis() -> Iterator[EmbeddedStore]:
+    """Debian's Redis, an older server than the embedded one."""
+    with EmbeddedStore(binary=REDIS) as store:
+        yield store
+
+
+@pytest.fixture(
+    params=[
+        "one server",
+        "a cluster",
+        pytest.param("Debian's Redis", marks=[pytest.mark.redis, needs_redis]),
+    ]
+)
 def each_store_url(request: pytest.FixtureRequest) -> str:
     """The address of an empty store of each kind."""
     if request.param == "one server":
         url: str = request.getfixturevalue("store_url")
         return url
+    if request.param == "Debian's Redis":
+        redis_: EmbeddedStore = request.getfixturevalue("debian_redis")
+        with redis.Redis.from_url(redis_.url) as client:
+            client.flushall()
+        return redis_.url
     cluster: EmbeddedCluster = request.getfixturevalue("embedded_cluster")
     with redis.RedisCluster.from_url(cluster.url) as client:
         client.flushall(target_nodes="primaries")
