@@ -21,7 +21,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def compiled(loop: F) -> F:
     """A loop over arrays that is called from Python."""
-    return cast(F, njit(cache=True, nogil=True, error_model="numpy")(loop))
+    try:
+        return cast(F, njit(cache=True, nogil=True, error_model="numpy")(loop))
+    except RuntimeError:  # nowhere to keep the result: compile at every start
+        return cast(F, njit(nogil=True, error_model="numpy")(loop))
 
 
 def inlined(step: F) -> F:
