@@ -1,12 +1,13 @@
 """``python -m dataflows.warm``: compile the loops once, where starting an engine would wait for it.
 
 A made-up shop goes through decoder, lane and commit, so every compiled loop is called and the
-result kept beside the source (``events.compiled``). Installing does this.
+result kept (``events.compiled``). Installing does this. What was compiled from other sources goes.
 """
 
 from __future__ import annotations
 
 import pickle
+import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -18,6 +19,7 @@ import numpy as np
 from dataflows.engine import open_lane
 from dataflows.settings import load
 from events.batch import Batch, Read, Span
+from events.compiled import kept_in
 from events.decode import Decoder
 from events.schema import EventRules
 from events.shop import Habits, Shop
@@ -57,7 +59,10 @@ def _read() -> Read:
 
 def main() -> None:
     """Compile everything, on as many cores as there are parts."""
-    begun_s = time.monotonic()
+    begun_s, here = time.monotonic(), kept_in()
+    for other in here.parent.glob("*") if here.parent.is_dir() else ():
+        if other != here and len(other.name) == len(here.name):
+            shutil.rmtree(other, ignore_errors=True)
     parts: list[Callable[[], None]] = [decoder, lane]
     with ProcessPoolExecutor(len(parts), get_context("spawn")) as pool:
         for done in [pool.submit(part) for part in parts]:

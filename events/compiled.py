@@ -2,21 +2,43 @@
 
 Most work on whole columns is numpy's. What it cannot do in one pass (follow the bytes of a message,
 walk a hash table, go on from one row to the next) is a loop in plain Python under one of these
-decorators; numba compiles it at the first call and keeps the result beside the source, so only the
-first start after a change waits for it. Such a loop takes and fills arrays, and nothing else: no
-objects, no growing, no errors raised. What calls it checks its arguments, and is what others see.
+decorators; numba compiles it at the first call and keeps the result, so only the first start after
+a change waits for it. Such a loop takes and fills arrays, and nothing else: no objects, no growing,
+no errors raised. What calls it checks its arguments, and is what others see.
+
+numba looks only at the file of a loop to see whether what it has kept is still true, and not at the
+steps that the loop takes from other files. So results are kept in a folder that is named by the
+contents of all files that may hold such steps.
 
 Measured and decided in ``docs/decisions/0008-compiled-loops.md``.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from pathlib import Path
+from typing import Any, Final, TypeVar, cast
 
-from numba import njit
+from numba import config, njit
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_ROOT: Final = Path(__file__).parent.parent
+_LAYERS: Final = ("events", "state")
+
+
+def kept_in() -> Path:
+    """The folder of what was compiled from the sources as they are."""
+    found = hashlib.sha256()
+    for layer in _LAYERS:
+        for file in sorted((_ROOT / layer).glob("*.py")):
+            found.update(file.read_bytes())
+    return Path(_BASE) / found.hexdigest()[:16]
+
+
+_BASE: Final = config.CACHE_DIR or str(_ROOT / ".compiled")
+config.CACHE_DIR = str(kept_in())  # before the first decorator asks for it
 
 
 def compiled(loop: F) -> F:
