@@ -48,4 +48,4 @@ chaos: venv
 	$(BIN)/python -m loadtest.chaos --kills $(KILLS) $(CHAOS)
 
 clean:
-	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .compiled build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
