@@ -31,14 +31,13 @@ from state.keyed import KeyedTable, record_bytes
 from state.record import Layout
 from state.retention import Retention
 from state.table import Column, Table
+from state.text_index import TextIndex
 from state.times import NEVER_MS
-from state.vocabulary import Vocabulary
 from state.window import Window
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
-_UNBOUNDED: Final = 2**31 - 2
 _SPARE_TEXTS: Final = 10_000
 """Texts of no cart that may gather before they are dropped."""
 
@@ -58,7 +57,7 @@ class Carts:
     def __init__(self, ttl_ms: int, max_lines: int = 50) -> None:
         self._ttl_ms = ttl_ms
         self._max_lines = max_lines
-        self._texts = Vocabulary(_UNBOUNDED)
+        self._texts = TextIndex()
         self.entries = KeyedTable(
             [
                 Column("add_ms", "i8", NEVER_MS),
@@ -154,7 +153,7 @@ class Carts:
 
     def item_ids(self, slots: I64) -> Texts:
         """The item of each line."""
-        return self._texts.take(self.entries["item"][slots])
+        return self._texts.texts(self.entries["item"][slots])
 
     # -- form in the store --------------------------------------------------------------------
 
@@ -177,7 +176,7 @@ class Carts:
         records = [value[:size] for value in values]
         slots = self.entries.load(fields, records, row_of_serial, layout, seq)
         items = Texts.of_bytes([value[size:] for value in values])
-        self.entries["item"][slots] = self._texts.codes(items)
+        self.entries["item"][slots] = self._texts.number(items)
         return slots
 
     def bytes_held(self) -> int:
@@ -210,7 +209,7 @@ class Carts:
     def _items(self, batch: Batch, index: I64) -> tuple[NDArray[np.uint64], I32]:
         """Key and text code of the items of some events, n each."""
         items = batch.item.take(index)
-        return items.hashes(), self._texts.codes(items)
+        return items.hashes(), self._texts.number(items).astype(np.int32)
 
     def _present(self, slots: I64, last_order: I64) -> NDArray[np.bool_]:
         """Whether neither a remove nor the last order came at or after a line's add."""
@@ -249,7 +248,6 @@ class Carts:
         """Number the texts anew when most of them are in no cart any more."""
         if len(self._texts) <= 2 * len(self.entries) + _SPARE_TEXTS:
             return
-        slots, old = self.entries.live(), self._texts
-        used, code = np.unique(self.entries["item"][slots], return_inverse=True)
-        self._texts = Vocabulary(_UNBOUNDED)
-        self.entries["item"][slots] = self._texts.codes(old.take(used))[code]
+        slots = self.entries.live()
+        items = self.entries["item"][slots]
+        self.entries["item"][slots] = self._texts.keep(np.unique(items).astype(np.int64))[items]

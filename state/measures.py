@@ -8,7 +8,7 @@ profile may use gets its meaning.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 import numpy as np
@@ -26,16 +26,19 @@ from state.orders import Orders
 from state.plan import LanePlan
 from state.rfm import Cuts
 from state.scoring import RfmFeatures
-from state.sessions import Sessions
+from state.sessions import COUNTRY, DEVICE, Sessions
 from state.side import SideTable
 from state.table import Column, Table
 from state.text_index import TextIndex
 from state.times import NEVER_MS
 from state.view import Kind
-from state.vocabulary import Vocabulary
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
+
+
+_SPARE_TEXTS: Final = 10_000
+"""Devices, or countries, of nobody that may gather before they are dropped."""
 
 
 class Part(Protocol):
@@ -71,7 +74,7 @@ class Measures:
             *(DecayedSum(spec) for spec in plan.decayed),
             *(PanesCount(spec) for spec in plan.panes),
         ]
-        self.devices, self.countries = Vocabulary(), Vocabulary()
+        self.devices, self.countries = TextIndex(), TextIndex()
         self._texts: dict[tuple[int, int], bytes] = {}
         parts: list[Part] = [self.orders, self.sessions, self.carts, *self.declared]
         for columns in (COLUMNS, *(part.columns() for part in parts)):
@@ -130,8 +133,8 @@ class Measures:
         known = self._texts.get((device, country))
         if known is None:
             texts = (
-                None if device < 0 else self.devices.text(device),
-                None if country < 0 else self.countries.text(country),
+                None if device < 0 else self.devices[device],
+                None if country < 0 else self.countries[country],
             )
             known = self._texts[device, country] = msgspec.msgpack.encode(texts)
         return known
@@ -143,8 +146,8 @@ class Measures:
         pairs = [msgspec.msgpack.decode(raw) for raw in distinct]
         which = np.fromiter(map(place.__getitem__, stored), np.int64, len(stored))
         return (
-            self.devices.codes(Texts.of([device for device, _ in pairs]))[which],
-            self.countries.codes(Texts.of([country for _, country in pairs]))[which],
+            self.devices.number(Texts.of([d for d, _ in pairs]))[which].astype(np.int32),
+            self.countries.number(Texts.of([c for _, c in pairs]))[which].astype(np.int32),
         )
 
     # -- inside -------------------------------------------------------------------------------
@@ -157,9 +160,20 @@ class Measures:
             groups,
             batch.ts_ms,
             batch.event_hash,
-            self.devices.codes(batch.device),
-            self.countries.codes(batch.country),
+            self.devices.number(batch.device).astype(np.int32),
+            self.countries.number(batch.country).astype(np.int32),
         )
+        for index, column in ((self.devices, DEVICE), (self.countries, COUNTRY)):
+            self._drop_spare_texts(index, self.table[column][: self.table.size])
+
+    def _drop_spare_texts(self, index: TextIndex, codes: I32) -> None:
+        """Number texts anew when most of them are nobody's any more: anybody can make some up."""
+        if len(index) <= 2 * len(codes) + _SPARE_TEXTS:
+            return
+        used = np.unique(codes)
+        moved = index.keep(used[used >= 0].astype(np.int64))
+        codes[:] = np.where(codes < 0, codes, moved[codes])
+        self._texts.clear()
 
     def _features(self) -> dict[str, Feature]:
         """Every name with its meaning."""
@@ -213,13 +227,13 @@ class Measures:
                 Kind.TEXT,
                 self._of(sessions.device),
                 code=_code(self.devices),
-                text=self.devices.text,
+                text=self.devices.__getitem__,
             ),
             "session.country": Feature(
                 Kind.TEXT,
                 self._of(sessions.country),
                 code=_code(self.countries),
-                text=self.countries.text,
+                text=self.countries.__getitem__,
             ),
             "returned_at": Feature(Kind.TIME, self._of(sessions.returned_ms)),
         }
@@ -229,9 +243,9 @@ class Measures:
         return lambda view: measure(self.table, view.rows)
 
 
-def _code(vocabulary: Vocabulary) -> Callable[[str], int]:
+def _code(index: TextIndex) -> Callable[[str], int]:
     def code(text: str) -> int:
-        known = vocabulary.code(text)
+        known = int(index.find(Texts.of([text]))[0])
         return -2 if known < 0 else known
 
     return code

@@ -87,8 +87,8 @@ class Portraits:
         measures = lane.measures
         texts = {
             "user_id": lane.users.ids.texts(rows),
-            "session.device": measures.devices.take(view.value("session.device")),
-            "session.country": measures.countries.take(view.value("session.country")),
+            "session.device": measures.devices.texts(view.value("session.device")),
+            "session.country": measures.countries.texts(view.value("session.country")),
             "rfm.label": self._label(rows),
         }
         bounds = {

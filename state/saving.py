@@ -27,6 +27,7 @@ from state.dedup import pack_ids, unpack_ids
 from state.keyed import record_bytes
 from state.positions import Positions
 from state.record import Layout, RecordFormat
+from state.sessions import COUNTRY, DEVICE
 from state.side import SideTable
 from state.times import NEVER_MS
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 I64 = NDArray[np.int64]
 
-_TEXTS: Final = ("session.device.code", "session.country.code")
+_TEXTS: Final = (DEVICE, COUNTRY)
 _OWN: Final = ("shard", "seq", *_TEXTS)
 Layouts = dict[str, Layout]
 

@@ -37,6 +37,9 @@ Times = I64 | int
 KEPT: Final = 3
 """How many stretches of activity a user holds."""
 
+DEVICE, COUNTRY = "session.device.code", "session.country.code"
+"""The columns of text codes."""
+
 _START, _END = "session.start", "session.end"
 _VIEWS, _CARTS = "session.views", "session.carts"
 _FORGOTTEN_END, _FORGOTTEN_RETURN = "session.forgotten_end", "session.forgotten_return"
@@ -71,8 +74,8 @@ class Sessions:
             )
         self._gap_ms = gap_ms
         self._return_gap_ms = return_gap_ms
-        self._device = Latest("session.device")
-        self._country = Latest("session.country")
+        self._device = Latest(DEVICE.removesuffix(".code"))
+        self._country = Latest(COUNTRY.removesuffix(".code"))
 
     def columns(self) -> list[Column]:
         """Stretches newest first, ``NEVER_MS`` where there are fewer, and what was forgotten."""

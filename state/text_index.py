@@ -1,6 +1,8 @@
 """Distinct texts, numbered in the order of first sight.
 
-The index of a lane's users, and of every column of few different texts. The texts lie one after
+The index of a lane's users, and of the texts of columns: devices, countries, items. A number means
+something within one process only, so what is stored carries the texts. An index only grows, until
+its owner asks it to ``keep`` those that are in use. The texts lie one after
 another in one growing block. A hash table with open addressing finds them: a place holds a text's
 number and half of its hash, so that a search compares bytes only where the answer is almost surely
 yes. Texts are always compared whole. A place takes eight bytes, and from a quarter to a half of
@@ -36,6 +38,9 @@ class TextIndex:
     """
 
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
         self._size = 0
         self._places = np.zeros(_LEAST_PLACES, dtype=np.uint64)
         self._block = np.zeros(_LEAST_BYTES, dtype=np.uint8)
@@ -50,10 +55,12 @@ class TextIndex:
             raise IndexError(f"the number of a text must be below {self._size}, but is {number}")
         return self._block[self._ends[number] : self._ends[number + 1]].tobytes().decode()
 
-    def texts(self, numbers: I64) -> Texts:
-        """The texts of some numbers, int64[n]; they share the index's block as it is now."""
-        start = self._ends[numbers]
-        return Texts(self._block, start, (self._ends[numbers + 1] - start).astype(np.int32))
+    def texts(self, numbers: NDArray[np.integer]) -> Texts:
+        """The texts of some numbers, absent for -1; they share the index's block as it is now."""
+        known = np.maximum(numbers, 0)
+        start = self._ends[known]
+        length = (self._ends[known + 1] - start).astype(np.int32)
+        return Texts(self._block, start, np.where(numbers < 0, np.int32(-1), length))
 
     def find(self, texts: Texts) -> I64:
         """The number of each text, int64[n]; -1 for an unknown one, and where there is none."""
@@ -69,6 +76,19 @@ class TextIndex:
         if len(unknown):
             out[unknown] = self._add(texts.take(unknown))
         return out
+
+    def keep(self, numbers: I64) -> I64:
+        """Forget all texts but those of some distinct numbers; those are counted from 0 on.
+
+        Returns:
+            The new number of each old one, int64[len(self)]; -1 for those that are forgotten.
+        """
+        moved = np.full(len(self), -1, dtype=np.int64)
+        moved[numbers] = np.arange(len(numbers))
+        kept = self.texts(numbers).packed()
+        self._begin()
+        self.number(kept)
+        return moved
 
     def bytes_held(self) -> int:
         """Bytes of block, places and ends in use."""

@@ -45,3 +45,17 @@ def test_texts_whose_hashes_agree_are_told_apart():
 def test_a_number_that_was_never_given_is_refused():
     with pytest.raises(IndexError, match="must be below 0"):
         TextIndex()[0]
+
+
+@given(texts, st.data())
+def test_what_is_kept_is_renumbered_and_the_rest_is_forgotten(column, data):
+    index = TextIndex()
+    index.number(Texts.of(column))
+    before = list(index)
+    chosen = sorted(data.draw(st.sets(st.sampled_from(range(len(before)))))) if before else []
+    moved = index.keep(np.array(chosen, dtype=np.int64))
+    assert list(index) == [before[i] for i in chosen]
+    places = [chosen.index(i) if i in chosen else -1 for i in range(len(before))]
+    assert moved.tolist() == places
+    assert index.find(Texts.of(before)).tolist() == places
+    assert index.texts(np.array([-1])).tolist() == [None]
