@@ -8,15 +8,21 @@ adds is the exchange of batches, twice the commits, and twice the small batches.
 from __future__ import annotations
 
 import argparse
+import pickle
 import tempfile
+import time
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from rich.console import Console
 
+from events.batch import Read, Span
+from events.decode import Decoder
 from events.hashing import shard_of
+from events.schema import EventRules
 from events.texts import Texts
 from loadtest import broker_way
 from loadtest.bench import Files
@@ -24,6 +30,7 @@ from loadtest.stream import SHOP, Load
 
 _BATCH: Final = 5_000
 _SHARDS: Final = 64
+_EXCHANGES: Final = 50
 
 
 def main() -> None:
@@ -48,11 +55,34 @@ def main() -> None:
             )
         console.print(f"ratio in the median: {np.median(ratios):.2f}")
         _shares(console, files, chosen.workers)
+        _exchange(console, files, chosen.workers)
 
 
 def _per_million(files: Files, workers: int) -> float:
     spent_s, _store_s, events = broker_way.run(files.warm, files.events, _BATCH, workers)
     return spent_s / events * 1e6
+
+
+def _exchange(console: Console, files: Files, workers: int) -> None:
+    """What it costs to send events from one process to another."""
+    with files.events.open("rb") as lines:
+        payloads = [bytes.rstrip(line) for line in islice(lines, _BATCH)]
+    n = len(payloads)
+    zeros, spans = np.zeros(n, dtype=np.int32), [Span(0, 0, n)]
+    read = Read("t", payloads, np.full(n, -1), zeros, np.arange(n), spans)
+    batch, _ = Decoder(EventRules())(read)
+    mine = shard_of(batch.users, _SHARDS) % workers == 0
+    count, size = int(mine.sum()), 0
+    begun_s = time.process_time()
+    for _ in range(_EXCHANGES):
+        sent = pickle.dumps(batch.where(mine), protocol=pickle.HIGHEST_PROTOCOL)
+        pickle.loads(sent)
+        size = len(sent)
+    spent_s = time.process_time() - begun_s
+    console.print(
+        f"exchange: {spent_s / _EXCHANGES / count * 1e6:.2f} CPU s per million events that change "
+        f"process, {size / count:.0f} bytes each"
+    )
 
 
 def _shares(console: Console, files: Files, workers: int) -> None:
