@@ -6,6 +6,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 	echo $$p && break; done)
 BIN := .venv/bin
 READY := .venv/.ready
+COMPILED := .compiled/.ready
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test check bench chaos clean
@@ -18,15 +19,19 @@ help:
 	@echo "make chaos   kills, freezes, sets back, moves; counts what is wrong after it (KILLS=100)"
 	@echo "make venv    only .venv, with the command .venv/bin/afterglow"
 
-venv: $(READY)
+venv: $(READY) $(COMPILED)
 
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed, but neither python3.11, \
 	python3.12 nor a fitting python3 is on the PATH; set PYTHON=/path/to/python" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	$(BIN)/python -m dataflows.warm
 	@touch $(READY)
+
+# Loops are compiled when their sources have changed.
+$(COMPILED): $(READY) $(wildcard events/*.py state/*.py)
+	$(BIN)/python -m dataflows.warm
+	@mkdir -p .compiled && touch $(COMPILED)
 
 demo: venv
 	$(BIN)/afterglow demo $(DEMO)

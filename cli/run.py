@@ -14,6 +14,7 @@ from dataflows import plans
 from dataflows.engine import Place, WorkerGone, run
 from dataflows.settings import Settings
 from dataflows.supervisor import Supervisor
+from events.compiled import kept_in
 from operators.compacted import TopicUnread
 from operators.dead_letters import DeadLetterError
 from operators.metrics import MetricsError
@@ -41,6 +42,12 @@ def run_engine(settings: Settings, place: Place) -> int:
     """Run one worker until SIGTERM or SIGINT, then drain; the exit code."""
     need_kafka(settings)
     need_redis(settings)
+    if not kept_in().is_dir():
+        print(
+            "afterglow: compiling loops, once after each change of the program; python -m "
+            "dataflows.warm does it beforehand",
+            file=sys.stderr,
+        )
     stop = Stop()
     stop.on_signals()
     try:
