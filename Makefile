@@ -29,7 +29,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 
 # Loops are compiled when their sources have changed.
-$(COMPILED): $(READY) $(wildcard events/*.py state/*.py)
+$(COMPILED): $(READY) $(wildcard events/*.py state/*.py models/*.py)
 	$(BIN)/python -m dataflows.warm
 	@mkdir -p .compiled && touch $(COMPILED)
 

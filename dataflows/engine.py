@@ -14,7 +14,6 @@ from dataflows import plans
 from dataflows.profiles import build
 from dataflows.settings import Settings
 from events.decode import Decoder
-from models.learning import PurchaseLearner
 from operators.dead_letters import DeadLetterWriter
 from operators.decode_step import DecodeStep
 from operators.heart import Heart
@@ -114,9 +113,8 @@ def open_store(settings: Settings) -> Store:
 
 def open_lane(settings: Settings, place: Place = ALONE) -> Lane:
     """An empty lane of this worker's shards."""
-    spec = plans.purchase_spec(settings)
-    learner = None if spec is None else PurchaseLearner(spec)
     shards = lane_shards(place.worker, place.workers, settings.redis.shards)
+    learner = plans.learner(settings, trains=0 in shards)
     return Lane(plans.lane_plan(settings), shards, learner)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from dataflows.sections import DecayedFeature
 from dataflows.settings import Settings, SettingsError
 from dataflows.supervisor import Patience
 from events.schema import TYPES, EventRules
-from models.learning import PurchaseLearner, PurchaseSpec
-from models.purchase import Learning
+from models.examples import Examples
+from models.online import OnlineModels, UnknownInput
+from models.plan import Challenging, Clustering, Learning, ModelPlan, Task, Valuing
 from operators.courier import Terms
 from operators.lane_step import CommitPolicy
 from operators.source import SourceSpec
@@ -80,20 +82,89 @@ def lane_plan(settings: Settings) -> LanePlan:
     )
 
 
-def purchase_spec(settings: Settings) -> PurchaseSpec | None:
-    """The purchase model, unless it is switched off."""
-    chosen = settings.models.purchase
+def model_plan(settings: Settings) -> ModelPlan | None:
+    """What models foretell and learn from, unless they are switched off."""
+    chosen = settings.models
     if not chosen.enabled:
         return None
-    return PurchaseSpec(
-        name=chosen.name,
-        features=chosen.features,
-        horizon_ms=chosen.horizon,
+    learning = Learning(**chosen.learning.model_dump())
+    tasks = []
+    for name, task in chosen.tasks.items():
+        _check_types(f"models.tasks.{name}.outcome", task.outcome)
+        if not task.enabled:
+            continue
+        tasks.append(
+            Task(
+                name=name,
+                inputs=task.inputs or chosen.inputs,
+                horizon_ms=task.horizon,
+                outcome=_codes(task.outcome),
+                absent=task.absent,
+                negatives=task.negatives,
+                learning=learning,
+            )
+        )
+    _check_types("models.at", chosen.at)
+    return ModelPlan(
+        tasks=tuple(tasks),
         every_ms=chosen.every,
         rate=chosen.rate,
-        learning=Learning(**chosen.learning.model_dump()),
+        at=_codes(chosen.at),
+        parked_max=chosen.parked_max,
+        least=chosen.least,
         window=chosen.window,
+        validity_ms=chosen.validity,
+        poll_ms=settings.lane.poll,
+        challenging=_challenging(settings),
+        clustering=_clustering(settings),
+        valuing=_valuing(settings),
     )
+
+
+def learner(
+    settings: Settings,
+    *,
+    trains: bool,
+    at_once: bool = False,
+    listen: Callable[[Examples], None] = lambda _examples: None,
+) -> OnlineModels | None:
+    """The models of a lane, unless they are switched off.
+
+    Args:
+        settings: in force.
+        trains: whether this lane is the one that learns.
+        at_once: whether it learns in memory what its own snapshots come to, as in a replay.
+        listen: gets examples just before they are learned.
+    """
+    plan = model_plan(settings)
+    if plan is None:
+        return None
+    return OnlineModels(plan, trains=trains, at_once=at_once, listen=listen)
+
+
+def _challenging(settings: Settings) -> Challenging | None:
+    chosen = settings.models.challengers
+    if not chosen.kinds:
+        return None
+    return Challenging(chosen.kinds, chosen.rate, chosen.least, settings.models.seed)
+
+
+def _clustering(settings: Settings) -> Clustering | None:
+    models = settings.models
+    chosen = models.clusters
+    if not chosen.enabled:
+        return None
+    inputs = chosen.inputs or models.inputs
+    return Clustering("cluster", inputs, chosen.k, chosen.refit, models.seed)
+
+
+def _valuing(settings: Settings) -> Valuing | None:
+    chosen = settings.models.value
+    return Valuing(chosen.horizon, chosen.refit, chosen.least) if chosen.enabled else None
+
+
+def _codes(types: Sequence[str]) -> tuple[int, ...]:
+    return tuple(TYPES.index(name) for name in types)
 
 
 def commit_policy(settings: Settings) -> CommitPolicy:
@@ -212,14 +283,10 @@ def check(settings: Settings) -> None:
     """
     event_rules(settings)
     patience(settings)
-    plan, spec = lane_plan(settings), purchase_spec(settings)
+    plan, models = lane_plan(settings), learner(settings, trains=True)
     try:
-        lane = Lane(plan, [0], None if spec is None else PurchaseLearner(spec))
+        Lane(plan, [0], models)
+    except UnknownInput as error:
+        raise SettingsError(str(error)) from error
     except (SegmentError, ExpressionError) as error:
         raise SettingsError(f"segments: {error}") from error
-    for name in () if spec is None else spec.features:
-        if name not in lane.measures.features:
-            known = ", ".join(lane.measures.features)
-            raise SettingsError(
-                f"models.purchase.features: must be features ({known}), but {name!r} came"
-            )

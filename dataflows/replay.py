@@ -21,7 +21,6 @@ from dataflows.profiles import build
 from dataflows.settings import Settings
 from events.batch import Batch, Read, Span
 from events.decode import Decoder
-from models.learning import PurchaseLearner
 from operators.dead_letters import DeadLetterFile
 from operators.decode_step import DecodeStep
 from operators.file_source import FileSource
@@ -117,8 +116,7 @@ def replay(
         take_changes: gets each change as (user id, JSON).
     """
     plan = replace(plans.lane_plan(settings), order_keep_ms=FAR_MS // 4)
-    spec = plans.purchase_spec(settings)
-    learner = None if spec is None else PurchaseLearner(spec)
+    learner = plans.learner(settings, trains=True, at_once=True)
     lane = Lane(plan, range(settings.redis.shards), learner)
     checkpoint = Checkpoint(lane, store)
     checkpoint.open()
@@ -144,6 +142,7 @@ def replay(
     for committed in checkpoint.commit(heartbeat=True):
         take(decode_entry(committed.changes))
         store.trim([(committed.shard, committed.seq)])
+    checkpoint.keep_models()
     return Replayed(
         until_ms=at_ms,
         events=lane.counters.events,

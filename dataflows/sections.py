@@ -233,23 +233,61 @@ class LearningSettings(Section):
     intercept_rate: Annotated[float, Field(ge=0)]
 
 
-class PurchaseSettings(Section):
-    """The purchase model."""
+class TaskSettings(Section):
+    """Something to be foretold of a user."""
+
+    enabled: bool = True
+    outcome: tuple[str, ...] = ()
+    absent: bool = False
+    horizon: LongSpan
+    negatives: Annotated[float, Field(gt=0, le=1)] = 1.0
+    inputs: tuple[str, ...] = ()
+
+
+class ChallengerSettings(Section):
+    """Other learners that try to beat the champions."""
+
+    kinds: tuple[Literal["tree", "forest"], ...]
+    rate: Annotated[float, Field(gt=0, le=1)]
+    least: Annotated[Whole, Field(ge=100)]
+
+
+class ClusterSettings(Section):
+    """Groups of users that are alike."""
 
     enabled: bool
-    name: Name
+    k: Annotated[Whole, Field(ge=2, le=100)]
+    refit: LongSpan
+    inputs: tuple[str, ...] = ()
+
+
+class ValueSettings(Section):
+    """Who is still a customer, and what is to be expected of them."""
+
+    enabled: bool
     horizon: LongSpan
-    every: LongSpan
-    rate: Annotated[float, Field(ge=0, le=1)]
-    window: Annotated[Whole, Field(ge=1)]
-    features: tuple[str, ...]
-    learning: LearningSettings
+    refit: LongSpan
+    least: Annotated[Whole, Field(ge=50)]
 
 
 class Models(Section):
     """Models in the flow."""
 
-    purchase: PurchaseSettings
+    enabled: bool
+    every: LongSpan
+    rate: Annotated[float, Field(ge=0, le=1)]
+    at: tuple[str, ...]
+    parked_max: Annotated[Whole, Field(ge=1)]
+    least: Annotated[Whole, Field(ge=1)]
+    window: Annotated[Whole, Field(ge=100)]
+    validity: LongSpan
+    seed: Whole
+    inputs: tuple[str, ...]
+    tasks: dict[Name, TaskSettings]
+    learning: LearningSettings
+    challengers: ChallengerSettings
+    clusters: ClusterSettings
+    value: ValueSettings
 
 
 class MetricsSettings(Section):

@@ -16,7 +16,7 @@ from typing import Final
 
 import numpy as np
 
-from dataflows.engine import open_lane
+from dataflows import plans
 from dataflows.settings import load
 from events.batch import Batch, Read, Span
 from events.compiled import kept_in
@@ -24,9 +24,19 @@ from events.decode import Decoder
 from events.schema import EventRules
 from events.shop import Habits, Shop
 from events.thorough import ThoroughDecoder
+from models.alive import BgNbd
+from models.challengers import Challenger
+from models.clusters import Clusters
+from state.lane import Lane
 
 _EVENTS: Final = 2_000
 _START_MS: Final = 1_790_000_000_000
+_ALL_AT_ONCE: Final = (
+    "models.rate=1.0",
+    "models.least=10",
+    "models.value.enabled=false",
+    "models.challengers.kinds=[]",
+)
 
 
 def decoder() -> None:
@@ -40,9 +50,24 @@ def lane() -> None:
     found = ThoroughDecoder(EventRules())(read, np.arange(len(read.payloads)))
     batch: Batch = pickle.loads(pickle.dumps(found.batch))
     batch.spans = read.spans
-    engine = open_lane(load(env={}))
+    settings = load(env={}, sets=_ALL_AT_ONCE)
+    learner = plans.learner(settings, trains=True, at_once=True)
+    engine = Lane(plans.lane_plan(settings), range(settings.redis.shards), learner)
     engine.apply(Batch.chained([batch, batch]), _START_MS + 10**7)
+    engine.finish(_START_MS + 10**9)
     engine.settle(engine.collect(heartbeat=True))
+
+
+def models() -> None:
+    """Compile what models call that a short stream does not come to."""
+    X, y = np.random.default_rng(1).random((200, 2)), np.arange(200) % 3 == 0
+    clusters = Clusters(["a", "b"], 2, first=50)
+    clusters.learn_many(X)
+    clusters.predict_many(X)
+    challenger = Challenger("tree", ["a", "b"], seed=1)
+    challenger.learn_many(X, y)
+    challenger.predict_proba_many(X)
+    BgNbd(1.0, 1.0, 1.0, 1.0).expected_purchases(X[:, 0], X[:, 0], X[:, 0] + 1.0, 1.0)
 
 
 def _read() -> Read:
@@ -63,7 +88,7 @@ def main() -> None:
     for other in here.parent.glob("*") if here.parent.is_dir() else ():
         if other != here and len(other.name) == len(here.name):
             shutil.rmtree(other, ignore_errors=True)
-    parts: list[Callable[[], None]] = [decoder, lane]
+    parts: list[Callable[[], None]] = [decoder, lane, models]
     with ProcessPoolExecutor(len(parts), get_context("spawn")) as pool:
         for done in [pool.submit(part) for part in parts]:
             done.result()

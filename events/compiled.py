@@ -25,7 +25,7 @@ from numba import config, njit
 F = TypeVar("F", bound=Callable[..., Any])
 
 _ROOT: Final = Path(__file__).parent.parent
-_LAYERS: Final = ("events", "state")
+_LAYERS: Final = ("events", "state", "models")
 
 
 def kept_in() -> Path:

@@ -17,7 +17,6 @@ from dataflows.settings import load
 from events.batch import Read
 from events.decode import Decoder
 from loadtest.split import Split
-from models.learning import PurchaseLearner
 from operators.file_source import FileReader
 from state.checkpoint import Checkpoint
 from state.lane import Lane
@@ -69,10 +68,17 @@ def open_lane(case: Case, split: Split | None = None) -> Lane:
     plan = plans.lane_plan(settings)
     if not case.segments:
         plan = replace(plan, decayed=(), panes=(), segments=(), families=())
-    spec = plans.purchase_spec(settings) if case.model else None
-    learner = None if spec is None else PurchaseLearner(spec)
+    learner = plans.learner(settings, trains=True) if case.model else None
     if split is not None and learner is not None:  # before the lane takes its methods
-        for method in ("observe", "mature", "score", "changed"):
+        for method in (
+            "observe",
+            "mature",
+            "learn",
+            "learn_population",
+            "_score",
+            "outgoing",
+            "memory",
+        ):
             split.watch(learner, method, "model")
     lane = Lane(plan, range(plan.shards), learner)
     if split is not None:

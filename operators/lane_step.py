@@ -143,7 +143,8 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         metrics.rows.set(lane.table.size)
         metrics.observe_sizes(lane.decider.plan.names, lane.decider.sizes.tolist())
         if lane.learner is not None:
-            metrics.observe_model(lane.learner.name, lane.learner.quality())
+            for model, measures in lane.learner.quality().items():
+                metrics.observe_model(model, measures)
         if self._wall_ms is not None:
             now_ms = self._wall_ms()
             metrics.delay.set((now_ms - lane.clock.now_ms) / 1000)

@@ -51,7 +51,6 @@ class Checkpoint:
         self._lane = lane
         self._store = store
         self._alive = alive
-        self._model = f"model:{lane.shards[0]}"
 
     def open(self) -> list[Committed]:
         """Take the fence of every shard of the lane and load what is stored.
@@ -68,9 +67,8 @@ class Checkpoint:
             check_segments(self._lane, stored)
             self._lane.restore(stored)
             self._alive()
-        # a lane that is new, because there are more of them now, starts from the first one's model
-        model = self._store.shared(self._model) or self._store.shared("model:0")
-        self._lane.restored(self._store.shared("cuts"), model)
+        shared = self._store.shared
+        self._lane.restored(shared("cuts"), shared("trainer"), shared("models"))
         return [
             Committed(shard, seq, changes)
             for shard in self._lane.shards
@@ -84,17 +82,12 @@ class Checkpoint:
             FencedOff: another engine owns a shard; nothing more may be written.
             StoreUnavailable: the store did not take it in time; a restart resumes from before.
         """
-        # before the shards: what they forget as learned must be in the model that is stored
-        learner = self._lane.learner
-        model = None if learner is None else learner.changed()
-        if model is not None:
-            self._store.share(self._model, model)
         stored = {}
         if heartbeat:
             stored = self._store.sequences()
             self._store.forget_published(stored)
-            if not self._lane.population.measures:
-                self._adopt_cuts()
+            with suppress(StoreUnavailable):  # whoever commits waits for the store
+                self._exchange()
         commits = self._lane.collect(heartbeat=heartbeat, stored=stored)
         self._write(commits)
         self._lane.settle(commits)
@@ -103,9 +96,28 @@ class Checkpoint:
             self._store.share("cuts", cuts)
         return [Committed(c.shard, c.seq, c.changes) for c in commits if c.changes]
 
-    def _adopt_cuts(self) -> None:
-        with suppress(StoreUnavailable):  # whoever commits waits for the store
-            self._lane.population.adopt(self._store.shared("cuts"), self._lane.table.size)
+    def _exchange(self) -> None:
+        """Take over what other lanes measure and learn; learn what is there to be learned."""
+        lane, learner, shared = self._lane, self._lane.learner, self._store.shared
+        if not lane.population.measures:
+            lane.population.adopt(shared("cuts"), lane.table.size)
+        if learner is None:
+            return
+        if not learner.trains:
+            learner.adopt(shared("models"))
+        elif learner.learn(self._store.examples(learner.positions())):
+            self.keep_models()
+
+    def keep_models(self) -> None:
+        """Store what the models have learned, then forget what they have learned it from.
+
+        In this order: after a crash in between, the examples are found and known to be learned.
+        """
+        learner = self._lane.learner
+        if learner is not None and learner.trains:
+            self._store.share("trainer", learner.memory())
+            self._store.share("models", learner.published())
+            self._store.forget_examples(learner.positions())
 
     def _write(self, commits: list[ShardCommit]) -> None:
         waiting = {c.shard: c for c in commits}

@@ -38,7 +38,8 @@ local function must_be(key, kind)
   end
 end
 
-local KIND = {HSET = 'hash', HDEL = 'hash', SADD = 'set', SREM = 'set', APPEND = 'string'}
+local KIND = {HSET = 'hash', HDEL = 'hash', SADD = 'set', SREM = 'set', APPEND = 'string',
+  XADD = 'stream'}
 local at = first
 while at <= last do
   local kind = KIND[ARGV[at]]

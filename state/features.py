@@ -7,9 +7,9 @@ all, by falling in closed form (decayed sums), or at a known next step (windows,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from state import decay
 from state.rfm import Cuts
 from state.table import Table
 from state.text_index import TextIndex
-from state.times import DAY_MS, FAR_MS
+from state.times import FAR_MS
 from state.view import Kind
 
 I64 = NDArray[np.int64]
@@ -84,6 +84,11 @@ class RowView:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def part(self, index: I64) -> RowView:
+        """Some rows of it, at the same times."""
+        rows, now_ms = self.rows[index], self.now_ms[index]
+        return RowView(self._features, self._table, rows, now_ms, self.cuts, self.ids)
 
     def column(self, name: str) -> NDArray[Any]:
         """A column of the table at these rows; do not write to it."""
@@ -159,29 +164,3 @@ def decayed_feature(pair: Callable[[RowView], tuple[F64, I32]], half_life_ms: in
 def buyers(view: RowView) -> NDArray[np.bool_]:
     """Which rows have an order, bool[n]."""
     return view.once("is_buyer", lambda v: v.value("lifetime.orders") > 0)
-
-
-def matrix(view: RowView, names: Sequence[str]) -> F64:
-    """Some features side by side for a model, float64[n, k], all finite and of like size.
-
-    Amounts and counts become ``log(1 + x)``; times become the logarithm of their age in days, and
-    ``_OLDEST_DAYS`` where they never happened; flags become 0 or 1. The one function for learning
-    and for scoring.
-    """
-    if not names:
-        return np.empty((len(view), 0))
-    return np.stack([view.once("input " + name, _input(name)) for name in names], axis=1)
-
-
-_OLDEST_DAYS: Final = 3650.0
-
-
-def _input(name: str) -> Measure:
-    def measure(view: RowView) -> F64:
-        value = view.value(name)
-        if view.kind(name) is Kind.TIME:
-            days = (view.now_ms - value) / DAY_MS
-            value = np.clip(days, 0.0, _OLDEST_DAYS)
-        return np.log1p(np.maximum(value.astype(np.float64), 0.0))
-
-    return measure

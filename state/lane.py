@@ -26,7 +26,7 @@ from state.commit import ShardCommit, StoredShard
 from state.counters import Counters
 from state.deciding import Decider, Occasion
 from state.dedup import Dedup
-from state.features import Feature, RowView
+from state.features import RowView
 from state.groups import Groups, group
 from state.learner import Learner
 from state.measures import Measures
@@ -38,10 +38,9 @@ from state.saving import Saver
 from state.segments import SegmentPlan
 from state.side import SideTable
 from state.table import Column, Table
-from state.times import HOUR_MS, NEVER_MS
+from state.times import NEVER_MS
 from state.users import COLUMNS as USER_COLUMNS
 from state.users import Users
-from state.view import Kind
 
 I64 = NDArray[np.int64]
 
@@ -52,7 +51,7 @@ class Lane:
     Args:
         plan: what is measured and decided, compiled from the settings.
         shards: the shards it owns.
-        learner: a model that scores users; its score is a feature.
+        learner: models that score users; their scores are features.
     """
 
     def __init__(
@@ -66,8 +65,7 @@ class Lane:
         self.measures = Measures(plan, self.table)
         self.learner = learner
         if learner is not None:
-            score = Feature(Kind.NUMBER, learner.score, next_step=_hourly)
-            self.measures.features[f"scores.{learner.name}"] = score
+            self.measures.features |= learner.attach(self.measures.features)
         kinds = {name: feature.kind for name, feature in self.measures.features.items()}
         segments = SegmentPlan.compile(plan.segments, plan.families, kinds, poll_ms=plan.poll_ms)
         self.decider = Decider(segments, self.measures.rfm, self.table, self.users.ids)
@@ -121,7 +119,7 @@ class Lane:
             self._decide(expired, self._times(expired), occasion)
         self._refresh_cuts()
         if self.learner is not None:
-            self.learner.mature(now)
+            self._learn(self.learner, now)
         moved = self.population.moved(self._plan.sweep_rows, self._view_now, self.table)
         if len(moved):
             cause = Occasion("cuts", occasion.decided_at_ms)
@@ -134,6 +132,8 @@ class Lane:
         while len(rows := self._due(at_ms)):
             self._fire(rows, at_ms, occasion)
         self.measures.expire(at_ms)
+        if self.learner is not None:
+            self._learn(self.learner, at_ms)
         everyone = np.arange(self.table.size)
         self.population.remeasure(self._view_now(everyone), at_ms, self.table.size)
         self._decide(everyone, self._times(everyone), Occasion("cuts", at_ms))
@@ -164,13 +164,15 @@ class Lane:
         """Take over a shard from the store."""
         self._saver.restore(stored)
 
-    def restored(self, cuts: bytes | None, model: bytes | None) -> None:
+    def restored(
+        self, cuts: bytes | None, memory: bytes | None = None, published: bytes | None = None
+    ) -> None:
         """All shards are loaded: take over what is kept beside them, work out what is not kept."""
         self.population.restore(cuts, self.table.size)
         self.measures.restore(self.clock.now_ms)
         self.decider.restored()
         if self.learner is not None:
-            self.learner.restore(model)
+            self.learner.restore(memory, published)
 
     def recover(self, told: Mapping[str, Sequence[str]], at_ms: int) -> int:
         """Take back what only a lost history has told consumers, and tell what it has untold.
@@ -316,10 +318,11 @@ class Lane:
             sample = self.population.sample(self.table.size)
             self.population.remeasure(self._view_now(sample), self.clock.now_ms, self.table.size)
 
+    def _learn(self, learner: Learner, now_ms: int) -> None:
+        learner.mature(now_ms)
+        if learner.wants_population(now_ms):
+            sample = self.population.sample(self.table.size)
+            learner.learn_population(self._view_now(sample))
+
     def _decided_at(self, wall_ms: int | None) -> int:
         return self.clock.now_ms if wall_ms is None else wall_ms
-
-
-def _hourly(view: RowView) -> I64:
-    """A score has no closed form in silence: looked at again at the full hour."""
-    return (view.now_ms // HOUR_MS + 1) * HOUR_MS

@@ -1,43 +1,91 @@
-"""What a lane asks of a model: the lane hands it views and keeps its memory, and never learns."""
+"""What a lane asks of its models: it hands them views and keeps their memory, and never learns.
+
+Labels take time, so models **park** snapshots of users, and what became of them is an **example**
+once its time has passed. Parked snapshots are a side table, stored with the shards of their users.
+Examples leave with the commit that ends their snapshots, shard by shard; one lane of several learns
+from all of them and shares what it has learned (``docs/decisions/0009-one-lane-learns.md``).
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from events.batch import Batch
-from state.features import RowView
+from state.features import Feature, RowView
 from state.groups import Groups
 from state.keyed import KeyedTable
 
-F64 = NDArray[np.float64]
+I32 = NDArray[np.int32]
+Entries = Mapping[int, Sequence[tuple[str, bytes]]]
+"""Examples by shard, as the store has them: (place, examples), oldest first."""
+
+
+@dataclass(slots=True, frozen=True)
+class Score:
+    """A score as profiles show it: its name, and what sort of number it is."""
+
+    name: str
+    kind: Literal["int", "float"] = "float"
 
 
 class Learner(Protocol):
-    """A model that learns from the stream and scores users."""
+    """Models that learn from the stream and score users."""
 
-    name: str
-    """Of the score: ``scores.<name>``."""
+    scores: Sequence[Score]
+    """What they say of each user; NaN, or -1 for integers, while they cannot say it."""
+
+    validity_ms: int
+    """How long a score holds after it was computed."""
 
     parked: KeyedTable
     """Snapshots that wait for their label; stored with the shards of their users."""
+
+    trains: bool
+    """Whether this lane is the one that learns."""
+
+    def attach(self, features: Mapping[str, Feature]) -> dict[str, Feature]:
+        """Get to know the lane's features; gives the scores as features, by name."""
 
     def observe(self, view: RowView, groups: Groups, batch: Batch) -> None:
         """A batch has been applied; the view shows its users after it."""
 
     def mature(self, clock_ms: int) -> None:
-        """Learn what the clock has passed."""
+        """Make examples of the snapshots whose time the clock has passed."""
 
-    def score(self, view: RowView) -> F64:
-        """The score of each row, float64[n]."""
+    def wants_population(self, clock_ms: int) -> bool:
+        """Whether it is time to look at many users at once."""
 
-    def changed(self) -> bytes | None:
-        """The model's own memory if it has learned since this was last asked."""
+    def learn_population(self, view: RowView) -> None:
+        """Look at a fair sample of the users."""
 
-    def quality(self) -> dict[str, float | None]:
-        """How well it does on labels that have matured; None for what is not known yet."""
+    def outgoing(self, shard_of: NDArray[np.integer]) -> dict[int, bytes]:
+        """Examples that are not stored yet, by shard; ``shard_of`` is the users' column."""
 
-    def restore(self, saved: bytes | None) -> None:
-        """Take over the memory of an earlier run; the parked snapshots are loaded by then."""
+    def settle(self) -> None:
+        """The store has them."""
+
+    def positions(self) -> Mapping[int, str]:
+        """Up to which place of each shard's examples it has learned; of the lane that learns."""
+
+    def learn(self, entries: Entries) -> bool:
+        """Learn stored examples; whether there is anything new to be kept."""
+
+    def memory(self) -> bytes:
+        """All that it must not forget, positions included."""
+
+    def published(self) -> bytes:
+        """What other lanes need for scoring."""
+
+    def adopt(self, published: bytes | None) -> None:
+        """Score by what the lane that learns has published, if that is newer."""
+
+    def restore(self, memory: bytes | None, published: bytes | None) -> None:
+        """Take over what was kept; the parked snapshots are loaded by then."""
+
+    def quality(self) -> dict[str, dict[str, float | None]]:
+        """By model, how well it does; None for what is not known yet."""

@@ -180,7 +180,9 @@ class Measures:
         return {
             "first_seen": column_feature(Kind.TIME, "first_seen"),
             "last_seen": column_feature(Kind.TIME, "last_seen"),
+            "first_order": column_feature(Kind.TIME, "first_order"),
             "last_order": column_feature(Kind.TIME, "last_order"),
+            "previous_order": column_feature(Kind.TIME, "previous_order"),
             "lifetime.events": column_feature(Kind.NUMBER, "events"),
             **self._order_features(),
             **self._session_features(),

@@ -6,7 +6,8 @@ seen (``state.refunds``). So every value is a function of the set of events.
 
 Totals and the window are integers. A decayed sum can only be added to without loss, so nothing is
 ever subtracted from one: when an order's time moves forward the difference ``2^(t2/h) - 2^(t1/h)``
-is added, and refunds are sums beside the gross.
+is added, and refunds are sums beside the gross. The times of the first order, of the last and of
+the one before it are those of purchases; lines of the same time are one.
 
 An order is found for ``keep_ms`` after it was last touched; a refund or line that comes later than
 that counts as one of an unknown order. Memory rests on this.
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.batch import Batch
+from events.compiled import compiled
 from events.schema import PURCHASE, REFUND
 from state import decay
 from state.groups import Groups, group
@@ -75,7 +77,9 @@ class Orders:
     def columns(self) -> list[Column]:
         """What the users' table needs, by whole name."""
         return [
+            Column("first_order", "i8", NEVER_MS),
             Column("last_order", "i8", NEVER_MS),
+            Column("previous_order", "i8", NEVER_MS),
             Column("orders.count", "i4"),
             Column("orders.gross", "i8"),
             Column("orders.refunds", "i8"),
@@ -204,8 +208,8 @@ class Orders:
         rows, starts = purchases.rows, purchases.starts
         ts, amount = batch.ts_ms[purchases.index], batch.amount_minor[purchases.index]
         table["orders.gross"][rows] += np.add.reduceat(amount, starts)
-        last = table["last_order"]
-        last[rows] = np.maximum(last[rows], np.maximum.reduceat(ts, starts))
+        times = table["first_order"], table["last_order"], table["previous_order"]
+        _note_times(purchases.row_of, ts, *times)
         add_terms(table, GROSS, purchases, *decay.terms(amount, ts, self._half_life_ms))
 
     def _place(self, table: Table, purchases: Groups, batch: Batch, clock_ms: int) -> None:
@@ -270,3 +274,16 @@ class Orders:
         touched_ms = np.maximum(self.entries["ts"][slots], clock_ms)
         self._retention.keep(slots, touched_ms + self._keep_ms)
         self.entries.mark(slots)
+
+
+@compiled
+def _note_times(row_of: I64, ts_ms: I64, first: I64, last: I64, previous: I64) -> None:
+    """The first time of each row, the last, and the last that came before that one."""
+    for k in range(len(row_of)):
+        row, ts = row_of[k], ts_ms[k]
+        if first[row] == NEVER_MS or ts < first[row]:
+            first[row] = ts
+        if ts > last[row]:
+            previous[row], last[row] = last[row], ts
+        elif previous[row] < ts < last[row]:
+            previous[row] = ts

@@ -52,7 +52,7 @@ class Slot:
         kind: of the value. MessagePack: ``int``, ``float``, ``flag``, and ``text``, null where it
             is absent. JSON: an integer as ``digits``; ``quoted``, a text without anything to
             escape, null where it is absent; ``raw``, a text that is JSON already.
-        when: an int column; where it is 0, null is written instead of an int.
+        when: an int column; where it is 0, null is written instead of a number. MessagePack only.
     """
 
     column: str
@@ -302,11 +302,11 @@ def _put_number(
     out: U8, words: U64, at: int, kind: int, a: int, b: int, i: int, numbers: I64, number_at: I64
 ) -> Any:
     """A number or flag of the row or entry ``i``."""
+    if b >= 0 and numbers[number_at[b] + i] == 0:
+        out[at] = 0xC0
+        return at + 1
     value = numbers[number_at[a] + i]
     if kind == _INT:
-        if b >= 0 and numbers[number_at[b] + i] == 0:
-            out[at] = 0xC0
-            return at + 1
         return _put_int(out, words, at, value)
     if kind == _DIGITS:
         return _put_digits(out, at, value)

@@ -55,7 +55,7 @@ class Portraits:
         self._declared = {
             part.spec.name: measures.features[part.spec.name].kind for part in measures.declared
         }
-        self._scores = [] if lane.learner is None else [lane.learner.name]
+        self._scores = [] if lane.learner is None else list(lane.learner.scores)
         families = [family.name for family in plan.families]
         self._family = families.index(label_family) if label_family in families else None
         labels = () if self._family is None else plan.families[self._family].labels
@@ -72,9 +72,9 @@ class Portraits:
         lane = self._lane
         view = lane.view(rows, lane.table["as_of"][rows])
         columns: dict[str, NDArray[Any]] = {
-            name: view.value(name)
-            for name in (*_PLAIN, *self._declared, *(f"scores.{name}" for name in self._scores))
+            name: view.value(name) for name in (*_PLAIN, *self._declared)
         }
+        self._add_scores(view, columns)
         scored = lane.table["rfm"][rows]
         columns |= {
             "is_buyer": buyers(view),
@@ -96,6 +96,18 @@ class Portraits:
             "segments": self._add_segments(rows, columns, texts),
         }
         return self._form.fill(columns, texts, bounds)
+
+    def _add_scores(self, view: RowView, columns: dict[str, NDArray[Any]]) -> None:
+        """The scores, which of them are known, and how long they hold."""
+        learner = self._lane.learner
+        if learner is None:
+            return
+        columns["scores.valid_to"] = view.now_ms + learner.validity_ms
+        for score in self._scores:
+            name = f"scores.{score.name}"
+            value = view.value(name)
+            known = value >= 0 if score.kind == "int" else ~np.isnan(value)
+            columns[name], columns[f"{name}.known"] = np.where(known, value, 0), known
 
     def _label(self, rows: I64) -> Texts:
         if self._family is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Literal
 
+from state.learner import Score
 from state.packing import Form, Many, Slot, map_head, pack
 
 Part = bytes | Slot | Many
@@ -21,14 +22,14 @@ _NULL: Final = pack(None)
 def profile_form(
     basis: str,
     features: Sequence[tuple[str, Literal["int", "float"]]],
-    scores: Sequence[str],
+    scores: Sequence[Score],
 ) -> Form:
     """The form of the profiles of one settings file.
 
     Args:
         basis: the RFM basis, a constant of every document.
         features: declared features at the top level, and their kind.
-        scores: names of model scores.
+        scores: what models say, null while they cannot say it.
 
     A slot's column is named by its path in the document. The columns ``is_buyer`` and ``*.ends``
     say where there are values; those of ``cart.lines`` and ``segments`` have one for each entry.
@@ -45,7 +46,7 @@ def profile_form(
         "window": _numbers("window", "orders", "spend"),
         "decayed": _numbers("decayed", "orders", "spend", kind="float"),
         **{name: [Slot(name, kind)] for name, kind in features},
-        "scores": _map({name: [Slot(f"scores.{name}", "float")] for name in scores}),
+        "scores": _map(_scores(scores)),
         "offers": [pack([])],
         "experiment": [_NULL],
         "consent": [_NULL],
@@ -83,6 +84,14 @@ def profile_form(
         "segments": [Many("segments", "map", _membership())],
     }
     return Form(_map(entries))
+
+
+def _scores(scores: Sequence[Score]) -> dict[str, Parts]:
+    slots: dict[str, Parts] = {
+        score.name: [Slot(f"scores.{score.name}", score.kind, when=f"scores.{score.name}.known")]
+        for score in scores
+    }
+    return slots | {"valid_to": [Slot("scores.valid_to")]} if scores else {}
 
 
 def _line() -> list[bytes | Slot]:

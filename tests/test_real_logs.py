@@ -55,7 +55,7 @@ def run(name, tmp_path, *, order="time", partitions=1, times=1, sets=(), until_m
         for each in paths:
             yield from read_messages(each, {"type": "event_type", **columns}, types)
 
-    settings = load(sets=["models.purchase.enabled=false", *sets], env={})
+    settings = load(sets=["models.enabled=false", *sets], env={})
     with EmbeddedStore(tmp_path / "store") as embedded:
         store = Store(embedded.url, "t", settings.redis.shards)
         done = replay(settings, store, file, payloads, partitions=partitions, until_ms=until_ms)

@@ -10,8 +10,7 @@ from dataflows import plans
 from dataflows.durations import duration_ms, duration_text
 from dataflows.settings import DEFAULTS, SettingsError, load
 from events.schema import TYPES, EventRules
-from models.learning import PurchaseSpec
-from models.purchase import Learning
+from models.plan import Challenging, Learning, ModelPlan, Task, Valuing
 from state.plan import LanePlan
 from state.times import DAY_MS, HOUR_MS
 
@@ -49,8 +48,19 @@ def test_the_shipped_file_is_right_and_says_what_the_code_defaults_to():
         assert getattr(plan, name) == getattr(default, name), name
     assert plans.event_rules(settings) == EventRules()
     assert settings.events.types == TYPES
-    spec = plans.purchase_spec(settings)
-    assert spec == PurchaseSpec(features=spec.features, learning=Learning())
+    models = plans.model_plan(settings)
+    same = set(ModelPlan.__slots__) - {"tasks", "challenging", "clustering", "valuing"}
+    for name in same:
+        assert getattr(models, name) == getattr(ModelPlan(()), name), name
+    assert {task.name: (task.horizon_ms // DAY_MS, task.absent) for task in models.tasks} == {
+        "purchase_7d": (7, False),
+        "purchase_30d": (30, False),
+        "churn_30d": (30, True),
+    }
+    assert {task.learning for task in models.tasks} == {Learning()}
+    assert models.challenging == Challenging(("tree", "forest"))
+    assert models.clustering.inputs == models.tasks[0].inputs
+    assert models.valuing == Valuing()
 
 
 def test_every_setting_of_the_shipped_file_is_explained():
@@ -58,7 +68,9 @@ def test_every_setting_of_the_shipped_file_is_explained():
     before = section = ""
     for line in DEFAULTS.read_text().splitlines():
         section = line if line.startswith("[") else section
-        if " = " in line and not section.startswith(("[features", "[segments", "[families")):
+        if " = " in line and not section.startswith(
+            ("[features", "[segments", "[families", "[models.tasks")
+        ):
             assert "#" in line + before, line
         before = line
 
@@ -100,14 +112,21 @@ def test_set_takes_toml_values_and_bare_words():
     settings = loaded(
         "rfm.ties=same",
         "lane.timer_budget=100",
-        'models.purchase.features=["intent"]',
+        'models.tasks.purchase_7d.inputs=["intent"]',
+        "models.tasks.churn_30d.enabled=false",
+        "models.tasks.visit_1d={horizon = '1d', outcome = ['page_view']}",
         "segments.keen.enter=intent >= 3 and within(returned_at, 7d)",
         "segments.keen.min_dwell = 2h",
         'families.size.labels={big = "lifetime.orders > 9", small = "lifetime.orders > 0"}',
     )
     plan = plans.lane_plan(settings)
     assert (plan.rfm.ties, plan.timer_budget) == ("same", 100)
-    assert plans.purchase_spec(settings).features == ("intent",)
+    first, second, third = plans.model_plan(settings).tasks
+    assert first.inputs == ("intent",)
+    assert second.name == "purchase_30d"
+    assert third == Task(
+        "visit_1d", second.inputs, DAY_MS, (TYPES.index("page_view"),), learning=Learning()
+    )
     keen = plan.segments[-1]
     assert keen.enter == "intent >= 3 and within(returned_at, 7d)"
     assert keen.min_dwell_ms == 2 * HOUR_MS
@@ -134,12 +153,13 @@ def test_a_password_is_given_to_clients_and_shown_to_nobody():
 
 def test_fixed_cuts_and_switched_off_models():
     cuts = "{recency_days = [7, 30, 60, 120], frequency = [1, 2, 3, 5], monetary = [1, 2, 3, 4]}"
-    settings = loaded(f"rfm.cuts={cuts}", "models.purchase.enabled=false", "orders.keep=10d")
+    settings = loaded(f"rfm.cuts={cuts}", "models.enabled=false", "orders.keep=10d")
     plan = plans.lane_plan(settings)
     assert plan.rfm.fixed.version == 1
     assert plan.rfm.fixed.recency_days == (7, 30, 60, 120)
     assert plan.order_keep_ms == 10 * DAY_MS
-    assert plans.purchase_spec(settings) is None
+    assert plans.model_plan(settings) is None
+    assert plans.learner(settings, trains=True) is None
 
 
 # what is wrong
@@ -240,7 +260,14 @@ def test_every_wrong_setting_is_told_at_once():
         ("features.intent.weights={buy=1}", "features.intent.weights: must be types of event"),
         ('features.views_7d.types=["buy"]', "features.views_7d.types: must be types of event"),
         ('events.types=["buy"]', "events.types: must be types of event"),
-        ('models.purchase.features=["x"]', "models.purchase.features: must be features"),
+        ('models.inputs=["x"]', "models.inputs: there is no feature 'x'"),
+        ('models.inputs=["session.device"]', "models.inputs: session.device is a text"),
+        (
+            "models.tasks.churn_30d.inputs=['age(x)']",
+            "models.tasks.churn_30d.inputs: there is no feature 'x'",
+        ),
+        ('models.at=["buy"]', "models.at: must be types of event"),
+        ('models.tasks.churn_30d.outcome=["buy"]', "models.tasks.churn_30d.outcome: must be"),
     ],
 )
 def test_what_settings_declare_is_compiled_at_the_start(text, start):

@@ -1,0 +1,1 @@
+"""How good the models are, against known truths and other libraries."""

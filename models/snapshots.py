@@ -1,0 +1,212 @@
+"""Snapshots of users that wait to learn what becomes of them.
+
+A snapshot is taken of a user at a time (``models.parked`` says of whom and when), with all inputs
+and with what every task foretells of it. An event that decides a task flags the snapshots whose
+horizon it falls in. When the clock has passed a task's horizon, the snapshot is an example of that
+task, for both outcomes alike, and when it has passed the last one the snapshot ends.
+
+They are entries of their users and stored with them: flagged, sent and ended in the very commits
+that hold the events, so a restart loses none, and an example leaves exactly once.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from events.batch import Batch
+from events.compiled import compiled
+from events.schema import TYPES
+from models.examples import SEEN, Examples
+from models.parked import bucket_of
+from models.plan import ModelPlan
+from state.groups import Groups
+from state.keyed import KeyedTable
+from state.queue import TimeQueue
+from state.table import Column
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+U32 = NDArray[np.uint32]
+I8 = NDArray[np.int8]
+Bools = NDArray[np.bool_]
+
+
+class Snapshots:
+    """The snapshots of one lane.
+
+    Args:
+        plan: what is foretold.
+
+    Attributes:
+        entries: by user: ``ts`` of the snapshot, ``x`` and ``p``, and per task a bit of ``came``
+            (what decides it has happened) and of ``sent`` (its example has left).
+        refused: snapshots that were not taken because too many wait.
+    """
+
+    def __init__(self, plan: ModelPlan) -> None:
+        self.entries = KeyedTable(
+            [
+                Column("ts", "i8"),
+                Column("made", "u4"),
+                Column("came", "u4"),
+                Column("sent", "u4"),
+                Column("x", "f4", 0, (len(plan.inputs),)),
+                Column("p", "f4", 0, (len(plan.tasks),)),
+            ]
+        )
+        self.refused = 0
+        self._plan = plan
+        self._fingerprint = plan.fingerprint
+        self._horizons = np.array([task.horizon_ms for task in plan.tasks], dtype=np.int64)
+        self._absent = np.array([task.absent for task in plan.tasks], dtype=np.bool_)
+        self._decides = np.zeros((len(plan.tasks), len(TYPES)), dtype=np.bool_)
+        for place, task in enumerate(plan.tasks):
+            self._decides[place, list(task.outcome) or slice(None)] = True
+        self._alarms = TimeQueue()
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def vacant(self, rows: I64, now_ms: I64) -> Bools:
+        """Which users may be taken now: none twice in one bucket of time, bool[n]."""
+        keys = bucket_of(now_ms, self._plan.every_ms).astype(np.uint64)
+        free: Bools = self.entries.find(rows, keys) < 0
+        room = self._plan.parked_max - len(self.entries)
+        if np.count_nonzero(free) > room:
+            beyond = np.flatnonzero(free)[max(room, 0) :]
+            self.refused += len(beyond)
+            free[beyond] = False
+        return free
+
+    def take(self, rows: I64, now_ms: I64, X: F64, P: F64) -> Examples:
+        """Take snapshots of distinct, vacant rows.
+
+        Args:
+            rows: int64[n].
+            now_ms: int64[n].
+            X: inputs, float64[n, k].
+            P: what each task foretells, float64[n, tasks].
+
+        Returns:
+            The same as examples without outcome.
+        """
+        keys = bucket_of(now_ms, self._plan.every_ms).astype(np.uint64)
+        slots, _ = self.entries.find_or_add(rows, keys)
+        self.entries["ts"][slots] = now_ms
+        self.entries["made"][slots] = self._fingerprint
+        self.entries["x"][slots], self.entries["p"][slots] = X, P
+        self._alarm(slots)
+        return self._examples(slots, SEEN)
+
+    def flag(self, groups: Groups, batch: Batch) -> None:
+        """Note what the events of a batch decide."""
+        if not len(self.entries):
+            return
+        slots, place = self.entries.of(groups.rows)
+        if not len(slots):
+            return
+        stops = np.append(groups.starts[1:], len(groups))
+        came = self.entries["came"]
+        changed = _flag(
+            slots,
+            groups.starts[place],
+            stops[place],
+            groups.index,
+            batch.type,
+            batch.ts_ms,
+            self.entries["ts"],
+            came,
+            self._horizons,
+            self._decides,
+        )
+        self.entries.mark(slots[changed])
+
+    def mature(self, clock_ms: int) -> tuple[Examples, I64]:
+        """The examples whose time the clock has passed, and the rows they are of, int64[n].
+
+        Only what lies strictly before the clock: an event at the very end of a horizon counts.
+        """
+        due, alarms = self._alarms.pop_until(clock_ms - 1)
+        if not len(due):
+            return Examples.empty(len(self._plan.inputs)), alarms
+        slots, task = alarms // len(self._plan.tasks), alarms % len(self._plan.tasks)
+        owners = self.entries["owner"][slots].astype(np.int64)
+        examples = self._examples(slots, task)
+        np.bitwise_or.at(self.entries["sent"], slots, _bits(task))
+        left = np.unique(slots)
+        ended = self.entries["sent"][left] == (1 << len(self._plan.tasks)) - 1
+        self.entries.mark(left[~ended])
+        self.entries.delete(left[ended])
+        return examples, owners
+
+    def restore(self) -> None:
+        """The entries were loaded: those of another plan go, the others wait again."""
+        slots = self.entries.live()
+        ours = self.entries["made"][slots] == self._fingerprint
+        self.entries.delete(slots[~ours])
+        self._alarms = TimeQueue()
+        self._alarm(slots[ours])
+
+    # -- inside -----------------------------------------------------------------------------------
+
+    def _alarm(self, slots: I64) -> None:
+        """Wake up at each horizon whose example has not left."""
+        tasks = len(self._plan.tasks)
+        ts, sent = self.entries["ts"][slots], self.entries["sent"][slots]
+        for task in range(tasks):
+            waits = (sent >> np.uint32(task)) & 1 == 0
+            due = ts[waits] + self._horizons[task]
+            self._alarms.push(due, slots[waits] * tasks + task)
+
+    def _examples(self, slots: I64, task: I64 | int) -> Examples:
+        n = len(slots)
+        if isinstance(task, int):
+            y, p = np.zeros(n, np.bool_), np.full(n, np.nan, np.float32)
+        else:
+            came = self.entries["came"][slots] & _bits(task) != 0
+            y, p = came ^ self._absent[task], self.entries["p"][slots, task]
+        tasks = np.broadcast_to(np.asarray(task, dtype=np.uint8), (n,))
+        return Examples(tasks, self.entries["ts"][slots], y, p, self.entries["x"][slots])
+
+
+def _bits(task: I64) -> U32:
+    bits: U32 = (np.uint32(1) << task.astype(np.uint32)).astype(np.uint32)
+    return bits
+
+
+@compiled
+def _flag(
+    slots: I64,
+    starts: I64,
+    stops: I64,
+    index: I64,
+    kind: I8,
+    ts_ms: I64,
+    taken_ms: I64,
+    came: U32,
+    horizons: I64,
+    decides: Bools,
+) -> Bools:
+    """Which slots changed: each is held against the events of its user."""
+    changed = np.zeros(len(slots), dtype=np.bool_)
+    tasks = len(horizons)
+    all_came = np.uint32((1 << tasks) - 1)
+    for i in range(len(slots)):
+        slot = slots[i]
+        for k in range(starts[i], stops[i]):
+            if came[slot] == all_came:
+                break
+            after = ts_ms[index[k]] - taken_ms[slot]
+            if after <= 0:
+                continue
+            for task in range(tasks):
+                bit = np.uint32(1 << task)
+                if (
+                    after <= horizons[task]
+                    and decides[task, kind[index[k]]]
+                    and came[slot] & bit == 0
+                ):
+                    came[slot] |= bit
+                    changed[i] = True
+    return changed

@@ -1,0 +1,211 @@
+"""The trainer: everything that is learned, from the examples of all lanes.
+
+Examples come in the order of their times, as far as they are there. Tasks learn those whose outcome
+is known; clusters and the watch on inputs take those that have just been taken; and from time to
+time a sample of the users themselves is looked at, to fit what buyers do.
+
+Its saved form holds the places up to which each shard's examples were learned. So an example is
+learned once, whenever a process ends.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.clusters import Clusters
+from models.contract import ModelMismatch, State, refuse_mismatch
+from models.examples import SEEN, Examples
+from models.plan import ModelPlan
+from models.predictor import Predictor
+from models.stability import FeatureDrift
+from models.worth import Worth
+from state.features import RowView
+from state.times import HOUR_MS, NEVER_MS
+
+FORMAT: Final = 1
+F32 = NDArray[np.float32]
+
+_RECENT: Final = 2_000
+"""Latest snapshots that groups are fitted to anew."""
+
+_KEPT_ALERTS: Final = 50
+
+
+class Trainer:
+    """All models of a plan, learning.
+
+    Args:
+        plan: what they are.
+
+    Attributes:
+        positions: up to which place of each shard's examples all is learned.
+        alerts: what somebody should know, as (event time, text), the latest last.
+        version: rises with whatever is learned.
+    """
+
+    def __init__(self, plan: ModelPlan) -> None:
+        self.plan = plan
+        self.positions: dict[int, str] = {}
+        self.alerts: list[tuple[int, str]] = []
+        self.version = 0
+        self.predictors = [Predictor(task, plan) for task in plan.tasks]
+        self.inputs = FeatureDrift(plan.inputs) if plan.inputs else None
+        chosen = plan.clustering
+        self.clusters = (
+            None if chosen is None else Clusters(chosen.inputs, chosen.k, seed=chosen.seed)
+        )
+        self.worth: Worth | None = None
+        self._places = [np.array(plan.places(task.inputs), dtype=np.int64) for task in plan.tasks]
+        self._recent: F32 = np.empty((0, len(plan.inputs)), dtype=np.float32)
+        self._refitted_ms = self._fitted_ms = NEVER_MS
+        self._new = False
+
+    # -- learning ---------------------------------------------------------------------------------
+
+    def learn(self, examples: Examples) -> None:
+        """Learn examples, which are in the order of their times."""
+        if not len(examples):
+            return
+        for task, predictor in enumerate(self.predictors):
+            part = examples.take(examples.task == task)
+            X = part.X[:, self._places[task]].astype(np.float64)
+            predictor.learn(X, part.y, part.p.astype(np.float64), part.ts_ms)
+            self._note(predictor)
+        self._look(examples.take(examples.task == SEEN))
+        self._changed()
+
+    def wants_population(self, clock_ms: int) -> bool:
+        """Whether it is time to look at a sample of the users."""
+        chosen = self.plan.valuing
+        if chosen is None:
+            return False
+        every_ms = chosen.refit_every_ms if self.worth is not None else HOUR_MS
+        if clock_ms - self._fitted_ms < every_ms:
+            return False
+        self._fitted_ms = clock_ms
+        return True
+
+    def learn_population(self, view: RowView) -> None:
+        """Fit what buyers do to a sample of the users."""
+        if self.plan.valuing is None:
+            return
+        fitted = Worth.fitted(view, self.plan.valuing, self.worth)
+        if fitted is not None:
+            self.worth = fitted
+            self._changed()
+
+    def prepare(self) -> None:
+        """Do what takes long now and not while events wait."""
+        for predictor in self.predictors:
+            predictor.prepare()
+
+    # -- what others see --------------------------------------------------------------------------
+
+    def is_new(self) -> bool:
+        """Whether there is anything that its saved form of last time does not have."""
+        return self._new
+
+    def scoring(self) -> dict[str, Any]:
+        """How to score users now, as plain data, see ``models.scorer``."""
+        return {
+            "version": self.version,
+            "plan": self.plan.fingerprint,
+            "tasks": [predictor.scoring() for predictor in self.predictors],
+            "clusters": None if self.clusters is None else self.clusters.to_state(),
+            "worth": None if self.worth is None else self.worth.to_state(),
+        }
+
+    def quality(self) -> dict[str, dict[str, float | None]]:
+        """By task how well it does, and by input how far it has moved."""
+        found: dict[str, dict[str, float | None]] = {
+            predictor.task.name: predictor.measures() for predictor in self.predictors
+        }
+        if self.inputs is not None:
+            found["inputs"] = {f"psi {name}": psi for name, psi in self.inputs.psi().items()}
+        return found
+
+    # -- saved form -------------------------------------------------------------------------------
+
+    def to_state(self) -> State:
+        """Everything it knows as plain data; ``is_new`` is false after it."""
+        self._new = False
+        return {
+            "format": FORMAT,
+            "version": self.version,
+            "positions": {str(shard): place for shard, place in self.positions.items()},
+            "tasks": {p.task.name: p.to_state() for p in self.predictors},
+            "inputs": None if self.inputs is None else self.inputs.to_state(),
+            "clusters": None if self.clusters is None else self.clusters.to_state(),
+            "worth": None if self.worth is None else self.worth.to_state(),
+            "recent": {"names": list(self.plan.inputs), "rows": self._recent.tobytes()},
+            "times": [self._refitted_ms, self._fitted_ms],
+            "alerts": self.alerts,
+        }
+
+    @classmethod
+    def from_state(cls, state: State, plan: ModelPlan) -> Trainer:
+        """What ``to_state`` wrote, for a plan that may have other tasks by now.
+
+        Tasks that are new begin anew; tasks that are gone are forgotten.
+
+        Raises:
+            ModelMismatch: a task was saved for other inputs, or by another River.
+        """
+        refuse_mismatch("format", state.get("format"), FORMAT)
+        self = cls(plan)
+        self.version = state["version"]
+        self.positions = {int(shard): place for shard, place in state["positions"].items()}
+        for place, task in enumerate(plan.tasks):
+            if task.name in state["tasks"]:
+                saved = state["tasks"][task.name]
+                self.predictors[place] = Predictor.from_state(saved, task, plan)
+        self.alerts = [(ts_ms, text) for ts_ms, text in state["alerts"]]
+        if state["worth"] is not None and plan.valuing is not None:
+            with suppress(ModelMismatch):  # it is fitted anew soon
+                self.worth = Worth.from_state(state["worth"])
+        self._refitted_ms, self._fitted_ms = state["times"]
+        if state["recent"]["names"] == list(plan.inputs):
+            self._restore_looks(state)
+        return self
+
+    # -- inside -----------------------------------------------------------------------------------
+
+    def _restore_looks(self, state: State) -> None:
+        """What was seen of the inputs, which are the same."""
+        rows = np.frombuffer(state["recent"]["rows"], dtype=np.float32)
+        self._recent = rows.reshape(-1, len(self.plan.inputs)).copy()
+        if state["inputs"] is not None:
+            self.inputs = FeatureDrift.from_state(state["inputs"])
+        chosen, saved = self.plan.clustering, state["clusters"]
+        if chosen is not None and saved is not None:
+            with suppress(ModelMismatch):  # other groups than before: they begin anew
+                self.clusters = Clusters.from_state(saved, chosen.inputs, chosen.k)
+
+    def _look(self, seen: Examples) -> None:
+        """Snapshots that were just taken: groups follow them, and inputs are watched."""
+        if not len(seen):
+            return
+        self._recent = np.concatenate([self._recent, seen.X])[-_RECENT:]
+        if self.inputs is not None:
+            self.inputs.note(seen.X.astype(np.float64))
+        chosen = self.plan.clustering
+        if chosen is None or self.clusters is None:
+            return
+        places = self.plan.places(chosen.inputs)
+        self.clusters.learn_many(seen.X[:, places].astype(np.float64))
+        now_ms = int(seen.ts_ms[-1])
+        if now_ms - self._refitted_ms >= chosen.refit_every_ms and len(self._recent) == _RECENT:
+            self._refitted_ms = now_ms
+            self.clusters.refit(self._recent[:, places].astype(np.float64))
+
+    def _note(self, predictor: Predictor) -> None:
+        self.alerts = [*self.alerts, *predictor.alerts][-_KEPT_ALERTS:]
+        predictor.alerts = []
+
+    def _changed(self) -> None:
+        self.version += 1
+        self._new = True

@@ -1,0 +1,126 @@
+"""Quantities: an expression of the segments' language as one number per user, for models.
+
+A model's input is named like anything else: a feature (``lifetime.orders``), its age
+(``last_order``, a time, counts as the time since), arithmetic over features, or a condition
+(``session.device == "mobile"``), which is 1 where it holds. Durations are days. What is missing (a
+division by zero, the time between two events of which one never happened) is 0, and what never
+happened lies ten years back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from events.compiled import compiled
+from state import syntax
+from state.compiling import Compiler
+from state.evaluation import Evaluation, Nodes, Operand, Predicate
+from state.expressions import ExpressionError, parse
+from state.operands import Age, Feature
+from state.times import DAY_MS, HOUR_MS
+from state.view import Kind, View
+
+F64 = NDArray[np.float64]
+
+_OLDEST_DAYS: Final = 3650.0
+_LARGEST: Final = 1e18
+_CONDITIONS: Final = (syntax.Logic, syntax.Not, syntax.Comparison)
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """One number of each user; see ``quantity``.
+
+    Attributes:
+        text: as it was written.
+        operand: what computes it.
+        days: whether it is a duration, shown in days.
+    """
+
+    text: str
+    operand: Operand
+    days: bool
+
+    def of(self, on: Evaluation) -> F64:
+        """Its value for each row, float64[n], or one for all; NaN where it is missing."""
+        value: F64 = np.asarray(on.value(self.operand), dtype=np.float64)
+        return np.minimum(value / DAY_MS, _OLDEST_DAYS) if self.days else value
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Truth:
+    """A condition as an operand: 1 where it holds, else 0."""
+
+    text: str
+    test: Predicate
+
+    kind = Kind.NUMBER
+    moving = False
+    duration = False
+    names = ()
+
+    def compute(self, on: Evaluation) -> F64:
+        """Whether it holds, as a number."""
+        return on.truth(self.test).astype(np.float64)
+
+
+def quantity(text: str, kinds: Mapping[str, Kind], nodes: Nodes | None = None) -> Quantity:
+    """Compile a quantity.
+
+    Args:
+        text: the expression, see ``docs/segments.md``.
+        kinds: every feature it may name.
+        nodes: the nodes of other expressions, to be shared with this one.
+
+    Raises:
+        ExpressionError: where it cannot mean anything.
+
+    >>> kinds = {"orders": Kind.NUMBER, "last_order": Kind.TIME, "device": Kind.TEXT}
+    >>> quantity("last_order", kinds).days, quantity("orders / 2", kinds).days
+    (True, False)
+    >>> quantity("device", kinds)
+    Traceback (most recent call last):
+    state.expressions.ExpressionError: device is a text; compare it with one, as in device == "…"
+      device
+      ^
+    """
+    compiler = Compiler(text, kinds, (), HOUR_MS, Nodes() if nodes is None else nodes)
+    tree = parse(text)
+    is_flag = isinstance(tree, syntax.Name) and kinds.get(tree.name) is Kind.FLAG
+    is_test = isinstance(tree, syntax.Call) and tree.function != "age"
+    if isinstance(tree, _CONDITIONS) or is_flag or is_test:
+        return Quantity(text, Truth(text, compiler.test(tree)), days=False)
+    operand = compiler.operand(tree)
+    if isinstance(operand, Feature) and operand.kind is Kind.TIME:
+        return Quantity(text, Age(operand), days=True)
+    if operand.kind is Kind.TEXT:
+        problem = f'{operand.text} is a text; compare it with one, as in {operand.text} == "…"'
+        raise ExpressionError(problem, text, tree.at)
+    return Quantity(text, operand, days=operand.duration)
+
+
+def matrix(view: View, quantities: Sequence[Quantity]) -> F64:
+    """Some quantities side by side for a model, float64[n, k], all finite and of like size.
+
+    Each becomes ``log(1 + x)``, so that amounts, counts and ages are of like size; what is missing
+    or negative is 0. The one function for learning and for scoring.
+    """
+    out = np.empty((len(view.now_ms), len(quantities)))
+    on = Evaluation(view)
+    for place, each in enumerate(quantities):
+        out[:, place] = each.of(on)
+    _squash(out)
+    return out
+
+
+@compiled
+def _squash(X: F64) -> None:
+    for i in range(X.shape[0]):
+        for j in range(X.shape[1]):
+            x = X[i, j]
+            X[i, j] = np.log1p(min(x, _LARGEST)) if x > 0.0 else 0.0  # NaN is not above 0
