@@ -17,11 +17,15 @@ from dataflows import plans
 from dataflows.settings import Settings, SettingsError
 from events.batch import Batch, Read
 from events.decode import Decoder
+from events.hashing import shard_of
 from models.examples import Examples
 from models.online import OnlineModels
 from models.plan import Task
 from operators.file_source import FileReader
+from operators.routing import lane_shards
+from state.checkpoint import Checkpoint
 from state.lane import Lane
+from state.store import Store
 from state.times import FAR_MS
 
 
@@ -46,13 +50,12 @@ class Run:
     Attributes:
         tasks: in the order of the settings.
         events, dead: applied, and refused.
-        lane, learner: as they are at the end.
+        learner: of the lane that learned, as it is at the end.
     """
 
     tasks: Sequence[Foretold]
     events: int
     dead: int
-    lane: Lane
     learner: OnlineModels
 
 
@@ -63,26 +66,28 @@ def evaluate(
     step_ms: int,
     rows: int = 5_000,
     tick: Callable[[int], None] = lambda _events: None,
+    lanes: int = 1,
+    store: Callable[[], Store] | None = None,
 ) -> Run:
-    """Run a log, in the order of its times, through a lane that learns.
+    """Run a log, in the order of its times, through lanes of which one learns.
 
     Args:
         settings: in force.
         name: of the log, for messages.
         payloads: its events.
-        step_ms: labels are learned at the latest so much event time after they are known.
+        step_ms: labels are learned at the latest so much event time after they are known; with a
+            store, after twice as much.
         rows: most events in a batch.
         tick: told how many events were taken in, now and then.
+        lanes: how many share the users; several need a store.
+        store: opens an empty one for each lane, through which examples and models go from lane to
+            lane; None keeps them in memory.
 
     Raises:
         SettingsError: models are switched off.
     """
     found: list[Examples] = []
-    learner = plans.learner(settings, trains=True, at_once=True, listen=found.append)
-    if learner is None:
-        raise SettingsError("models.enabled: must be true to evaluate models, but false came")
-    plan = replace(plans.lane_plan(settings), order_keep_ms=FAR_MS // 4)
-    lane = Lane(plan, range(settings.redis.shards), learner)
+    crew = _Crew(settings, lanes, store, found.append)
     decode, reader = Decoder(plans.event_rules(settings)), FileReader(name, payloads, 1, rows)
     events = dead = newest_ms = 0
     for read in _reads(reader):
@@ -90,13 +95,68 @@ def evaluate(
         dead += len(letters)
         events += len(batch)
         for part in stepped(batch, step_ms):
-            lane.apply(part)
+            crew.apply(part)
             newest_ms = max(newest_ms, int(part.ts_ms.max(initial=0)))
-        lane.settle([])
         tick(events)
-    lane.finish(newest_ms + step_ms)
-    examples = Examples.joined(found, len(learner.plan.inputs))
-    return Run(_by_task(learner, examples), events, dead, lane, learner)
+    crew.finish(newest_ms + step_ms)
+    examples = Examples.joined(found, len(crew.learner.plan.inputs))
+    return Run(_by_task(crew.learner, examples), events, dead, crew.learner)
+
+
+class _Crew:
+    """Some lanes that learn together, in memory or through a store."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        lanes: int,
+        store: Callable[[], Store] | None,
+        listen: Callable[[Examples], None],
+    ) -> None:
+        if lanes > 1 and store is None:
+            raise ValueError(f"several lanes learn through a store, but {lanes} came without one")
+        plan = replace(plans.lane_plan(settings), order_keep_ms=FAR_MS // 4)
+        self._shards = settings.redis.shards
+        self._lanes, self._checkpoints = [], []
+        for place in range(lanes):
+            learner = plans.learner(
+                settings, trains=place == 0, at_once=store is None, listen=listen
+            )
+            if learner is None:
+                raise SettingsError(
+                    "models.enabled: must be true to evaluate models, but false came"
+                )
+            if place == 0:
+                self.learner = learner
+            lane = Lane(plan, lane_shards(place, lanes, settings.redis.shards), learner)
+            self._lanes.append(lane)
+            if store is not None:
+                self._checkpoints.append(Checkpoint(lane, store()))
+                self._checkpoints[-1].open()
+
+    def apply(self, batch: Batch) -> None:
+        """Every lane takes its part of a batch."""
+        if len(self._lanes) == 1:
+            self._lanes[0].apply(batch)
+        else:
+            owner = shard_of(batch.users, self._shards) % len(self._lanes)
+            for place, lane in enumerate(self._lanes):
+                lane.apply(batch.where(owner == place))
+        self._exchange()
+
+    def finish(self, at_ms: int) -> None:
+        """Bring all lanes to a time, and learn what is known then."""
+        for lane in self._lanes:
+            lane.finish(at_ms)
+        self._exchange()
+        self._exchange()  # what was stored is read a round later
+
+    def _exchange(self) -> None:
+        for checkpoint in self._checkpoints:
+            checkpoint.commit(heartbeat=True)
+        if not self._checkpoints:
+            for lane in self._lanes:
+                lane.settle([])
 
 
 def stepped(batch: Batch, step_ms: int) -> Iterator[Batch]:

@@ -48,6 +48,9 @@ class OnlineModels:
         at_once: learn in memory what its own snapshots come to, and send nothing to the store: for
             a replay, which is a single lane and has no time to lose between two events.
         listen: gets examples just before they are learned.
+
+    Attributes:
+        quantities: all inputs, compiled for the lane's features.
     """
 
     def __init__(
@@ -68,7 +71,7 @@ class OnlineModels:
         self.trainer = Trainer(plan) if trains else None
         self._at_once = at_once
         self._listen = listen
-        self._quantities: list[Quantity] = []
+        self.quantities: list[Quantity] = []
         self._decides = np.zeros(len(TYPES), dtype=np.bool_)
         self._decides[list(plan.at) or slice(None)] = True
         self._waiting: list[tuple[Examples, I64]] = []
@@ -87,7 +90,7 @@ class OnlineModels:
         nodes = Nodes()
         for text in self.plan.inputs:
             try:
-                self._quantities.append(quantity(text, kinds, nodes))
+                self.quantities.append(quantity(text, kinds, nodes))
             except ExpressionError as error:
                 raise UnknownInput(f"models.{self._asker(text)}inputs: {error}") from error
         named = {}
@@ -108,7 +111,7 @@ class OnlineModels:
         if not len(chosen):
             return
         part = view.part(chosen)
-        X = matrix(part, self._quantities)
+        X = matrix(part, self.quantities)
         P = self.scorer.foretell(X)
         self._send(self.snapshots.take(part.rows, part.now_ms, X, P), part.rows)
 
@@ -246,7 +249,7 @@ class OnlineModels:
         return value
 
     def _score(self, view: RowView) -> F64:
-        return self.scorer.score(matrix(view, self._quantities), view)
+        return self.scorer.score(matrix(view, self.quantities), view)
 
     def _next_look(self, view: RowView) -> I64:
         """Scores have no closed form in silence: they are looked at again at full hours."""

@@ -19,8 +19,9 @@ from models.calibration import Calibration, prior_corrected
 from models.challengers import Challenger
 from models.contest import Contest
 from models.contract import F64, State, refuse_mismatch
+from models.copies import Copies
 from models.drift import LossDrift
-from models.guard import Copies, Guard, Verdict
+from models.guard import Guard, Verdict
 from models.linear import FtrlClassifier
 from models.plan import ModelPlan, Task
 from models.progress import Progress

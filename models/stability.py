@@ -210,7 +210,7 @@ def _edges(X: F64) -> F64:
 
 @compiled
 def _count(X: F64, edges: F64, counts: I64) -> None:
-    """Add each value of ``X`` float64[n, k] to its feature's bin; an edge is in the bin below it."""
+    """Add each value of ``X`` float64[n, k] to its feature's bin; an edge is of the bin below."""
     n, k = X.shape
     for i in range(n):
         for j in range(k):

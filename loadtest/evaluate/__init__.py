@@ -1,1 +1,1 @@
-"""How good the models are, against known truths and other libraries."""
+"""How good the models are, on real events and known truths, beside what others make of the same."""

@@ -1,0 +1,145 @@
+"""``python -m loadtest.evaluate``: every figure of ``docs/models.md``, one table after another."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from dataflows.evaluating import evaluate
+from loadtest.evaluate import buyers, challengers, clusters, cost, drift, lanes, predictions
+from loadtest.evaluate.logs import CDNOW, DATA, DAY_MS, JOURNEY
+from loadtest.evaluate.predictions import Quality
+
+_CONSOLE: Final = Console(width=120)
+
+
+def main() -> None:
+    """Run the parts that were asked for, all if none was."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="all of them by default")
+    chosen = parser.parse_args().parts or PARTS
+    if not DATA.is_dir():
+        raise SystemExit(f"the real logs are needed in {DATA}, but there is no such folder")
+    for part in chosen:
+        PARTS[part]()
+
+
+def foretold() -> None:
+    """Predict, then learn, on both logs."""
+    for log in (CDNOW, JOURNEY):
+        run = evaluate(log.load(), log.name, log.messages(), DAY_MS)
+        for each in run.tasks:
+            title = f"{log.name}: {each.task.name}"
+            _qualities(title, predictions.compared(each, log.first_scored_day))
+
+
+def merged() -> None:
+    """Several lanes beside one."""
+    _qualities("cdnow: lanes that learn together", lanes.compared(CDNOW))
+
+
+def contested() -> None:
+    """Challengers on a tenth of the examples."""
+    table = _table("challengers: mean log-loss below the champion's", "task", "examples")
+    for name in ("tree", "forest", "leader"):
+        table.add_column(name, justify="right")
+    for log in (CDNOW, JOURNEY):
+        for each in challengers.contested(log):
+            leads = [f"{each.leads[name]:+.4f}" for name in ("tree", "forest")]
+            table.add_row(f"{log.name}: {each.task}", str(each.examples), *leads, each.leader)
+    _CONSOLE.print(table)
+
+
+def worth() -> None:
+    """BG/NBD and Gamma-Gamma on the CDNOW sample."""
+    found = buyers.read(DATA / f"{CDNOW.name}.csv.gz")
+    model, likelihood, spend = buyers.fitted(found)
+    _CONSOLE.print(f"BG/NBD fitted     {model}, log-likelihood {likelihood:,.2f}")
+    _CONSOLE.print(f"BG/NBD published  {buyers.PUBLISHED}, log-likelihood -9,582.43")
+    _CONSOLE.print(f"Gamma-Gamma       {spend}")
+    table = _table("purchases in the 39 weeks after", "way")
+    for name in ("correlation", "mean absolute error", "in all"):
+        table.add_column(name, justify="right")
+    for row in buyers.foretold(found, model):
+        table.add_row(row.way, f"{row.correlation:.3f}", f"{row.error:.3f}", f"{row.total:,.0f}")
+    _CONSOLE.print(table)
+
+
+def grouped() -> None:
+    """Clusters beside batch k-means and River's."""
+    table = _table("adjusted Rand index on seeded blobs", "seed")
+    for name in ("clusters", "batch k-means", "River's"):
+        table.add_column(name, justify="right")
+    rows = clusters.compare(range(10))
+    for row in rows:
+        table.add_row(str(row.seed), *(f"{v:.3f}" for v in (row.ours, row.batch, row.river)))
+    means = [float(np.mean([getattr(row, n) for row in rows])) for n in ("ours", "batch", "river")]
+    table.add_row("mean", *(f"{mean:.3f}" for mean in means))
+    _CONSOLE.print(table)
+
+
+def watched() -> None:
+    """How soon changes are seen."""
+    table = _table("labels until it is seen, 20 seeds", "what")
+    for name in ("median", "most", "missed"):
+        table.add_column(name, justify="right")
+    for found in (drift.seen(), drift.rolled_back()):
+        known = [label for label in found.labels if label is not None]
+        missed = len(found.labels) - len(known)
+        table.add_row(found.what, f"{statistics.median(known):.0f}", f"{max(known)}", f"{missed}")
+    _CONSOLE.print(table)
+    _CONSOLE.print(f"false alarms in 10 streams of 100,000 calm labels: {drift.false_alarms()}")
+
+
+def costs() -> None:
+    """What models cost."""
+    table = _table("CPU seconds of models per million events", "log", "events", "learned")
+    for name in ("park and flag", "mature and learn", "in all"):
+        table.add_column(name, justify="right")
+    for log in (CDNOW, JOURNEY):
+        found = cost.of_log(log)
+        steps = found.seconds["observe"], found.seconds["mature"], found.total
+        counts = f"{found.events:,}", f"{found.learned:,}"
+        table.add_row(log.name, *counts, *(f"{seconds:.2f}" for seconds in steps))
+    _CONSOLE.print(table)
+    scoring = cost.of_scoring()
+    for name, micros in scoring.items():
+        _CONSOLE.print(f"{name}: {micros:.2f} µs of CPU per user scored")
+
+
+def _qualities(title: str, found: Iterable[Quality]) -> None:
+    table = _table(title, "learner")
+    for name in ("moments", "came true", "AUC", "log-loss", "calibration error"):
+        table.add_column(name, justify="right")
+    for row in found:
+        figures = row.auc, row.log_loss, row.calibration_error
+        cells = (f"{row.count:,}", f"{row.rate:.3f}", *(f"{value:.4f}" for value in figures))
+        table.add_row(row.learner, *cells)
+    _CONSOLE.print(table)
+
+
+def _table(title: str, *names: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for name in names:
+        table.add_column(name)
+    return table
+
+
+PARTS: Final[dict[str, Callable[[], None]]] = {
+    "predictions": foretold,
+    "lanes": merged,
+    "challengers": contested,
+    "worth": worth,
+    "clusters": grouped,
+    "drift": watched,
+    "cost": costs,
+}
+
+if __name__ == "__main__":
+    main()
