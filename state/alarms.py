@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from events.compiled import compiled
 from state.queue import TimeQueue
 from state.table import Column, Table
 from state.times import FAR_MS
@@ -39,13 +40,10 @@ class Alarms:
         """Ring for each id at its time or before; ids may repeat, ``FAR_MS`` is never."""
         if len(ids) == 0:
             return
-        self._set.grow(max(0, int(ids.max()) + 1 - self._set.size))
-        at = self._set["at_ms"]
-        nearer = due_ms < at[ids]
-        ids, due_ms = ids[nearer], due_ms[nearer]
-        np.minimum.at(at, ids, due_ms)
-        nearest = at[ids] == due_ms
-        self._queue.push(due_ms[nearest], ids[nearest])
+        self._set.reach(ids)
+        nearer_ms, nearer = np.empty((2, len(ids)), dtype=np.int64)
+        n = _bring_nearer(ids, due_ms, self._set["at_ms"], nearer_ms, nearer)
+        self._queue.push(nearer_ms[:n], nearer[:n])
 
     def ring(self, clock_ms: int, due_ms: I64) -> I64:
         """The ids with due time ≤ ``clock_ms``, ascending; ``due_ms`` int64 is looked up by id.
@@ -65,3 +63,20 @@ class Alarms:
     def bytes_held(self) -> int:
         """Bytes of all alarms."""
         return self._queue.bytes_held() + self._set.bytes_held()
+
+
+@compiled
+def _bring_nearer(ids: I64, due_ms: I64, at_ms: I64, nearer_ms: I64, nearer: I64) -> int:
+    """Lower alarms to the earliest time given for each id; how many, their times and ids."""
+    lowered = 0
+    for k in range(len(ids)):
+        if due_ms[k] < at_ms[ids[k]]:
+            at_ms[ids[k]] = due_ms[k]
+            nearer_ms[lowered], nearer[lowered] = due_ms[k], ids[k]
+            lowered += 1
+    n = 0
+    for k in range(lowered):
+        if nearer_ms[k] == at_ms[nearer[k]]:  # and not lowered further after it
+            nearer_ms[n], nearer[n] = nearer_ms[k], nearer[k]
+            n += 1
+    return n

@@ -8,11 +8,15 @@ position makes the order stable.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from events.compiled import compiled, inlined
+
 I64 = NDArray[np.int64]
+U64 = NDArray[np.uint64]
 
 
 @dataclass(slots=True, frozen=True)
@@ -43,7 +47,9 @@ class Groups:
 
     def where(self, mask: NDArray[np.bool_]) -> Groups:
         """Only the sorted events that ``mask`` (bool[n]) keeps; rows left empty drop out."""
-        return _bounded(self.index[mask], self.row_of[mask])
+        index, row_of, rows, starts = np.empty((4, np.count_nonzero(mask)), dtype=np.int64)
+        distinct = _keep(self.index, self.row_of, mask, index, row_of, rows, starts)
+        return Groups(index, row_of, rows[:distinct], starts[:distinct])
 
     def counts(self) -> I64:
         """Events per distinct row, int64[u]."""
@@ -63,11 +69,78 @@ def group(rows: I64, at: I64 | None = None) -> Groups:
     at = np.arange(len(rows), dtype=np.int64) if at is None else at
     bits = max(int(at[-1]), 1).bit_length() if len(at) else 1
     packed = np.sort((rows.astype(np.int64) << bits) | at)
-    return _bounded(packed & ((1 << bits) - 1), packed >> bits)
+    index, row_of, distinct_rows, starts = np.empty((4, len(packed)), dtype=np.int64)
+    distinct = _unpack(packed, bits, index, row_of, distinct_rows, starts)
+    return Groups(index, row_of, distinct_rows[:distinct], starts[:distinct])
 
 
-def _bounded(index: I64, row_of: I64) -> Groups:
-    first = np.ones(len(row_of), dtype=np.bool_)
-    np.not_equal(row_of[1:], row_of[:-1], out=first[1:])
-    starts = np.flatnonzero(first)
-    return Groups(index=index, row_of=row_of, rows=row_of[starts], starts=starts)
+def distinct_pairs(owners: I64, keys: U64) -> tuple[I64, I64]:
+    """Number pairs of owner and key in ascending order, equal ones alike.
+
+    Args:
+        owners: int64[n].
+        keys: uint64[n].
+
+    Returns:
+        first: a position of each distinct pair, int64[u].
+        which: the number of each pair, int64[n].
+
+    >>> first, which = distinct_pairs(np.array([8, 3, 8]), np.array([1, 9, 1], np.uint64))
+    >>> first.tolist(), which.tolist()
+    ([1, 0], [1, 0, 1])
+    """
+    order = np.lexsort((keys, owners))
+    which, first = np.empty((2, len(order)), dtype=np.int64)
+    return first[: _number(order, owners, keys, which, first)], which
+
+
+@inlined
+def _bound(k: int, row: int, distinct: int, rows: I64, starts: I64) -> Any:
+    """Begin a group at the ``k``-th event if its row is another; how many groups there are."""
+    if distinct == 0 or rows[distinct - 1] != row:
+        rows[distinct], starts[distinct] = row, k
+        distinct += 1
+    return distinct
+
+
+@compiled
+def _unpack(packed: I64, bits: int, index: I64, row_of: I64, rows: I64, starts: I64) -> int:
+    """Take rows and positions apart again; how many distinct rows."""
+    distinct = 0
+    for k in range(len(packed)):
+        index[k], row_of[k] = packed[k] & ((1 << bits) - 1), packed[k] >> bits
+        distinct = _bound(k, row_of[k], distinct, rows, starts)
+    return distinct
+
+
+@compiled
+def _keep(
+    old_index: I64,
+    old_row_of: I64,
+    mask: NDArray[np.bool_],
+    index: I64,
+    row_of: I64,
+    rows: I64,
+    starts: I64,
+) -> int:
+    """Copy the events that the mask keeps; how many distinct rows."""
+    k = distinct = 0
+    for old in range(len(mask)):
+        if mask[old]:
+            index[k], row_of[k] = old_index[old], old_row_of[old]
+            distinct = _bound(k, row_of[k], distinct, rows, starts)
+            k += 1
+    return distinct
+
+
+@compiled
+def _number(order: I64, owners: I64, keys: U64, which: I64, first: I64) -> int:
+    """Number pairs, of which equal ones are next to each other in ``order``; how many."""
+    distinct = 0
+    for k in range(len(order)):
+        i, last = order[k], first[distinct - 1]
+        if k == 0 or owners[i] != owners[last] or keys[i] != keys[last]:
+            first[distinct] = i
+            distinct += 1
+        which[i] = distinct - 1
+    return distinct

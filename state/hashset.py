@@ -19,9 +19,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from events.compiled import compiled, inlined
+from events.compiled import compiled, inlined, step
 
-I32 = NDArray[np.int32]
+Ints = NDArray[np.integer]
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 
@@ -30,6 +30,8 @@ _REMOVED: Final = -2
 _OWNER_FACTOR: Final = np.uint64(0x9E3779B97F4A7C15)
 _MIX_FACTOR: Final = np.uint64(0xD6E8FEB86659FD93)
 _SMALLEST: Final = 64
+_BOUND: Final = 1 << 31
+_LOW: Final = _BOUND - 1
 
 
 class KeyIndex:
@@ -52,70 +54,53 @@ class KeyIndex:
     def __len__(self) -> int:
         return self._live
 
-    def find(self, owners: I32, keys: U64) -> I32:
-        """The slot of each pair, int32[n]; -1 where it is not in the index.
+    def find(self, owners: Ints, keys: U64) -> I64:
+        """The slot of each pair, int64[n]; -1 where it is not in the index.
 
         Args:
-            owners: int32[n], none negative.
+            owners: int[n], none negative.
             keys: uint64[n]. A pair may occur more than once.
         """
-        return self._slots(self._search(owners, keys))
+        slots = np.empty(len(keys), dtype=np.int64)
+        _find(self._places, owners, keys, slots)
+        return slots
 
-    def insert(self, owners: I32, keys: U64, slots: I32) -> None:
+    def insert(self, owners: Ints, keys: U64, slots: Ints) -> None:
         """Add pairs that are not in the index, each once per call.
 
         Args:
-            owners: int32[n], none negative.
+            owners: int[n], none negative.
             keys: uint64[n].
-            slots: int32[n], none negative.
+            slots: int[n], none negative; as owners, they fit int32.
         """
-        if len(owners) == 0:
-            return
-        if min(int(owners.min()), int(slots.min())) < 0:
-            raise ValueError("owners and slots must not be negative; look missing rows up first")
-        entries = np.empty((len(owners), 2), dtype=np.int64)
-        entries[:, 0] = keys.view(np.int64)
-        entries[:, 1] = (owners.astype(np.int64) << 32) | slots
-        if 2 * (self._live + self._marks + len(entries)) > len(self._places):
-            self._rebuild(self._live + len(entries))
-        self._place(entries)
+        if not _fit(owners, slots):
+            raise ValueError(
+                "owners and slots must not be negative and must fit int32; "
+                "look missing rows up first"
+            )
+        if 2 * (self._live + self._marks + len(owners)) > len(self._places):
+            self._rebuild(self._live + len(owners))
+        self._marks -= _insert(self._places, owners, keys, slots)
+        self._live += len(owners)
 
-    def remove(self, owners: I32, keys: U64) -> I32:
-        """Take pairs out, each at most once per call; the slots they had, int32[n], -1 if none."""
-        places = self._search(owners, keys)
-        slots = self._slots(places)
-        gone = places[places >= 0]
-        self._places[gone, 1] = _REMOVED
-        self._live -= len(gone)
-        self._marks += len(gone)
+    def remove(self, owners: Ints, keys: U64) -> I64:
+        """Take pairs out, each at most once per call; the slots they had, int64[n], -1 if none."""
+        slots = np.empty(len(keys), dtype=np.int64)
+        gone = _remove(self._places, owners, keys, slots)
+        self._live -= gone
+        self._marks += gone
         return slots
 
     def bytes_held(self) -> int:
         """Bytes of the table, free places included."""
         return self._places.nbytes
 
-    def _slots(self, places: I64) -> I32:
-        slots: I32 = self._places[places, 1].astype(np.int32)  # the low half of the word
-        slots[places < 0] = -1
-        return slots
-
-    def _search(self, owners: I32, keys: U64) -> I64:
-        """The place of each pair, int64[n]; -1 where it is missing."""
-        found = np.empty(len(keys), dtype=np.int64)
-        _search(self._places, owners, keys, found)
-        return found
-
-    def _place(self, entries: I64) -> None:
-        """Write entries (int64[n, 2]) to the first free place of their walks."""
-        self._live += len(entries)
-        self._marks -= _place(self._places, entries)
-
     def _rebuild(self, expected: int) -> None:
         """Write the table anew without marks, with room for a third more than ``expected``."""
-        entries = self._places[self._places[:, 1] >= 0]
+        old = self._places
         self._places = _blank(max(_SMALLEST, 1 << (3 * expected - 1).bit_length()))
-        self._live = self._marks = 0
-        self._place(entries)
+        self._marks = 0
+        _carry_over(old, self._places)
 
 
 @inlined
@@ -134,31 +119,71 @@ def _walk(owner: Any, key: Any, count: int) -> Any:
     return np.int64(whole & mask), np.int64(((whole >> np.uint64(32)) & mask) | np.uint64(1))
 
 
+@step
+def _place_of(places: I64, owner: Any, key: Any) -> Any:
+    """The place of a pair; -1 where it is missing."""
+    place, stride = _walk(owner, key, len(places))
+    while places[place, 1] != _EMPTY:
+        if places[place, 0] == np.int64(key) and places[place, 1] >> 32 == owner:
+            return place
+        place = (place + stride) & (len(places) - 1)
+    return -1
+
+
+@step
+def _put(places: I64, owner: Any, key: Any, slot: Any) -> Any:
+    """Write a pair to the first free place of its walk; whether that was a removed one's."""
+    place, stride = _walk(owner, key, len(places))
+    while places[place, 1] >= 0:
+        place = (place + stride) & (len(places) - 1)
+    was_mark = places[place, 1] == _REMOVED
+    places[place, 0], places[place, 1] = np.int64(key), (owner << 32) | slot
+    return was_mark
+
+
 @compiled
-def _search(places: I64, owners: I32, keys: U64, found: I64) -> None:
-    count = len(places)
+def _fit(owners: Ints, slots: Ints) -> bool:
+    fits = True
+    for i in range(len(owners)):
+        fits &= 0 <= owners[i] < _BOUND and 0 <= slots[i] < _BOUND
+    return fits
+
+
+@compiled
+def _find(places: I64, owners: Ints, keys: U64, slots: I64) -> None:
     for i in range(len(keys)):
-        found[i] = -1
-        key, owner = np.int64(keys[i]), np.int64(owners[i])
-        place, stride = _walk(owner, keys[i], count)
-        while places[place, 1] != _EMPTY:
-            if places[place, 0] == key and places[place, 1] >> 32 == owner:
-                found[i] = place
-                break
-            place = (place + stride) & (count - 1)
+        place = _place_of(places, np.int64(owners[i]), keys[i])
+        slots[i] = places[place, 1] & _LOW if place >= 0 else -1
 
 
 @compiled
-def _place(places: I64, entries: I64) -> int:
+def _insert(places: I64, owners: Ints, keys: U64, slots: Ints) -> int:
     """How many marks of removed entries were written over."""
-    count, marks = len(places), 0
-    for i in range(len(entries)):
-        place, stride = _walk(entries[i, 1] >> 32, entries[i, 0], count)
-        while places[place, 1] >= 0:
-            place = (place + stride) & (count - 1)
-        marks += places[place, 1] == _REMOVED
-        places[place, 0], places[place, 1] = entries[i, 0], entries[i, 1]
+    marks = 0
+    for i in range(len(keys)):
+        marks += _put(places, np.int64(owners[i]), keys[i], np.int64(slots[i]))
     return marks
+
+
+@compiled
+def _remove(places: I64, owners: Ints, keys: U64, slots: I64) -> int:
+    """How many there were, and their slots."""
+    gone = 0
+    for i in range(len(keys)):
+        slots[i] = -1
+        place = _place_of(places, np.int64(owners[i]), keys[i])
+        if place >= 0:
+            slots[i] = places[place, 1] & _LOW
+            places[place, 1] = _REMOVED
+            gone += 1
+    return gone
+
+
+@compiled
+def _carry_over(old: I64, places: I64) -> None:
+    for i in range(len(old)):
+        if old[i, 1] >= 0:
+            _put(places, old[i, 1] >> 32, np.uint64(old[i, 0]), old[i, 1] & _LOW)
 
 
 def _blank(places: int) -> I64:

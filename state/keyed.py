@@ -19,11 +19,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from events.compiled import compiled
 from state.chain import Chain
+from state.groups import distinct_pairs
 from state.hashset import KeyIndex
 from state.record import Layout, RecordFormat
 from state.table import Column, Table
 
+Bools = NDArray[np.bool_]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
@@ -35,9 +38,9 @@ _OWN: Final = [
     Column("dirty", "?"),
 ]
 _FIELD: Final = np.dtype([("serial", "<u4"), ("key", "<u8")])
-_LEAST_ROUNDS: Final = 16
-_ROUND_COST: Final = 4096
-"""Walking one more round costs about as much as reading the owners of this many entries."""
+_ALWAYS_WALKED: Final = 16
+_STEP_COST: Final = 4096
+"""A list may have one more entry to be walked for as many in the table as this."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -97,7 +100,7 @@ class KeyedTable:
 
     def find(self, owners: I64, keys: U64) -> I64:
         """The slot of each pair, int64[n]; -1 where there is no such entry."""
-        return self._index.find(owners.astype(np.int32), keys).astype(np.int64)
+        return self._index.find(owners, keys)
 
     def find_or_add(self, owners: I64, keys: U64) -> tuple[I64, NDArray[np.bool_]]:
         """The slot of each pair, int64[n], and whether this call added it, bool[n].
@@ -117,12 +120,11 @@ class KeyedTable:
         """End entries, each in use and once per call."""
         if len(slots) == 0:
             return
-        owners, keys = self["owner"][slots].astype(np.int64), self["key"][slots]
-        self._index.remove(owners.astype(np.int32), keys)
+        owners, keys = np.empty(len(slots), dtype=np.int64), np.empty(len(slots), dtype=np.uint64)
+        _end(slots, self["owner"], self["key"], self["dirty"], owners, keys)
+        self._index.remove(owners, keys)
         if self._chain is not None:
             self._chain.unlink(owners, slots)
-        self["owner"][slots] = -1
-        self["dirty"][slots] = False
         self._free = np.concatenate([self._free, slots])
         self._removed.append((owners, keys))
         self._pending = None
@@ -137,11 +139,12 @@ class KeyedTable:
         if self._chain is None:
             slots, place = self._scan(owners)
         else:
-            rounds = _LEAST_ROUNDS + self._table.size // _ROUND_COST
-            slots, place, long = self._chain.walk(owners, rounds)
-            if len(long):
-                more, whose = self._scan(owners[long])
-                slots, place = np.concatenate([slots, more]), np.concatenate([place, long[whose]])
+            longest = _ALWAYS_WALKED + self._table.size // _STEP_COST
+            slots, place, long = self._chain.walk(owners, longest)
+            if len(long) == 0:
+                return slots, place
+            more, whose = self._scan(owners[long])
+            slots, place = np.concatenate([slots, more]), np.concatenate([place, long[whose]])
         order = np.argsort(place, kind="stable")
         return slots[order], place[order]
 
@@ -169,10 +172,9 @@ class KeyedTable:
 
     def mark(self, slots: I64) -> None:
         """These entries changed: they belong to the next commit."""
-        fresh = slots[~self["dirty"][slots]]
-        if len(fresh):
-            self["dirty"][fresh] = True
-            self._touched.append(fresh)
+        fresh = np.empty(len(slots), dtype=np.int64)
+        if n := _mark(slots, self["dirty"], fresh):
+            self._touched.append(fresh[:n])
             self._pending = None
 
     def pending(self) -> Pending:
@@ -260,23 +262,21 @@ class KeyedTable:
 
     def _add(self, owners: I64, keys: U64) -> I64:
         """One new entry for each distinct pair; the slot of each pair."""
-        order = np.lexsort((keys, owners))
-        owner, key = owners[order], keys[order]
-        first = np.append(True, (owner[1:] != owner[:-1]) | (key[1:] != key[:-1]))
-        slots = self._place(owner[first], key[first])
+        first, which = distinct_pairs(owners, keys)
+        slots = self._place(owners[first], keys[first])
         self.mark(slots)
-        out = np.empty(len(owners), dtype=np.int64)
-        out[order] = slots[np.cumsum(first) - 1]
-        return out
+        return slots[which]
 
     def _place(self, owners: I64, keys: U64) -> I64:
         """Slots for distinct pairs that are not in the table, with initial values."""
-        reused, self._free = self._free[: len(owners)], self._free[len(owners) :]
-        for column in self._table:
-            self[column.name][reused] = column.initial
-        slots = np.concatenate([reused, self._table.grow(len(owners) - len(reused))])
+        slots, self._free = self._free[: len(owners)], self._free[len(owners) :]
+        if len(slots):
+            for column in self._table:
+                self[column.name][slots] = column.initial
+        if len(slots) < len(owners):
+            slots = np.concatenate([slots, self._table.grow(len(owners) - len(slots))])
         self["owner"][slots], self["key"][slots] = owners, keys
-        self._index.insert(owners.astype(np.int32), keys, slots.astype(np.int32))
+        self._index.insert(owners, keys, slots)
         if self._chain is not None:
             self._chain.link(owners, slots)
         return slots
@@ -295,3 +295,23 @@ class KeyedTable:
 def record_bytes(layout: Layout) -> int:
     """The length of a value that was written with this layout."""
     return sum(np.dtype((kind, tuple(shape))).itemsize for _, kind, shape in layout)
+
+
+@compiled
+def _mark(slots: I64, dirty: Bools, fresh: I64) -> int:
+    """Make entries dirty; how many were clean, and which."""
+    n = 0
+    for k in range(len(slots)):
+        if not dirty[slots[k]]:
+            dirty[slots[k]] = True
+            fresh[n] = slots[k]
+            n += 1
+    return n
+
+
+@compiled
+def _end(slots: I64, owner: I32, key: U64, dirty: Bools, owners: I64, keys: U64) -> None:
+    """Take entries out of use; whose they were, and under which keys."""
+    for k in range(len(slots)):
+        owners[k], keys[k] = owner[slots[k]], key[slots[k]]
+        owner[slots[k]], dirty[slots[k]] = -1, False

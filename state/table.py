@@ -80,6 +80,12 @@ class Table:
                 array[first:stop] = self._columns[name].initial
         return np.arange(first, stop, dtype=np.int64)
 
+    def reach(self, rows: NDArray[np.int64]) -> None:
+        """Append rows until there is each of these, int64[n], at least one."""
+        missing = int(rows.max()) + 1 - self.size
+        if missing > 0:
+            self.grow(missing)
+
     def bytes_held(self) -> int:
         """Bytes of all rows."""
         return sum(array[: self.size].nbytes for array in self._arrays.values())

@@ -76,12 +76,12 @@ def test_neighbours_leave_a_list_together(order, count):
     chain.link(np.zeros(12, dtype=np.int64), np.arange(12))
     leaving = np.array(order[:count], dtype=np.int64)
     chain.unlink(np.zeros(count, dtype=np.int64), leaving)
-    slots, _, long = chain.walk(np.array([0]), rounds=20)
+    slots, _, long = chain.walk(np.array([0]), longest=20)
     assert sorted(slots.tolist()) == sorted(order[count:])
     assert len(long) == 0
     chain.unlink(np.zeros(12 - count, dtype=np.int64), np.array(order[count:], dtype=np.int64))
     assert chain.counts(np.array([0])).tolist() == [0]
-    assert len(chain.walk(np.array([0]), rounds=20)[0]) == 0
+    assert len(chain.walk(np.array([0]), longest=20)[0]) == 0
 
 
 def stored(table, store, serials):
