@@ -19,12 +19,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from events.compiled import compiled, inlined
 from state.alarms import Alarms
 from state.keyed import KeyedTable
 from state.table import Column, Table
 from state.timeline import Timeline
 from state.times import FAR_MS
 
+I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
@@ -77,9 +79,8 @@ class Window:
 
     def take_out(self, table: Table, slots: I64) -> None:
         """Uncount entries, each once: before they change or end. Those outside may be given."""
-        slots = slots[self._entries[self.COLUMN.name][slots]]
-        self._entries[self.COLUMN.name][slots] = False
-        self._count(table, slots, -1)
+        (inside, owner), (worth, counts, totals) = self._held(), self._sums(table, slots)
+        _take_out(slots, inside, owner, worth, counts, totals)
 
     def put_in(self, table: Table, slots: I64, clock_ms: int, moved: Bools) -> None:
         """Count entries that were taken out or are new, each once.
@@ -90,15 +91,16 @@ class Window:
             clock_ms: of the lane; what has left by then is not counted.
             moved: bool[n], the entry is new or its time has changed since it was last put in.
         """
-        leaves = self._entries[self._at][slots] + self._length_ms
-        inside = leaves > clock_ms
-        slots, leaves, moved = slots[inside], leaves[inside], moved[inside]
-        self._entries[self.COLUMN.name][slots] = True
-        self._count(table, slots, 1)
-        owners = self._entries["owner"][slots].astype(np.int64)
-        self._timeline.add(owners[moved], (leaves - self._length_ms)[moved], slots[moved])
-        earlier = leaves < table[self.names.next_ms][owners]
-        self._wake(table, owners[earlier], leaves[earlier])
+        at_ms, left_ms = self._entries[self._at], clock_ms - self._length_ms
+        (inside, owner), (worth, counts, totals) = self._held(), self._sums(table, slots)
+        _put_in(slots, at_ms, left_ms, inside, owner, worth, counts, totals)
+        rows, times, which = np.empty((3, len(slots)), dtype=np.int64)
+        n = _entered(slots, moved, inside, owner, at_ms, rows, times, which)
+        self._timeline.add(rows[:n], times[:n], which[:n])
+        n = _lower(
+            slots, inside, owner, at_ms, self._length_ms, table[self.names.next_ms], rows, times
+        )
+        self._alarms.set(rows[:n], times[:n])
 
     def settle(self, table: Table, rows: I64, t_ms: I64) -> I64:
         """Let go what has left distinct rows by a time of their own; both int64[n].
@@ -107,10 +109,11 @@ class Window:
             The slots that left, int64[k], ascending. Rows with nothing due cost next to nothing.
         """
         due = table[self.names.next_ms]
-        reached = due[rows] <= t_ms
-        rows, horizon = rows[reached], t_ms[reached] - self._length_ms
-        if len(rows) == 0:
+        reached, horizon = np.empty((2, len(rows)), dtype=np.int64)
+        n = _reached(rows, t_ms, self._length_ms, due, reached, horizon)
+        if n == 0:
             return _NOBODY
+        rows, horizon = reached[:n], horizon[:n]
         first = due[rows] - self._length_ms
         place, times, slots = self._timeline.between(rows, first - 1, horizon)
         current = self._holds(rows[place], times, slots)
@@ -120,7 +123,9 @@ class Window:
         following = self._timeline.next_after(rows, horizon)
         more = (table[self.names.count][rows] > 0) & (following < FAR_MS)
         due[rows] = FAR_MS
-        self._wake(table, rows[more], following[more] + self._length_ms)
+        rows, leaves = rows[more], following[more] + self._length_ms
+        due[rows] = leaves
+        self._alarms.set(rows, leaves)
         return left
 
     def expire(self, table: Table, clock_ms: int) -> I64:
@@ -140,19 +145,98 @@ class Window:
         """Bytes beside the columns."""
         return self._timeline.bytes_held() + self._alarms.bytes_held()
 
-    def _count(self, table: Table, slots: I64, sign: int) -> None:
-        owners = self._entries["owner"][slots]
-        np.add.at(table[self.names.count], owners, sign)
-        if self._worth is not None:
-            np.add.at(table[self.names.total], owners, sign * self._worth(slots))
+    def _held(self) -> tuple[Bools, I32]:
+        """Of every entry, whether it is inside and whose it is."""
+        return self._entries[self.COLUMN.name], self._entries["owner"]
 
-    def _wake(self, table: Table, rows: I64, at_ms: I64) -> None:
-        """Lower the rows' next time to ``at_ms`` and set an alarm; a row may occur repeatedly."""
-        np.minimum.at(table[self.names.next_ms], rows, at_ms)
-        self._alarms.set(rows, at_ms)
+    def _sums(self, table: Table, slots: I64) -> tuple[I64, I32, I64]:
+        """What entries are worth, and the users' columns; nothing for totals nobody keeps."""
+        if self._worth is None:
+            return _NOBODY, table[self.names.count], _NOBODY
+        return self._worth(slots), table[self.names.count], table[self.names.total]
 
     def _holds(self, rows: I64, times: I64, slots: I64) -> Bools:
         """Whether the slots still hold entries of these rows at these times."""
         holds: Bools = self._entries[self._at][slots] == times
         holds &= self._entries["owner"][slots] == rows
         return holds
+
+
+@inlined
+def _count(k: int, row: int, sign: int, worth: I64, counts: I32, totals: I64) -> None:
+    """Let the ``k``-th entry count for its user, or count no more."""
+    counts[row] += sign
+    if len(totals):
+        totals[row] += sign * worth[k]
+
+
+@compiled
+def _take_out(slots: I64, inside: Bools, owner: I32, worth: I64, counts: I32, totals: I64) -> None:
+    for k in range(len(slots)):
+        if inside[slots[k]]:
+            inside[slots[k]] = False
+            _count(k, owner[slots[k]], -1, worth, counts, totals)
+
+
+@compiled
+def _put_in(
+    slots: I64,
+    at_ms: I64,
+    left_ms: int,
+    inside: Bools,
+    owner: I32,
+    worth: I64,
+    counts: I32,
+    totals: I64,
+) -> None:
+    """Count entries whose time is later than that up to which all have left."""
+    for k in range(len(slots)):
+        if at_ms[slots[k]] > left_ms:
+            inside[slots[k]] = True
+            _count(k, owner[slots[k]], 1, worth, counts, totals)
+
+
+@compiled
+def _entered(
+    slots: I64, moved: Bools, inside: Bools, owner: I32, at_ms: I64, rows: I64, times: I64, new: I64
+) -> int:
+    """What is new on the timeline: row, time and slot of what has moved and is inside; how many."""
+    n = 0
+    for k in range(len(slots)):
+        if moved[k] and inside[slots[k]]:
+            rows[n], times[n], new[n] = owner[slots[k]], at_ms[slots[k]], slots[k]
+            n += 1
+    return n
+
+
+@compiled
+def _lower(
+    slots: I64,
+    inside: Bools,
+    owner: I32,
+    at_ms: I64,
+    length_ms: int,
+    next_ms: I64,
+    rows: I64,
+    leave_ms: I64,
+) -> int:
+    """Lower the next times of users who own what leaves before; which users, when, how many."""
+    n = 0
+    for k in range(len(slots)):
+        row, leaves = owner[slots[k]], at_ms[slots[k]] + length_ms
+        if inside[slots[k]] and leaves < next_ms[row]:
+            next_ms[row] = leaves
+            rows[n], leave_ms[n] = row, leaves
+            n += 1
+    return n
+
+
+@compiled
+def _reached(rows: I64, t_ms: I64, length_ms: int, next_ms: I64, reached: I64, horizon: I64) -> int:
+    """The rows for which something may have left, and the time up to which it has; how many."""
+    n = 0
+    for k in range(len(rows)):
+        if next_ms[rows[k]] <= t_ms[k]:
+            reached[n], horizon[n] = rows[k], t_ms[k] - length_ms
+            n += 1
+    return n
