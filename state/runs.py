@@ -4,8 +4,7 @@ Inserting into one sorted array costs a copy of all of it; a heap costs Python p
 call's pairs become a sorted run of their own, and a run is merged with the one before it when that
 is not much longer. So run lengths fall geometrically, there are O(log n) of them, and a pair is
 copied O(log n) times in its life (the logarithmic method of Bentley and Saxe, J. Algorithms 1980;
-today's log-structured merge trees). Everything is whole arrays: one sort per call, one
-``searchsorted`` per run and question.
+today's log-structured merge trees).
 """
 
 from __future__ import annotations
@@ -15,6 +14,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from events.compiled import compiled, inlined
 
 I32 = NDArray[np.int32]
 Keys = NDArray[Any]
@@ -61,11 +62,32 @@ class SortedRuns:
 
     def _merge_last_two(self) -> None:
         short, long = self.runs.pop(), self.runs.pop()
-        keys = np.concatenate([long[0], short[0]])
-        ids = np.concatenate([long[1], short[1]])
+        size = len(long[0]) + len(short[0])
+        keys, ids = np.empty(size, dtype=long[0].dtype), np.empty(size, dtype=np.int32)
+        _merge(*long, *short, keys, ids)
         if self._keep is not None:
             kept = self._keep(keys, ids)
             keys, ids = keys[kept], ids[kept]
         if len(keys):
-            order = np.argsort(keys, kind="stable")  # a merge: the sort finds the two runs
-            self.runs.append((keys[order], ids[order]))
+            self.runs.append((keys, ids))
+
+
+@inlined
+def _follows(key: Any, other: Any) -> Any:
+    """Whether a number is above another; complex ones by their real, then imaginary part."""
+    return key.real > other.real or (key.real == other.real and key.imag > other.imag)
+
+
+@compiled
+def _merge(
+    first_keys: Keys, first_ids: I32, then_keys: Keys, then_ids: I32, keys: Keys, ids: I32
+) -> None:
+    """Two runs as one; of equal keys, those of the first come first."""
+    i = j = 0
+    for k in range(len(keys)):
+        if i == len(first_keys) or (j < len(then_keys) and _follows(first_keys[i], then_keys[j])):
+            keys[k], ids[k] = then_keys[j], then_ids[j]
+            j += 1
+        else:
+            keys[k], ids[k] = first_keys[i], first_ids[i]
+            i += 1

@@ -13,13 +13,16 @@ as those before the ``forget`` time are, when its run is next merged.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from state.runs import Keys, SortedRuns
+from events.compiled import compiled, step
+from state.runs import Keys, Run, SortedRuns
 from state.times import FAR_MS, NEVER_MS
 
+I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
 
@@ -63,23 +66,18 @@ class Timeline:
             times: int64[k].
             slots: int64[k].
         """
-        after, until = _keys(rows, after_ms), _keys(rows, until_ms)
-        found = [self._cut(keys, ids, after, until) for keys, ids in self._runs.runs]
+        found = [self._cut(run, rows, after_ms, until_ms) for run in self._runs.runs]
         if not found:
             nothing = np.empty(0, dtype=np.int64)
             return nothing, nothing, nothing
-        place, times, slots = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        place, times, slots = np.concatenate(found, axis=1)
         return place, times, slots
 
     def next_after(self, rows: I64, t_ms: I64) -> I64:
         """The first time of each row that is > its ``t_ms``, int64[n]; ``FAR_MS`` for none."""
         out = np.full(len(rows), FAR_MS, dtype=np.int64)
-        wanted = _keys(rows, t_ms)
         for keys, _ in self._runs.runs:
-            at = np.searchsorted(keys, wanted, side="right")
-            found = keys[np.minimum(at, len(keys) - 1)]
-            hit = (at < len(keys)) & (found.real == rows)
-            out[hit] = np.minimum(out[hit], found.imag[hit].astype(np.int64))
+            _next_after(keys, rows, t_ms, out)
         return out
 
     def bytes_held(self) -> int:
@@ -92,17 +90,60 @@ class Timeline:
         return kept & (times > self._forgotten_ms)
 
     @staticmethod
-    def _cut(keys: Keys, ids: NDArray[np.int32], after: Keys, until: Keys) -> tuple[I64, I64, I64]:
-        """The stretches of one run from ``after`` up to ``until``, end to end."""
-        first = np.searchsorted(keys, after, side="right")
-        counts = np.maximum(np.searchsorted(keys, until, side="right") - first, 0)
-        place = np.repeat(np.arange(len(counts)), counts)
-        within = np.arange(len(place)) - (np.cumsum(counts) - counts)[place]
-        at = first[place] + within
-        return place, keys[at].imag.astype(np.int64), ids[at].astype(np.int64)
+    def _cut(run: Run, rows: I64, after_ms: I64, until_ms: I64) -> I64:
+        """What one run has in each row's (after, until]: place, times and slots, int64[3, k]."""
+        keys, ids = run
+        first, stop = np.empty((2, len(rows)), dtype=np.int64)
+        found = np.empty((3, _bounds(keys, rows, after_ms, until_ms, first, stop)), dtype=np.int64)
+        _copy(keys, ids, first, stop, *found)
+        return found
 
 
 def _keys(rows: I64, times_ms: I64) -> Keys:
     keys = np.empty(len(rows), dtype=np.complex128)
     keys.real, keys.imag = rows, times_ms
     return keys
+
+
+@step
+def _count_up_to(keys: Keys, row: Any, time_ms: Any) -> Any:
+    """How many keys of a run are not above a row and time."""
+    low, high = 0, len(keys)
+    while low < high:
+        middle = (low + high) // 2
+        key = keys[middle]
+        if key.real < row or (key.real == row and key.imag <= time_ms):
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@compiled
+def _bounds(keys: Keys, rows: I64, after_ms: I64, until_ms: I64, first: I64, stop: I64) -> int:
+    """Where each row's stretch of a run begins and ends; how long they are together."""
+    total = 0
+    for i in range(len(rows)):
+        first[i] = _count_up_to(keys, rows[i], after_ms[i])
+        stop[i] = max(_count_up_to(keys, rows[i], until_ms[i]), first[i])
+        total += stop[i] - first[i]
+    return total
+
+
+@compiled
+def _copy(keys: Keys, ids: I32, first: I64, stop: I64, place: I64, times: I64, slots: I64) -> None:
+    """The stretches of a run, end to end."""
+    k = 0
+    for i in range(len(first)):
+        for at in range(first[i], stop[i]):
+            place[k], times[k], slots[k] = i, keys[at].imag, ids[at]
+            k += 1
+
+
+@compiled
+def _next_after(keys: Keys, rows: I64, t_ms: I64, out: I64) -> None:
+    """Lower each row's time to the first that a run has of it after its ``t_ms``."""
+    for i in range(len(rows)):
+        at = _count_up_to(keys, rows[i], t_ms[i])
+        if at < len(keys) and keys[at].real == rows[i]:
+            out[i] = min(out[i], np.int64(keys[at].imag))

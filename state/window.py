@@ -116,9 +116,8 @@ class Window:
         rows, horizon = reached[:n], horizon[:n]
         first = due[rows] - self._length_ms
         place, times, slots = self._timeline.between(rows, first - 1, horizon)
-        current = self._holds(rows[place], times, slots)
-        current &= self._entries[self.COLUMN.name][slots]
-        left = np.unique(slots[current])
+        inside = self._entries[self.COLUMN.name][slots]
+        left = np.unique(slots[self._holds(rows[place], times, slots) & inside])
         self.take_out(table, left)
         following = self._timeline.next_after(rows, horizon)
         more = (table[self.names.count][rows] > 0) & (following < FAR_MS)
@@ -157,8 +156,8 @@ class Window:
 
     def _holds(self, rows: I64, times: I64, slots: I64) -> Bools:
         """Whether the slots still hold entries of these rows at these times."""
-        holds: Bools = self._entries[self._at][slots] == times
-        holds &= self._entries["owner"][slots] == rows
+        holds = np.empty(len(slots), dtype=np.bool_)
+        _hold(rows, times, slots, self._entries["owner"], self._entries[self._at], holds)
         return holds
 
 
@@ -240,3 +239,9 @@ def _reached(rows: I64, t_ms: I64, length_ms: int, next_ms: I64, reached: I64, h
             reached[n], horizon[n] = rows[k], t_ms[k] - length_ms
             n += 1
     return n
+
+
+@compiled
+def _hold(rows: I64, times: I64, slots: I64, owner: I32, at_ms: I64, holds: Bools) -> None:
+    for k in range(len(slots)):
+        holds[k] = owner[slots[k]] == rows[k] and at_ms[slots[k]] == times[k]
