@@ -51,9 +51,15 @@ class Groups:
         distinct = _keep(self.index, self.row_of, mask, index, row_of, rows, starts)
         return Groups(index, row_of, rows[:distinct], starts[:distinct])
 
+    def ends(self) -> I64:
+        """Where each row's events end in ``index``, int64[u]."""
+        ends = np.empty_like(self.starts)
+        ends[:-1], ends[-1:] = self.starts[1:], len(self.index)
+        return ends
+
     def counts(self) -> I64:
         """Events per distinct row, int64[u]."""
-        return np.diff(self.starts, append=len(self.index))
+        return self.ends() - self.starts
 
 
 def group(rows: I64, at: I64 | None = None) -> Groups:

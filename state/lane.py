@@ -255,7 +255,7 @@ class Lane:
         self.counters.events += len(groups)
         self.counters.late += int(np.count_nonzero(late[groups.index]))
         self.measures.update(groups, batch, self.clock.now_ms)
-        last = groups.index[np.append(groups.starts[1:], len(groups)) - 1]
+        last = groups.index[groups.ends() - 1]
         occasion = Occasion(
             "event",
             self._decided_at(wall_ms),

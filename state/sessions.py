@@ -110,7 +110,8 @@ class Sessions:
         _update(
             groups.index,
             groups.row_of,
-            np.append(groups.starts, len(groups)),
+            groups.starts,
+            groups.ends(),
             ts_ms,
             is_view,
             is_cart,
@@ -233,7 +234,8 @@ def _united(held: I64, n: int, gap_ms: int) -> Any:
 def _update(
     index: I64,
     row_of: I64,
-    bounds: I64,
+    starts: I64,
+    ends: I64,
     ts_ms: I64,
     is_view: Bools,
     is_cart: Bools,
@@ -248,8 +250,8 @@ def _update(
     held: I64,
 ) -> None:
     """Unite each row's events with its stretches; ``held`` is room for those of one row."""
-    for u in range(len(bounds) - 1):
-        first, stop = bounds[u], bounds[u + 1]
+    for u in range(len(starts)):
+        first, stop = starts[u], ends[u]
         row = row_of[first]
         low = high = ts_ms[index[first]]
         viewed = carted = 0
