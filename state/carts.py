@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.batch import Batch
+from events.compiled import compiled
 from events.schema import ADD_TO_CART, REMOVE_FROM_CART
 from events.texts import Texts
 from state.groups import Groups, group
@@ -35,6 +36,7 @@ from state.text_index import TextIndex
 from state.times import NEVER_MS
 from state.window import Window
 
+Bools = NDArray[np.bool_]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
@@ -93,11 +95,12 @@ class Carts:
         kind = batch.type[groups.index]
         events = groups.where((kind == ADD_TO_CART) | (kind == REMOVE_FROM_CART))
         if len(events):
-            ts, touched = batch.ts_ms[events.index], table["cart.touched"]
-            latest = np.maximum.reduceat(ts, events.starts)
-            touched[events.rows] = np.maximum(touched[events.rows], latest)
-            dead_ms = np.maximum(table["last_order"][events.row_of], clock_ms - self._ttl_ms)
-            alive = events.where((ts > dead_ms) & batch.item.present[events.index])
+            matter = batch.item.present[events.index]
+            times, dead_ms = batch.ts_ms[events.index], clock_ms - self._ttl_ms
+            _touch(
+                events.row_of, times, dead_ms, table["last_order"], table["cart.touched"], matter
+            )
+            alive = events.where(matter)
             if len(alive):
                 self._write(table, alive, batch, clock_ms)
         self._forget(table, self._settle(table, groups.rows, np.full(len(groups.rows), clock_ms)))
@@ -122,8 +125,7 @@ class Carts:
             table[column.name][:] = column.initial
         slots = self.entries.live()
         self._retention.restore(slots)
-        last_order = table["last_order"][self.entries["owner"][slots]]
-        self._lines.restore(table, slots[self._present(slots, last_order)], clock_ms)
+        self._lines.restore(table, slots[self._present(table, slots)], clock_ms)
 
     # -- values -------------------------------------------------------------------------------
 
@@ -189,21 +191,17 @@ class Carts:
     def _write(self, table: Table, events: Groups, batch: Batch, clock_ms: int) -> None:
         """Adds and removes that may still matter, by item."""
         keys, items = self._items(batch, events.index)
-        by = group(self.entries.find_or_add(events.row_of, keys)[0])
-        slots, at = by.rows, events.index[by.index]
-        ts, is_add = batch.ts_ms[at], batch.type[at] == ADD_TO_CART
+        slot_of, _ = self.entries.find_or_add(events.row_of, keys)
+        slots = group(slot_of).rows
         self._lines.take_out(table, slots)
-        added = self.entries["add_ms"][slots]
-        adds = np.maximum.reduceat(np.where(is_add, ts, NEVER_MS), by.starts)
-        removes = np.maximum.reduceat(np.where(is_add, NEVER_MS, ts), by.starts)
-        self.entries["add_ms"][slots] = np.maximum(added, adds)
-        self.entries["remove_ms"][slots] = np.maximum(self.entries["remove_ms"][slots], removes)
-        self.entries["item"][slots] = items[by.index[by.starts]]
-        latest = np.maximum(self.entries["add_ms"][slots], self.entries["remove_ms"][slots])
-        self._retention.keep(slots, latest + self._ttl_ms)
+        add_ms, remove_ms = self.entries["add_ms"], self.entries["remove_ms"]
+        before = add_ms[slots]
+        self.entries["item"][slot_of] = items
+        _write(slot_of, events.index, batch.ts_ms, batch.type == ADD_TO_CART, add_ms, remove_ms)
+        self._retention.keep(slots, self._latest(slots) + self._ttl_ms)
         self.entries.mark(slots)
-        there = self._present(slots, table["last_order"][self.entries["owner"][slots]])
-        self._lines.put_in(table, slots[there], clock_ms, (adds > added)[there])
+        there = self._present(table, slots)
+        self._lines.put_in(table, slots[there], clock_ms, (add_ms[slots] > before)[there])
         self._cut_back(table, events.rows)
 
     def _items(self, batch: Batch, index: I64) -> tuple[NDArray[np.uint64], I32]:
@@ -211,10 +209,15 @@ class Carts:
         items = batch.item.take(index)
         return items.hashes(), self._texts.number(items).astype(np.int32)
 
-    def _present(self, slots: I64, last_order: I64) -> NDArray[np.bool_]:
-        """Whether neither a remove nor the last order came at or after a line's add."""
-        added = self.entries["add_ms"][slots]
-        present: NDArray[np.bool_] = added > np.maximum(
+    def _latest(self, slots: I64) -> I64:
+        """When lines were last written, int64[n]."""
+        latest: I64 = np.maximum(self.entries["add_ms"][slots], self.entries["remove_ms"][slots])
+        return latest
+
+    def _present(self, table: Table, slots: I64) -> Bools:
+        """Whether neither a remove nor the last order came at or after a line's add, bool[n]."""
+        last_order = table["last_order"][self.entries["owner"][slots]]
+        present: Bools = self.entries["add_ms"][slots] > np.maximum(
             self.entries["remove_ms"][slots], last_order
         )
         return present
@@ -230,8 +233,7 @@ class Carts:
         if len(rows) == 0:
             return
         slots, place = self.entries.of(rows)
-        latest = np.maximum(self.entries["add_ms"][slots], self.entries["remove_ms"][slots])
-        order, rank = self._newest(place, latest, slots)
+        order, rank = self._newest(place, self._latest(slots), slots)
         self._forget(table, slots[order[rank >= self._max_lines + self._max_lines // 2]])
 
     def _newest(self, place: I64, time_ms: I64, slots: I64) -> tuple[I64, I64]:
@@ -251,3 +253,27 @@ class Carts:
         slots = self.entries.live()
         items = self.entries["item"][slots]
         self.entries["item"][slots] = self._texts.keep(np.unique(items).astype(np.int64))[items]
+
+
+@compiled
+def _touch(
+    row_of: I64, ts_ms: I64, dead_ms: int, last_order: I64, touched: I64, matter: Bools
+) -> None:
+    """Note when carts were touched; what is too old, or ordered by then, matters no more."""
+    for k in range(len(row_of)):
+        row, ts = row_of[k], ts_ms[k]
+        touched[row] = max(touched[row], ts)
+        matter[k] &= ts > max(last_order[row], dead_ms)
+
+
+@compiled
+def _write(
+    slot_of: I64, index: I64, ts_ms: I64, is_add: Bools, add_ms: I64, remove_ms: I64
+) -> None:
+    """Write each event's time to its line, where none is later."""
+    for k in range(len(slot_of)):
+        i, slot = index[k], slot_of[k]
+        if is_add[i]:
+            add_ms[slot] = max(add_ms[slot], ts_ms[i])
+        else:
+            remove_ms[slot] = max(remove_ms[slot], ts_ms[i])

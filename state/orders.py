@@ -200,7 +200,8 @@ class Orders:
 
     def _net(self, slots: I64) -> I64:
         """What an order is worth: never less than nothing."""
-        net: I64 = np.maximum(self.entries["gross"][slots] - self.entries["refunded"][slots], 0)
+        net = np.empty(len(slots), dtype=np.int64)
+        _net(slots, self.entries["gross"], self.entries["refunded"], net)
         return net
 
     def _total(self, table: Table, purchases: Groups, batch: Batch) -> None:
@@ -214,16 +215,14 @@ class Orders:
 
     def _place(self, table: Table, purchases: Groups, batch: Batch, clock_ms: int) -> None:
         """What counts order by order: lines find theirs, or begin one."""
-        keys = batch.order_hash[purchases.index]
-        by = group(self.entries.find_or_add(purchases.row_of, keys)[0])
-        slots = by.rows
+        index = purchases.index
+        slot_of, _ = self.entries.find_or_add(purchases.row_of, batch.order_hash[index])
+        slots = group(slot_of).rows
         self._window.take_out(table, slots)
-        before = self.entries["ts"][slots]
-        latest = np.maximum.reduceat(batch.ts_ms[purchases.index][by.index], by.starts)
-        after = np.maximum(before, latest)
-        self.entries["ts"][slots] = after
-        amount = batch.amount_minor[purchases.index][by.index]
-        self.entries["gross"][slots] += np.add.reduceat(amount, by.starts)
+        ts_ms, gross = self.entries["ts"], self.entries["gross"]
+        before = ts_ms[slots]
+        _add_lines(slot_of, index, batch.ts_ms, batch.amount_minor, ts_ms, gross)
+        after = ts_ms[slots]
         self._begin(table, slots[before == NEVER_MS])
         self._move(table, slots, before, after)
         self._window.put_in(table, slots, clock_ms, after > before)
@@ -287,3 +286,20 @@ def _note_times(row_of: I64, ts_ms: I64, first: I64, last: I64, previous: I64) -
             previous[row], last[row] = last[row], ts
         elif previous[row] < ts < last[row]:
             previous[row] = ts
+
+
+@compiled
+def _add_lines(
+    slot_of: I64, index: I64, ts_ms: I64, amount: I64, latest_ms: I64, gross: I64
+) -> None:
+    """Add each line's amount to its order, whose time is that of the latest line."""
+    for k in range(len(slot_of)):
+        i, slot = index[k], slot_of[k]
+        latest_ms[slot] = max(latest_ms[slot], ts_ms[i])
+        gross[slot] += amount[i]
+
+
+@compiled
+def _net(slots: I64, gross: I64, refunded: I64, net: I64) -> None:
+    for k in range(len(slots)):
+        net[k] = max(gross[slots[k]] - refunded[slots[k]], 0)
