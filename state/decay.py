@@ -16,14 +16,14 @@ transcendentals (``docs/decisions/0002-decay-as-mantissa-and-exponent.md``).
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from events.compiled import compiled
-from state.table import Column
-from state.times import FAR_MS
+from events.compiled import compiled, inlined
+from state.table import Column, Table
+from state.times import FAR_MS, NEVER_MS
 
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
@@ -45,6 +45,11 @@ def columns(name: str) -> list[Column]:
     return [Column(f"{name}.m", "f8", 0.0), Column(f"{name}.e", "i4", EMPTY_EXPONENT)]
 
 
+def sums(table: Table, name: str) -> tuple[F64, I32]:
+    """The columns of a decayed sum, of all rows."""
+    return table[f"{name}.m"], table[f"{name}.e"]
+
+
 def terms(weight: ArrayLike, ts_ms: I64, half_life_ms: int) -> tuple[F64, I32]:
     """One term ``w · 2^(t/h)`` per event as (mantissa float64[n], exponent int32[n])."""
     exponent, rest = np.divmod(ts_ms, half_life_ms)
@@ -62,15 +67,6 @@ def add(m1: F64, e1: I32, m2: F64, e2: I32) -> tuple[F64, I32]:
     """
     exponent = np.maximum(e1, e2)
     return _shift(m1, e1 - exponent) + _shift(m2, e2 - exponent), exponent
-
-
-def reduce(mantissa: F64, exponent: I32, starts: I64) -> tuple[F64, I32]:
-    """Add up terms by group; ``starts`` int64[u] as for ``ufunc.reduceat``; gives u sums."""
-    if len(starts) == 0:
-        return np.empty(0), np.empty(0, dtype=np.int32)
-    top = np.maximum.reduceat(exponent, starts)
-    counts = np.diff(starts, append=len(exponent))
-    return np.add.reduceat(_shift(mantissa, exponent - np.repeat(top, counts)), starts), top
 
 
 def at(mantissa: F64, exponent: I32, t_ms: I64, half_life_ms: int) -> F64:
@@ -161,11 +157,63 @@ def add_events(
         i, row = index[k], row_of[k]
         if weight[i] == 0.0:
             continue
-        exponent = ts_ms[i] // half_life_ms
-        mantissa = weight[i] * np.exp2((ts_ms[i] - exponent * half_life_ms) / half_life_ms)
-        ahead = exponent - exponents[row]
-        if ahead > 0:
-            mantissas[row] = np.ldexp(mantissas[row], -min(ahead, -_TINY_SHIFT)) + mantissa
-            exponents[row] = exponent
-        else:
-            mantissas[row] += np.ldexp(mantissa, max(ahead, _TINY_SHIFT))
+        mantissa, exponent = _term(weight[i], ts_ms[i], half_life_ms)
+        _add(row, mantissa, exponent, mantissas, exponents)
+
+
+@compiled
+def add_terms(row_of: I64, mantissa: F64, exponent: I32, mantissas: F64, exponents: I32) -> None:
+    """Add terms, int64[n] rows and n mantissas and exponents, to their rows' sums, one by one."""
+    for k in range(len(row_of)):
+        _add(row_of[k], mantissa[k], exponent[k], mantissas, exponents)
+
+
+@compiled
+def move_terms(
+    row_of: I64,
+    before_ms: I64,
+    after_ms: I64,
+    weight: F64,
+    half_life_ms: int,
+    mantissas: F64,
+    exponents: I32,
+) -> None:
+    """Let what counts in a row's sum at one time count at a later one, by adding the difference.
+
+    The term ``w · (2^(after/h) - 2^(before/h))`` is added, all of it where there was no before.
+
+    Args:
+        row_of: rows, int64[n].
+        before_ms: when each has counted, int64[n]; ``NEVER_MS`` for not at all.
+        after_ms: when it is to count, int64[n]; what is not later than before stays.
+        weight: float64[n].
+        half_life_ms: of the sums.
+        mantissas: the sums' mantissas, by row; changed.
+        exponents: their exponents, by row; changed.
+    """
+    for k in range(len(row_of)):
+        if weight[k] == 0.0 or after_ms[k] <= before_ms[k]:
+            continue
+        mantissa, exponent = _term(weight[k], after_ms[k], half_life_ms)
+        if before_ms[k] != NEVER_MS:
+            old_mantissa, old_exponent = _term(-weight[k], before_ms[k], half_life_ms)
+            mantissa += np.ldexp(old_mantissa, max(old_exponent - exponent, _TINY_SHIFT))
+        _add(row_of[k], mantissa, exponent, mantissas, exponents)
+
+
+@inlined
+def _term(weight: Any, ts_ms: Any, half_life_ms: int) -> Any:
+    """One term ``w · 2^(t/h)`` as mantissa and exponent."""
+    exponent = ts_ms // half_life_ms
+    return weight * np.exp2((ts_ms - exponent * half_life_ms) / half_life_ms), exponent
+
+
+@inlined
+def _add(row: int, mantissa: Any, exponent: Any, mantissas: F64, exponents: I32) -> None:
+    """Add one term to a row's sum."""
+    ahead = exponent - exponents[row]
+    if ahead > 0:
+        mantissas[row] = np.ldexp(mantissas[row], -min(ahead, -_TINY_SHIFT)) + mantissa
+        exponents[row] = exponent
+    else:
+        mantissas[row] += np.ldexp(mantissa, max(ahead, _TINY_SHIFT))

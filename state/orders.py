@@ -26,7 +26,7 @@ from events.schema import PURCHASE, REFUND
 from state import decay
 from state.groups import Groups, group
 from state.keyed import KeyedTable
-from state.refunds import LOOSE, SETTLED, LooseRefunds, add_terms
+from state.refunds import LOOSE, SETTLED, LooseRefunds
 from state.retention import Retention
 from state.table import Column, Table
 from state.times import NEVER_MS
@@ -206,12 +206,13 @@ class Orders:
 
     def _total(self, table: Table, purchases: Groups, batch: Batch) -> None:
         """What counts line by line."""
-        rows, starts = purchases.rows, purchases.starts
-        ts, amount = batch.ts_ms[purchases.index], batch.amount_minor[purchases.index]
-        table["orders.gross"][rows] += np.add.reduceat(amount, starts)
+        index, row_of = purchases.index, purchases.row_of
+        ts, amount = batch.ts_ms[index], batch.amount_minor[index]
+        table["orders.gross"][purchases.rows] += np.add.reduceat(amount, purchases.starts)
         times = table["first_order"], table["last_order"], table["previous_order"]
-        _note_times(purchases.row_of, ts, *times)
-        add_terms(table, GROSS, purchases, *decay.terms(amount, ts, self._half_life_ms))
+        _note_times(row_of, ts, *times)
+        weight, sums = batch.amount_minor.astype(np.float64), decay.sums(table, GROSS)
+        decay.add_events(index, row_of, batch.ts_ms, weight, self._half_life_ms, *sums)
 
     def _place(self, table: Table, purchases: Groups, batch: Batch, clock_ms: int) -> None:
         """What counts order by order: lines find theirs, or begin one."""
@@ -237,24 +238,11 @@ class Orders:
 
     def _move(self, table: Table, slots: I64, before: I64, after: I64) -> None:
         """Weigh orders, and what was refunded of them, at their later time."""
-        moved = after > before
-        slots, before, after = slots[moved], before[moved], after[moved]
-        owners = group(self.entries["owner"][slots].astype(np.int64))
-        slots, before, after = slots[owners.index], before[owners.index], after[owners.index]
-        add_terms(table, ORDERS, owners, *self._step(np.ones(len(slots)), before, after))
-        refunded = self.entries["refunded"][slots]
-        if (given_back := refunded > 0).any():
-            step = self._step(
-                refunded[given_back].astype(np.float64), before[given_back], after[given_back]
-            )
-            add_terms(table, SETTLED, group(owners.row_of[given_back]), *step)
-
-    def _step(self, weight: F64, before: I64, after: I64) -> tuple[F64, I32]:
-        """The terms ``w · (2^(after/h) - 2^(before/h))``; all of it where there was no before."""
-        had = before != NEVER_MS
-        new = decay.terms(weight, after, self._half_life_ms)
-        old = decay.terms(-weight * had, np.where(had, before, after), self._half_life_ms)
-        return decay.add(*new, *old)
+        owners = self.entries["owner"][slots].astype(np.int64)
+        refunded = self.entries["refunded"][slots].astype(np.float64)
+        for name, weight in ((ORDERS, np.ones(len(slots))), (SETTLED, refunded)):
+            sums = decay.sums(table, name)
+            decay.move_terms(owners, before, after, weight, self._half_life_ms, *sums)
 
     def _refund(self, table: Table, slots: I64, amount: I64, clock_ms: int) -> None:
         """Refunds of known orders; they count at the order's time."""
@@ -264,8 +252,8 @@ class Orders:
         given_back = np.add.reduceat(amount[by.index], by.starts)
         self.entries["refunded"][slots] += given_back
         terms = decay.terms(given_back, self.entries["ts"][slots], self._half_life_ms)
-        owners = group(self.entries["owner"][slots].astype(np.int64))
-        add_terms(table, SETTLED, owners, terms[0][owners.index], terms[1][owners.index])
+        owners = self.entries["owner"][slots].astype(np.int64)
+        decay.add_terms(owners, *terms, *decay.sums(table, SETTLED))
         self._window.put_in(table, slots, clock_ms, np.zeros(len(slots), dtype=np.bool_))
         self._touch(slots, clock_ms)
 

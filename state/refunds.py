@@ -73,18 +73,17 @@ class LooseRefunds:
     def add(self, table: Table, refunds: Groups, batch: Batch, clock_ms: int) -> None:
         """Take in refunds, at least one, of orders that are not known."""
         ts, amount = batch.ts_ms[refunds.index], batch.amount_minor[refunds.index]
-        mantissa, exponent = decay.terms(amount, ts, self._half_life_ms)
-        add_terms(table, LOOSE, refunds, mantissa, exponent)
+        terms = decay.terms(amount, ts, self._half_life_ms)
+        decay.add_terms(refunds.row_of, *terms, *decay.sums(table, LOOSE))
         keys = batch.order_hash[refunds.index]
-        by = group(self.entries.find_or_add(refunds.row_of, keys)[0])
+        slot_of, _ = self.entries.find_or_add(refunds.row_of, keys)
+        by = group(slot_of)
         self.window.take_out(table, by.rows)
         latest = np.maximum.reduceat(ts[by.index], by.starts)
         moved = latest > self.entries["ts"][by.rows]
         self.entries["ts"][by.rows] = np.maximum(latest, self.entries["ts"][by.rows])
         self.entries["refunded"][by.rows] += np.add.reduceat(amount[by.index], by.starts)
-        terms = decay.reduce(mantissa[by.index], exponent[by.index], by.starts)
-        held = self.entries["decayed.m"], self.entries["decayed.e"]
-        held[0][by.rows], held[1][by.rows] = decay.add(held[0][by.rows], held[1][by.rows], *terms)
+        decay.add_terms(slot_of, *terms, *self._decayed())
         self.window.put_in(table, by.rows, clock_ms, moved)
         touched_ms = np.maximum(self.entries["ts"][by.rows], clock_ms)
         self._retention.keep(by.rows, touched_ms + self._keep_ms)
@@ -118,13 +117,11 @@ class LooseRefunds:
         over = self._retention.ended(clock_ms)
         if len(over) == 0:
             return rows
-        by = group(self.entries["owner"][over].astype(np.int64))
-        slots = over[by.index]
-        add_terms(
-            table, SETTLED, by, self.entries["decayed.m"][slots], self.entries["decayed.e"][slots]
-        )
+        owners = self.entries["owner"][over].astype(np.int64)
+        mantissas, exponents = self._decayed()
+        decay.add_terms(owners, mantissas[over], exponents[over], *decay.sums(table, SETTLED))
         self._end(table, over)
-        return np.union1d(rows, by.rows)
+        return np.union1d(rows, owners)
 
     def restore(self, table: Table, clock_ms: int) -> None:
         """After all loads: count and watch every entry."""
@@ -141,19 +138,12 @@ class LooseRefunds:
         rows = np.unique(self.entries["owner"][slots].astype(np.int64))
         self.window.take_out(table, slots)
         self.entries.delete(slots)
-        table[f"{LOOSE}.m"][rows], table[f"{LOOSE}.e"][rows] = 0.0, decay.EMPTY_EXPONENT
+        loose = decay.sums(table, LOOSE)
+        loose[0][rows], loose[1][rows] = 0.0, decay.EMPTY_EXPONENT
         left, place = self.entries.of(rows)
-        add_terms(
-            table,
-            LOOSE,
-            group(rows[place]),
-            self.entries["decayed.m"][left],
-            self.entries["decayed.e"][left],
-        )
+        mantissas, exponents = self._decayed()
+        decay.add_terms(rows[place], mantissas[left], exponents[left], *loose)
 
-
-def add_terms(table: Table, name: str, groups: Groups, mantissa: F64, exponent: I32) -> None:
-    """Add terms, one per grouped item and in its order, to the decayed sums ``name`` of rows."""
-    m, e = table[f"{name}.m"], table[f"{name}.e"]
-    rows, added = groups.rows, decay.reduce(mantissa, exponent, groups.starts)
-    m[rows], e[rows] = decay.add(m[rows], e[rows], *added)
+    def _decayed(self) -> tuple[F64, I32]:
+        """The decayed refunds of every entry."""
+        return self.entries["decayed.m"], self.entries["decayed.e"]

@@ -95,5 +95,5 @@ class ArrayView:
             if user.terms.get(name):
                 weights, times = zip(*user.terms[name], strict=True)
                 terms = decay.terms(weights, np.array(times), HALF_LIFE_MS[name])
-                (mantissa[i],), (exponent[i],) = decay.reduce(*terms, np.array([0]))
+                decay.add_terms(np.full(len(times), i), *terms, mantissa, exponent)
         return mantissa, exponent

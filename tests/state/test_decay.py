@@ -8,14 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from state import decay
-from state.times import FAR_MS, HOUR_MS
+from state.times import FAR_MS, HOUR_MS, NEVER_MS
 
 NOW_MS = 1_790_000_000_000
 
 half_lives = st.sampled_from([HOUR_MS, 24 * HOUR_MS, 30 * 24 * HOUR_MS, 3_700_001])
-events = st.lists(
-    st.tuples(st.floats(0.001, 1e9), st.integers(0, 400 * 24 * HOUR_MS)), min_size=1, max_size=40
-)
+times = st.integers(0, 400 * 24 * HOUR_MS)
+events = st.lists(st.tuples(st.floats(0.001, 1e9), times), min_size=1, max_size=40)
 
 
 def definition(weighted: list[tuple[float, int]], t_ms: int, half_life_ms: int) -> float:
@@ -30,7 +29,7 @@ def folded(weighted, half_life_ms, cuts=()):
         if a < b:
             w, ts = zip(*weighted[a:b], strict=True)
             terms = decay.terms(np.array(w), NOW_MS - np.array(ts, dtype=np.int64), half_life_ms)
-            m, e = decay.add(m, e, *decay.reduce(*terms, np.array([0])))
+            decay.add_terms(np.zeros(b - a, dtype=np.int64), *terms, m, e)
     return m, e
 
 
@@ -42,6 +41,23 @@ def test_value_is_the_definition_in_any_order_and_any_batching(weighted, half_li
     m, e = folded(shuffled, half_life_ms, cuts)
     truth = definition([(w, NOW_MS - ts) for w, ts in weighted], NOW_MS + ahead, half_life_ms)
     value = decay.at(m, e, np.array([NOW_MS + ahead]), half_life_ms)[0]
+    assert math.isclose(value, truth, rel_tol=1e-12, abs_tol=1e-300)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.0, 1e9), st.lists(times, min_size=1, max_size=4)), min_size=1),
+    half_lives,
+)
+def test_what_moves_counts_at_its_latest_time_alone(moves, half_life_ms):
+    m, e = np.zeros(1), np.full(1, decay.EMPTY_EXPONENT, dtype=np.int32)
+    for weight, stops in moves:
+        before_ms = NEVER_MS
+        for ago_ms in stops:
+            step = np.array([before_ms]), np.array([NOW_MS - ago_ms]), np.array([weight])
+            decay.move_terms(np.zeros(1, dtype=np.int64), *step, half_life_ms, m, e)
+            before_ms = max(before_ms, NOW_MS - ago_ms)
+    truth = definition([(w, NOW_MS - min(stops)) for w, stops in moves], NOW_MS, half_life_ms)
+    value = decay.at(m, e, np.array([NOW_MS]), half_life_ms)[0]
     assert math.isclose(value, truth, rel_tol=1e-12, abs_tol=1e-300)
 
 
