@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.compiled import compiled
+from state.groups import distinct
 from state.queue import TimeQueue
 from state.table import Column, Table
 from state.times import FAR_MS
@@ -54,7 +55,7 @@ class Alarms:
         if len(ids) == 0:
             return ids
         at = self._set["at_ms"]
-        ids = np.unique(ids[at[ids] == times])
+        ids = distinct(ids[at[ids] == times])
         at[ids] = FAR_MS
         over = due_ms[ids] <= clock_ms
         self.set(ids[~over], due_ms[ids[~over]])

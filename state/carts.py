@@ -27,7 +27,7 @@ from events.batch import Batch
 from events.compiled import compiled
 from events.schema import ADD_TO_CART, REMOVE_FROM_CART
 from events.texts import Texts
-from state.groups import Groups, group
+from state.groups import Groups, distinct
 from state.keyed import KeyedTable, record_bytes
 from state.record import Layout
 from state.retention import Retention
@@ -192,7 +192,7 @@ class Carts:
         """Adds and removes that may still matter, by item."""
         keys, items = self._items(batch, events.index)
         slot_of, _ = self.entries.find_or_add(events.row_of, keys)
-        slots = group(slot_of).rows
+        slots = distinct(slot_of)
         self._lines.take_out(table, slots)
         add_ms, remove_ms = self.entries["add_ms"], self.entries["remove_ms"]
         before = add_ms[slots]

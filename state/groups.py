@@ -80,6 +80,16 @@ def group(rows: I64, at: I64 | None = None) -> Groups:
     return Groups(index, row_of, distinct_rows[:distinct], starts[:distinct])
 
 
+def distinct(rows: I64) -> I64:
+    """The distinct rows, ascending, int64[u].
+
+    >>> distinct(np.array([7, 3, 7])).tolist()
+    [3, 7]
+    """
+    ordered = np.sort(rows)
+    return ordered[: _squeeze(ordered)]
+
+
 def distinct_pairs(owners: I64, keys: U64) -> tuple[I64, I64]:
     """Number pairs of owner and key in ascending order, equal ones alike.
 
@@ -150,3 +160,14 @@ def _number(order: I64, owners: I64, keys: U64, which: I64, first: I64) -> int:
             distinct += 1
         which[i] = distinct - 1
     return distinct
+
+
+@compiled
+def _squeeze(ordered: I64) -> int:
+    """Bring the distinct of ascending numbers to the front; how many."""
+    n = 0
+    for k in range(len(ordered)):
+        if n == 0 or ordered[k] != ordered[n - 1]:
+            ordered[n] = ordered[k]
+            n += 1
+    return n

@@ -24,7 +24,7 @@ from events.batch import Batch
 from events.compiled import compiled
 from events.schema import PURCHASE, REFUND
 from state import decay
-from state.groups import Groups, group
+from state.groups import Groups, distinct, group
 from state.keyed import KeyedTable
 from state.refunds import LOOSE, SETTLED, LooseRefunds
 from state.retention import Retention
@@ -218,7 +218,7 @@ class Orders:
         """What counts order by order: lines find theirs, or begin one."""
         index = purchases.index
         slot_of, _ = self.entries.find_or_add(purchases.row_of, batch.order_hash[index])
-        slots = group(slot_of).rows
+        slots = distinct(slot_of)
         self._window.take_out(table, slots)
         ts_ms, gross = self.entries["ts"], self.entries["gross"]
         before = ts_ms[slots]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from events.batch import Batch
 from state import decay
-from state.groups import Groups, group
+from state.groups import Groups, distinct, group
 from state.keyed import KeyedTable
 from state.retention import Retention
 from state.table import Column, Table
@@ -135,7 +135,7 @@ class LooseRefunds:
 
     def _end(self, table: Table, slots: I64) -> None:
         """Delete entries and build their users' sums anew from those that are left."""
-        rows = np.unique(self.entries["owner"][slots].astype(np.int64))
+        rows = distinct(self.entries["owner"][slots].astype(np.int64))
         self.window.take_out(table, slots)
         self.entries.delete(slots)
         loose = decay.sums(table, LOOSE)

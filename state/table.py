@@ -18,6 +18,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from events.compiled import compiled
+
 _PAGES_BYTES: Final = 1 << 20
 """From this length on a column is mapped; shorter ones come from the heap."""
 
@@ -81,8 +83,8 @@ class Table:
         return np.arange(first, stop, dtype=np.int64)
 
     def reach(self, rows: NDArray[np.int64]) -> None:
-        """Append rows until there is each of these, int64[n], at least one."""
-        missing = int(rows.max()) + 1 - self.size
+        """Append rows until there is each of these, int64[n]."""
+        missing = _highest(rows) + 1 - self.size
         if missing > 0:
             self.grow(missing)
 
@@ -103,3 +105,12 @@ class Table:
         if length < _PAGES_BYTES:
             return np.empty(shape, dtype)
         return np.frombuffer(mmap.mmap(-1, length), dtype).reshape(shape)
+
+
+@compiled
+def _highest(rows: NDArray[np.int64]) -> int:
+    """The highest row, -1 without any."""
+    highest = -1
+    for i in range(len(rows)):
+        highest = max(highest, rows[i])
+    return highest

@@ -64,16 +64,13 @@ class TextIndex:
 
     def find(self, texts: Texts) -> I64:
         """The number of each text, int64[n]; -1 for an unknown one, and where there is none."""
-        out = np.empty(len(texts), dtype=np.int64)
-        words, start, length, hashes = texts.words, texts.start, texts.length, texts.hashes()
-        _find(words, start, length, hashes, self._places, self._words, self._ends, out)
-        return out
+        return self._find(texts)[0]
 
     def number(self, texts: Texts) -> I64:
         """The number of each text, int64[n]; unknown texts get the next ones. -1 without text."""
-        out = self.find(texts)
-        unknown = np.flatnonzero((out < 0) & texts.present)
-        if len(unknown):
+        out, some_are_new = self._find(texts)
+        if some_are_new:
+            unknown = np.flatnonzero((out < 0) & texts.present)
             out[unknown] = self._add(texts.take(unknown))
         return out
 
@@ -93,6 +90,13 @@ class TextIndex:
     def bytes_held(self) -> int:
         """Bytes of block, places and ends in use."""
         return int(self._ends[self._size]) + self._places.nbytes + 8 * self._size
+
+    def _find(self, texts: Texts) -> tuple[I64, bool]:
+        """The number of each text, int64[n], and whether there is a text among those without."""
+        out = np.empty(len(texts), dtype=np.int64)
+        words, start, length, hashes = texts.words, texts.start, texts.length, texts.hashes()
+        held = self._places, self._words, self._ends
+        return out, _find(words, start, length, hashes, *held, out)
 
     def _add(self, texts: Texts) -> I64:
         """Number texts that may be new; the same text may come more than once."""
@@ -132,8 +136,10 @@ def _find(
     held: U64,
     ends: I64,
     out: I64,
-) -> None:
+) -> bool:
+    """Whether any text is unknown."""
     mask = np.uint64(len(places) - 1)
+    unknown = False
     for i in range(len(start)):
         out[i] = -1
         n = length[i]
@@ -148,6 +154,8 @@ def _find(
                     out[i] = number
                     break
             at = (at + np.uint64(1)) & mask
+        unknown |= out[i] < 0
+    return unknown
 
 
 @compiled

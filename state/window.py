@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from events.compiled import compiled, inlined
 from state.alarms import Alarms
+from state.groups import distinct
 from state.keyed import KeyedTable
 from state.table import Column, Table
 from state.timeline import Timeline
@@ -117,7 +118,7 @@ class Window:
         first = due[rows] - self._length_ms
         place, times, slots = self._timeline.between(rows, first - 1, horizon)
         inside = self._entries[self.COLUMN.name][slots]
-        left = np.unique(slots[self._holds(rows[place], times, slots) & inside])
+        left = distinct(slots[self._holds(rows[place], times, slots) & inside])
         self.take_out(table, left)
         following = self._timeline.next_after(rows, horizon)
         more = (table[self.names.count][rows] > 0) & (following < FAR_MS)
@@ -134,7 +135,7 @@ class Window:
             return rows
         left = self.settle(table, rows, np.full(len(rows), clock_ms, dtype=np.int64))
         self._timeline.forget(clock_ms - self._length_ms)
-        return np.unique(self._entries["owner"][left].astype(np.int64))
+        return distinct(self._entries["owner"][left].astype(np.int64))
 
     def restore(self, table: Table, slots: I64, clock_ms: int) -> None:
         """Count entries that were loaded, into columns that are as new."""
