@@ -81,6 +81,9 @@ def test_grows_past_a_hundred_thousand_keys_that_differ_in_high_bits_only() -> N
     assert index.bytes_held() <= 128 * len(keys)
 
 
-def test_negative_owners_are_refused() -> None:
-    with pytest.raises(ValueError, match="must not be negative"):
-        KeyIndex().insert(*arrays([(-1, 3)]), np.array([0], dtype=np.int32))
+@pytest.mark.parametrize(("owner", "slot"), [(-1, 0), (0, -1), (2**31, 0), (0, 2**31)])
+def test_owners_and_slots_that_do_not_fit_are_refused(owner: int, slot: int) -> None:
+    index = KeyIndex()
+    with pytest.raises(ValueError, match="must not be negative and must fit"):
+        index.insert(np.array([owner]), np.array([3], dtype=np.uint64), np.array([slot]))
+    assert len(index) == 0

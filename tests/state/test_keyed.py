@@ -84,6 +84,15 @@ def test_neighbours_leave_a_list_together(order, count):
     assert len(chain.walk(np.array([0]), longest=20)[0]) == 0
 
 
+def test_only_lists_that_are_too_long_are_given_up():
+    chain = Chain()
+    chain.link(np.array([7, 2, 7, 2, 2]), np.arange(5))
+    slots, place, long = chain.walk(np.array([9, 7, 3, 2]), longest=2)
+    assert (slots.tolist(), place.tolist(), long.tolist()) == ([0, 2], [1, 1], [3])
+    chain.link(np.array([7]), np.array([8]))
+    assert chain.walk(np.array([7]), longest=3)[0].tolist() == [8, 0, 2]
+
+
 def stored(table, store, serials):
     """What the store holds after a commit of all that is pending."""
     pending = table.pending()
