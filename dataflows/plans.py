@@ -283,7 +283,7 @@ def check(settings: Settings) -> None:
     """
     event_rules(settings)
     patience(settings)
-    plan, models = lane_plan(settings), learner(settings, trains=True)
+    plan, models = lane_plan(settings), learner(settings, trains=False)
     try:
         Lane(plan, [0], models)
     except UnknownInput as error:

@@ -16,7 +16,7 @@ and line are compared on it: the line is used once its mean gain in log-loss, ov
 forgets too, is 3.5 standard errors above zero, and no longer when that has fallen to one. Until
 then ``apply`` changes nothing. Held by the tests: on a calibrated model what is given costs less
 than 0.0005 per label over 4,000 labels; a model whose log-odds are three times too large is
-corrected within 400 labels; one that is 0.005 per label off may take thousands.
+corrected within 400 labels. One that costs only 0.005 per label took 700 to 4,300.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from events.batch import Batch
 from events.schema import TYPES
-from models.contract import F64
+from models.contract import F64, ModelMismatch
 from models.examples import Examples
 from models.parked import should_park
 from models.plan import ModelPlan
@@ -28,6 +28,7 @@ from state.features import Feature, RowView
 from state.groups import Groups
 from state.learner import Entries, Score
 from state.quantities import Quantity, matrix, quantity
+from state.store import StoreMismatch
 from state.times import NEVER_MS
 from state.view import Kind
 
@@ -76,6 +77,8 @@ class OnlineModels:
         self._decides[list(plan.at) or slice(None)] = True
         self._waiting: list[tuple[Examples, I64]] = []
         self._version = 0
+        self._quality_version = -1
+        self._quality: dict[str, dict[str, float | None]] = {}
         self._learned_ms = NEVER_MS
 
     # -- in the lane ------------------------------------------------------------------------------
@@ -189,19 +192,44 @@ class OnlineModels:
             self.scorer.take_over(told)
 
     def restore(self, memory: bytes | None, published: bytes | None) -> None:
-        """Take over what was kept; the snapshots are loaded by then."""
+        """Take over what was kept; the snapshots are loaded by then.
+
+        Raises:
+            StoreMismatch: a saved model does not fit the settings.
+        """
         self.snapshots.restore()
         if self.trainer is None:
             self.adopt(published)
         elif memory:
-            self.trainer = Trainer.from_state(msgspec.msgpack.decode(memory), self.plan)
+            try:
+                self.trainer = Trainer.from_state(msgspec.msgpack.decode(memory), self.plan)
+            except ModelMismatch as error:
+                raise StoreMismatch(
+                    f"{error}. `afterglow models reset NAME` deletes a saved model"
+                ) from error
             self._take_over()
         if self.trainer is not None:
             self.trainer.prepare()
 
     def quality(self) -> dict[str, dict[str, float | None]]:
         """By model, how well it does; None for what is not known yet."""
-        return {} if self.trainer is None else self.trainer.quality()
+        if self.trainer is None:
+            return {}
+        if self._quality_version != self.trainer.version:
+            self._quality_version = self.trainer.version
+            self._quality = self.trainer.quality()
+            self._quality["parked"] = {
+                "snapshots": float(len(self.snapshots)),
+                "refused": float(self.snapshots.refused),
+            }
+        return self._quality
+
+    def alerts(self) -> list[str]:
+        """What somebody should know and was not told yet."""
+        if self.trainer is None:
+            return []
+        told, self.trainer.untold = self.trainer.untold, []
+        return told
 
     # -- inside -----------------------------------------------------------------------------------
 

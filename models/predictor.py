@@ -24,6 +24,7 @@ from models.drift import LossDrift
 from models.guard import Guard, Verdict
 from models.linear import FtrlClassifier
 from models.plan import ModelPlan, Task
+from models.probabilities import are_probabilities
 from models.progress import Progress
 
 Bools = NDArray[np.bool_]
@@ -82,12 +83,13 @@ class Predictor:
         foretold = ~np.isnan(p)
         self.progress.note_many(y[foretold], p[foretold])
         self._watch(p[foretold], y[foretold], ts_ms[foretold])
-        sampled = self._sampled(len(y))
-        good = self._corrected(self._good.predict_proba_many(X))
-        now = self._corrected(self._learn_champion(X, y))
-        self.calibration.learn_matured(now, y)
-        self._contest(X[sampled], y[sampled], now[sampled], int(ts_ms[-1]))
-        self._guard(now, good, y, int(ts_ms[-1]))
+        good = self._good.predict_proba_many(X)
+        said = self._learn_champion(X, y)
+        if self._is_kept(said, good, y, int(ts_ms[-1])):
+            now = self._corrected(said)
+            self.calibration.learn_matured(now, y)
+            sampled = self._sampled(len(y))
+            self._contest(X[sampled], y[sampled], now[sampled], int(ts_ms[-1]))
         self.seen += len(y)
 
     @property
@@ -223,19 +225,30 @@ class Predictor:
             text = f"{self.leader} foretells instead of {before}"
             self.alerts.append((ts_ms, f"{self.task.name}: {text}"))
 
-    def _guard(self, now: F64, good: F64, y: Bools, ts_ms: int) -> None:
-        """Hold the champion, as it was before it learned these, against its last good self."""
-        verdict = self.guard.note(y, now, good)
+    def _is_kept(self, said: F64, good: F64, y: Bools, ts_ms: int) -> bool:
+        """Hold the champion, as it was before it learned these, against its last good self.
+
+        Args:
+            said: by the champion, float64[n]; what is no probability speaks against it.
+            good: what its last good self says of the same, float64[n].
+            y: what came of it, bool[n].
+            ts_ms: when this is.
+        """
+        if are_probabilities(said):
+            said = self._corrected(said)
+        verdict = self.guard.note(y, said, self._corrected(good))
         if verdict is Verdict.NOTHING:
-            return
+            return True
         back = self._copies.follow(verdict, self.champion.to_state)
         self._good = FtrlClassifier.from_state(self._copies.good, self.task.inputs)
-        if back is not None:
-            self.champion = FtrlClassifier.from_state(back, self.task.inputs)
-            self.calibration = Calibration()
-            self.restored += 1
-            text = "it had become worse than its last good state, which is back"
-            self.alerts.append((ts_ms, f"{self.task.name}: {text}"))
+        if back is None:
+            return True
+        self.champion = FtrlClassifier.from_state(back, self.task.inputs)
+        self.calibration = Calibration()
+        self.restored += 1
+        text = "it had become worse than its last good state, which is back"
+        self.alerts.append((ts_ms, f"{self.task.name}: {text}"))
+        return False
 
 
 def _drawn(numbers: I64, rate: float) -> Bools:

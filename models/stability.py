@@ -10,7 +10,7 @@ Bins are tenths of the first rows. A value that fills a tenth alone, as a count'
 of its own, so constants and features of few values are seen to move as well.
 
 Most rows teach it nothing new, so it looks at each ``every``-th row of the stream, counted over all
-batches. Those it looks at are counted into all bins in one compiled pass of some 20 ns per value.
+batches. Those it looks at are counted into all bins in one compiled pass, under 20 ns per value.
 """
 
 from __future__ import annotations

@@ -44,6 +44,7 @@ class Trainer:
     Attributes:
         positions: up to which place of each shard's examples all is learned.
         alerts: what somebody should know, as (event time, text), the latest last.
+        untold: the same, until it is shown.
         version: rises with whatever is learned.
     """
 
@@ -51,6 +52,7 @@ class Trainer:
         self.plan = plan
         self.positions: dict[int, str] = {}
         self.alerts: list[tuple[int, str]] = []
+        self.untold: list[str] = []
         self.version = 0
         self.predictors = [Predictor(task, plan) for task in plan.tasks]
         self.inputs = FeatureDrift(plan.inputs) if plan.inputs else None
@@ -162,7 +164,10 @@ class Trainer:
         for place, task in enumerate(plan.tasks):
             if task.name in state["tasks"]:
                 saved = state["tasks"][task.name]
-                self.predictors[place] = Predictor.from_state(saved, task, plan)
+                try:
+                    self.predictors[place] = Predictor.from_state(saved, task, plan)
+                except ModelMismatch as error:
+                    raise ModelMismatch(f"{task.name}: {error}") from error
         self.alerts = [(ts_ms, text) for ts_ms, text in state["alerts"]]
         if state["worth"] is not None and plan.valuing is not None:
             with suppress(ModelMismatch):  # it is fitted anew soon
@@ -204,6 +209,7 @@ class Trainer:
 
     def _note(self, predictor: Predictor) -> None:
         self.alerts = [*self.alerts, *predictor.alerts][-_KEPT_ALERTS:]
+        self.untold += [text for _, text in predictor.alerts]
         predictor.alerts = []
 
     def _changed(self) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+import structlog
 from bytewax.operators import StatefulBatchLogic
 
 from events.batch import Batch
@@ -23,6 +24,8 @@ from operators.publish import PULSE, Published
 from state.changes import decode_entry
 from state.checkpoint import Checkpoint, Committed
 from state.lane import Lane
+
+_LOG: Final = structlog.get_logger("afterglow.lane")
 
 _PULSE_S: Final = 0.2
 """The publisher is woken at least so often, so that it trims the outbox while nothing changes."""
@@ -145,6 +148,8 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         if lane.learner is not None:
             for model, measures in lane.learner.quality().items():
                 metrics.observe_model(model, measures)
+            for text in lane.learner.alerts():
+                _LOG.warning("model", alert=text)
         if self._wall_ms is not None:
             now_ms = self._wall_ms()
             metrics.delay.set((now_ms - lane.clock.now_ms) / 1000)

@@ -87,5 +87,8 @@ class Learner(Protocol):
     def restore(self, memory: bytes | None, published: bytes | None) -> None:
         """Take over what was kept; the parked snapshots are loaded by then."""
 
+    def alerts(self) -> list[str]:
+        """What somebody should know and was not told yet."""
+
     def quality(self) -> dict[str, dict[str, float | None]]:
         """By model, how well it does; None for what is not known yet."""

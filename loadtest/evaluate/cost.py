@@ -20,7 +20,7 @@ from dataflows.settings import Settings, load
 from events.decode import Decoder
 from events.shop import Habits, Shop
 from loadtest.evaluate.logs import Log
-from loadtest.inside import Split
+from loadtest.split import Split
 from models.online import OnlineModels
 from operators.file_source import FileReader
 from state.lane import Lane

@@ -62,8 +62,12 @@ def rolled_back(seeds: int = 20) -> Delays:
         predictor = Predictor(_TASK, ModelPlan((_TASK,)))
         _learn(predictor, rng, 6_000)
         state = predictor.champion.to_state()
-        state["columns"]["weight"] = rng.normal(0.0, 5.0, 3).tolist()
-        state["columns"]["z"] = rng.normal(0.0, 500.0, 3).tolist()
+        garbage, rates = rng.normal(0.0, 5.0, 3), predictor.task.learning
+        # weights are worked out from z at every step: what does not stand there heals at once
+        root = np.sqrt(state["columns"]["n"])
+        stiffness = (rates.beta + root) / rates.alpha + rates.l2
+        state["columns"]["weight"] = garbage.tolist()
+        state["columns"]["z"] = (-garbage * stiffness).tolist()
         predictor.champion = FtrlClassifier.from_state(state)
         before, labels = predictor.restored, 0
         while predictor.restored == before and labels < 5_000:

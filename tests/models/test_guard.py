@@ -274,11 +274,35 @@ def test_after_going_back_it_waits():
     assert guard.standing().restores == 2
 
 
-def test_a_model_worse_than_copy_and_base_rate_is_not_copied():
-    y, base = np.zeros(2_000, dtype=bool), np.full(2_000, 0.01)
-    guard = Guard(z=1e9)
-    assert guard.note(y, np.full(2_000, 0.2), base) is Verdict.NOTHING
-    assert Guard(z=1e9).note(y, base, base) is Verdict.KEEP
+def test_a_model_that_is_no_worse_than_its_copy_is_copied_and_one_in_doubt_is_not():
+    y = np.random.default_rng(0).random(2_000) < 0.3
+    for p_live, p_good, verdict in [
+        (0.55, 0.3, Verdict.NOTHING),
+        (0.55, 0.6, Verdict.KEEP),  # worse than the base rate, but so is the copy
+        (0.32, 0.3, Verdict.KEEP),
+    ]:
+        guard = Guard(z=1e9)
+        assert guard.note(y, np.full(2_000, p_live), np.full(2_000, p_good)) is verdict
+
+
+def test_a_model_that_was_bad_just_now_is_not_copied():
+    y, good = np.zeros(2_000, dtype=bool), np.full(2_000, 0.01)
+    live = good.copy()
+    assert Guard(memory=2.0).note(y, live, good) is Verdict.KEEP
+    live[-3:] = 0.9
+    guard = Guard(memory=2.0)
+    assert guard.note(y, live, good) is Verdict.NOTHING
+    assert 0.0 < guard.standing().against < 2.0
+
+
+def test_a_few_bad_labels_are_doubt_enough_not_to_copy():
+    y, good = np.zeros(2_000, dtype=bool), np.full(2_000, 0.01)
+    live = good.copy()
+    live[-5:] = 0.9
+    guard = Guard(margin=0.1)
+    assert guard.note(y, live, good) is Verdict.NOTHING
+    assert guard.standing().live < guard.standing().good + 0.1
+    assert 2.0 < guard.standing().against < 4.0
 
 
 def test_copies_are_saved_as_they_are():

@@ -45,6 +45,20 @@ def test_quiet_on_the_same_and_loud_on_a_shift(seed):
     assert sorted(watch.shifted()) == sorted(FEATURES)
 
 
+def test_values_that_fill_a_tenth_are_seen_to_move_to_either_side():
+    rng = np.random.default_rng(0)
+
+    def mostly_ones(zeros):
+        return np.column_stack([rng.random(2_000) >= zeros, np.full(2_000, 3.0 - zeros)])
+
+    watch = FeatureDrift(["flag", "constant"])
+    watch.note(mostly_ones(0.05))
+    watch.note(mostly_ones(0.05))
+    assert max(watch.psi().values()) < 0.01
+    watch.note(mostly_ones(0.4))
+    assert watch.shifted() == ["constant", "flag"]
+
+
 def test_the_farthest_is_told_first():
     rng = np.random.default_rng(0)
     watch = FeatureDrift(["near", "calm", "far"])
