@@ -9,13 +9,14 @@ READY := .venv/.ready
 COMPILED := .compiled/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check bench chaos clean
+.PHONY: help venv demo test check bench evaluate chaos clean
 
 help:
 	@echo "make demo    a made-up shop, the embedded broker and store, the engine, live"
 	@echo "make test    everything set up and tested"
 	@echo "make check   formatting, lint, types"
 	@echo "make bench   CPU per event, step by step"
+	@echo "make evaluate  models on real logs, beside batch learners"
 	@echo "make chaos   kills, freezes, sets back, moves; counts what is wrong after it (KILLS=100)"
 	@echo "make venv    only .venv, with the command .venv/bin/afterglow"
 
@@ -46,6 +47,9 @@ check: venv
 
 bench: venv
 	$(BIN)/python -m loadtest.bench $(BENCH)
+
+evaluate: venv
+	$(BIN)/python -m loadtest.evaluate $(EVALUATE)
 
 # A real Kafka needs Java and Maven; CHAOS=--embedded does without.
 KILLS ?= 10

@@ -40,13 +40,12 @@ FROM_INSIDE = {
     "loadtest/bench.py",
     "loadtest/broker_way.py",
     "loadtest/chaos/world.py",
-    "loadtest/evaluate/clusters.py",
     "loadtest/inside.py",
     "loadtest/recovery.py",
     "loadtest/scaling.py",
     "loadtest/silence.py",
 }
-"""Benchmarks that start or take apart the engine they measure."""
+"""Benchmarks that start or take apart the engine they measure; all of ``evaluate`` is of these."""
 
 CLOCKS = {"time", "datetime", "random", "secrets", "uuid"}
 CLOCK_FREE = ("state", "models")
@@ -93,7 +92,9 @@ def _from_outside(file: str, source: str) -> list[str]:
     return [
         f"{file}:{line}: loadtest must not import {module}"
         for line, module in imports(source)
-        if module.partition(".")[0] in measured and file not in FROM_INSIDE
+        if module.partition(".")[0] in measured
+        and file not in FROM_INSIDE
+        and not file.startswith("loadtest/evaluate/")
     ]
 
 
