@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from threading import Thread
+from typing import Final
 
 from bytewax.dataflow import Dataflow
 from bytewax.run import cli_main
@@ -30,6 +33,7 @@ from state.checkpoint import Checkpoint
 from state.lane import Lane
 from state.store import Store
 
+_BREAK_S: Final = 0.02
 EPOCH_S = 0.5
 """Rows inside one epoch queue without bound, so epochs are short."""
 
@@ -139,6 +143,7 @@ def assemble(
         recover(lane, kafka, topics, wall_clock_ms())
         settle_memory()
         heart.beat()
+        prepare(lane)
         policy = plans.commit_policy(settings)
         logic = LaneLogic(lane, checkpoint, policy, wall_clock_ms, metrics, left, heart)
         return witness.watch(logic, "on_batch", "on_eof")
@@ -171,6 +176,17 @@ def assemble(
         witness.watched(open_logic),
         witness.watch_parts(publisher, "write_batch", "close"),
     )
+
+
+def prepare(lane: Lane) -> None:
+    """Build what models need some time, in the breaks of a thread of its own."""
+
+    def work(steps: Iterator[None]) -> None:
+        for _ in steps:
+            time.sleep(_BREAK_S)
+
+    if lane.learner is not None:
+        Thread(target=work, args=(lane.learner.preparing(),), daemon=True).start()
 
 
 def settle_memory() -> None:

@@ -47,6 +47,9 @@ KINDS: Final = ("tree", "forest")
 SURE: Final = 0.999
 """No probability is closer to 1 than this, nor to 0 than ``1 - SURE``."""
 
+_STEP: Final = 20
+"""Rows that are learned between two pauses."""
+
 _DEPTH: Final = 6
 _TREES: Final = 5
 _NEVER: Final = 2**62
@@ -95,8 +98,8 @@ class Challenger(base.Classifier):
         self.positives = 0
         self._rows: F32 = np.zeros((memory, len(self.features)), np.float32)
         self._labels: Bools = np.zeros(memory, np.bool_)
-        self._trees: Trees | None = None
-        self._model: Any = _river_model(kind, len(self.features), seed)
+        self._trees: Trees | None = Trees.none(features)
+        self._model: Any = None
 
     # -- River's API --------------------------------------------------------------------------
 
@@ -153,21 +156,34 @@ class Challenger(base.Classifier):
 
     @property
     def ready(self) -> bool:
-        """Whether River's model is there; a restored one is built when it is first needed."""
+        """Whether River's model is there; it is built when it is first needed, or beforehand."""
         return self._model is not None
 
     def rebuild(self) -> None:
-        """Build River's model anew from the remembered rows, unless it is there.
+        """Build River's model from the remembered rows, unless it is there.
 
-        It takes as long as learning them did, which is noticed, so a caller may choose when.
-        Predictions are then those of a model that has seen these rows only.
+        It takes as long as learning them did, and loading River a second, which is noticed: a
+        caller may choose when. Predictions are then those of a model that has seen these rows only.
+        """
+        for _ in self.rebuilding():
+            pass
+
+    def rebuilding(self) -> Iterator[None]:
+        """The same in small steps, between which others may run; the model is there at the end.
+
+        Nothing may be learned before that.
         """
         if self.ready:
             return
-        self._model, self._trees = _river_model(self.kind, len(self.features), self.seed), None
+        model = _river_model(self.kind, len(self.features), self.seed)
         rows, labels = self._remembered()
-        for row, label in zip(rows, labels.tolist(), strict=True):
-            self._model.learn_one(self._dict(row), label)
+        for at, (row, label) in enumerate(zip(rows, labels.tolist(), strict=True)):
+            model.learn_one(self._dict(row), label)
+            if at % _STEP == 0:
+                yield
+        # first the arrays of what is there, so that nobody sees the new model with the old ones
+        self._trees = exported(model, self.features)
+        self._model = model
 
     def to_state(self) -> State:
         """The arrays that score, the remembered rows and the counts as plain data.

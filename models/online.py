@@ -7,7 +7,7 @@ publishes how to score by it (``models.scorer``); the others score by that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -208,8 +208,11 @@ class OnlineModels:
                     f"{error}. `afterglow models reset NAME` deletes a saved model"
                 ) from error
             self._take_over()
+
+    def preparing(self) -> Iterator[None]:
+        """Challengers are built in small steps, by another thread while events come."""
         if self.trainer is not None:
-            self.trainer.prepare()
+            yield from self.trainer.preparing()
 
     def quality(self) -> dict[str, dict[str, float | None]]:
         """By model, how well it does; None for what is not known yet."""

@@ -9,7 +9,7 @@ become worse than its last good self is put back (``models.guard``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -43,6 +43,7 @@ class Predictor:
 
     Attributes:
         seen: examples so far.
+        patient: whether challengers wait until somebody has built them (``preparing``).
         restored, drifts: how often the last good champion came back, and the loss alarmed.
         alerts: what somebody should know, as (snapshot time, text); whoever shows them clears them.
     """
@@ -55,6 +56,7 @@ class Predictor:
         self.losses = LossDrift()
         self.guard = Guard()
         self.seen = 0
+        self.patient = False
         self.restored = 0
         self.drifts = 0
         self.alerts: list[tuple[int, str]] = []
@@ -137,10 +139,10 @@ class Predictor:
             "challenger_leads": float(self.leader != CHAMPION),
         }
 
-    def prepare(self) -> None:
-        """Do what takes long now and not while events wait: load River, rebuild challengers."""
+    def preparing(self) -> Iterator[None]:
+        """Build the challengers in small steps; until then they learn nothing, if ``patient``."""
         for challenger in self.challengers.values():
-            challenger.rebuild()
+            yield from challenger.rebuilding()
 
     # -- saved form -------------------------------------------------------------------------------
 
@@ -217,6 +219,8 @@ class Predictor:
 
     def _contest(self, X: F64, y: Bools, champion: F64, ts_ms: int) -> None:
         if self.contest is None or not len(y):
+            return
+        if self.patient and not all(each.ready for each in self.challengers.values()):
             return
         said = [champion, *(each.learn_matured(X, y) for each in self.challengers.values())]
         before = self.leader

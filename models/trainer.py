@@ -10,6 +10,7 @@ learned once, whenever a process ends.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Final
 
@@ -100,10 +101,12 @@ class Trainer:
             self.worth = fitted
             self._changed()
 
-    def prepare(self) -> None:
-        """Do what takes long now and not while events wait."""
+    def preparing(self) -> Iterator[None]:
+        """What takes long, in small steps, for whoever has time while events come."""
         for predictor in self.predictors:
-            predictor.prepare()
+            predictor.patient = True
+        for predictor in self.predictors:
+            yield from predictor.preparing()
 
     # -- what others see --------------------------------------------------------------------------
 

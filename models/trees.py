@@ -103,6 +103,11 @@ class Trees:
     starts: I32
     votes: F64
 
+    @classmethod
+    def none(cls, features: Sequence[str]) -> Trees:
+        """No trees, which know nothing."""
+        return _Growing({}).trees(tuple(features))
+
     def __post_init__(self) -> None:
         refuse_names(self.features)
         if not self._lead_somewhere():

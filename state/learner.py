@@ -8,7 +8,7 @@ from all of them and shares what it has learned (``docs/decisions/0009-one-lane-
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -86,6 +86,9 @@ class Learner(Protocol):
 
     def restore(self, memory: bytes | None, published: bytes | None) -> None:
         """Take over what was kept; the parked snapshots are loaded by then."""
+
+    def preparing(self) -> Iterator[None]:
+        """What takes long, in small steps that another thread may take while events come."""
 
     def alerts(self) -> list[str]:
         """What somebody should know and was not told yet."""
