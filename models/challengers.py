@@ -125,7 +125,7 @@ class Challenger(base.Classifier):
             ValueError: wrong number of columns, or a value that is not finite.
         """
         refuse_unfit(X, self.features)
-        return _unsure(self._scoring().predict_many(X))
+        return unsure(self.trees.predict_many(X))
 
     def learn_many(self, X: F64, y: Bools) -> None:
         """Learn labelled rows in their order; see ``learn_matured``."""
@@ -158,6 +158,13 @@ class Challenger(base.Classifier):
     def ready(self) -> bool:
         """Whether River's model is there; it is built when it is first needed, or beforehand."""
         return self._model is not None
+
+    @property
+    def trees(self) -> Trees:
+        """What it says as arrays, not yet kept from certainty (``unsure``)."""
+        if self._trees is None:
+            self._trees = exported(self._model, self.features)
+        return self._trees
 
     def rebuild(self) -> None:
         """Build River's model from the remembered rows, unless it is there.
@@ -201,7 +208,7 @@ class Challenger(base.Classifier):
             "memory": self.memory,
             "count": self.count,
             "positives": self.positives,
-            "trees": self._scoring().to_state(),
+            "trees": self.trees.to_state(),
             "rows": base64.b64encode(rows.astype("<f4").tobytes()).decode("ascii"),
             "labels": "".join("1" if label else "0" for label in labels.tolist()),
         }
@@ -253,15 +260,10 @@ class Challenger(base.Classifier):
         if not self.count:
             return UNKNOWN  # a forest that is asked before it has learned plants its trees
         if not self.ready:
-            return float(_unsure(self._scoring().predict_many(row[None, :]))[0])
+            return float(unsure(self.trees.predict_many(row[None, :]))[0])
         said = self._model.predict_proba_one(self._dict(row))
         p = said.get(True, 0.0) if said else UNKNOWN
         return min(max(p, 1.0 - SURE), SURE)
-
-    def _scoring(self) -> Trees:
-        if self._trees is None:
-            self._trees = exported(self._model, self.features)
-        return self._trees
 
     def _remembered(self) -> tuple[F32, Bools]:
         """The latest rows, float32[m, k], and their labels, bool[m], oldest first."""
@@ -316,5 +318,6 @@ def _river_model(kind: str, k: int, seed: int) -> Any:
     return forest.ARFClassifier(_TREES, max_features=watched, grace_period=200, **shared)
 
 
-def _unsure(p: F64) -> F64:
+def unsure(p: F64) -> F64:
+    """Probabilities within what a sample bears out, see ``SURE``."""
     return np.clip(p, 1.0 - SURE, SURE)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from events.compiled import compiled
 from models.calibration import Calibration, prior_corrected
+from models.challengers import unsure
 from models.clusters import Clusters
 from models.contract import F64
 from models.plan import ModelPlan
@@ -122,7 +123,7 @@ def _linear(places: I64, told: Told) -> Callable[[F64], F64]:
 
 def _trees(places: I64, told: Told) -> Callable[[F64], F64]:
     trees = Trees.from_state(told["trees"])
-    return lambda X: trees.predict_many(np.ascontiguousarray(X[:, places]))
+    return lambda X: unsure(trees.predict_many(np.ascontiguousarray(X[:, places])))
 
 
 @compiled
