@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
@@ -18,7 +19,7 @@ from events.compiled import compiled
 from models.calibration import Calibration, prior_corrected
 from models.challengers import unsure
 from models.clusters import Clusters
-from models.contract import F64
+from models.contract import F64, ModelMismatch
 from models.plan import ModelPlan
 from models.trees import Trees
 from models.worth import SCORES as WORTH
@@ -61,10 +62,14 @@ class Scorer:
         """Score by this from now on; see ``models.trainer.Trainer.scoring``."""
         pairs = zip(self._places, told["tasks"], strict=True)
         self._how = [None if task is None else foreteller(place, task) for place, task in pairs]
-        if told["clusters"] is not None:
-            self._clusters = Clusters.from_state(told["clusters"])
-        if told["worth"] is not None:
-            self._worth = Worth.from_state(told["worth"])
+        groups, worth = self._clustering, told["worth"]
+        # what was told under other settings or libraries stands there until it is learned anew
+        if groups is not None and told["clusters"] is not None:
+            with suppress(ModelMismatch):
+                self._clusters = Clusters.from_state(told["clusters"], groups.inputs, groups.k)
+        if worth is not None:
+            with suppress(ModelMismatch):
+                self._worth = Worth.from_state(worth)
 
     def foretell(self, X: F64) -> F64:
         """The probability of each task for each row of all inputs, float64[n, tasks].
@@ -106,10 +111,13 @@ def foreteller(places: I64, told: Told) -> Callable[[F64], F64]:
     calibration = Calibration.from_state(told["calibration"])
 
     def corrected(X: F64) -> F64:
-        p = foretold(X)
+        out = foretold(X)
+        sane = ~np.isnan(out)  # a poisoned champion says nothing until its guard puts it back
+        p = out[sane]
         if told["kept"] < 1.0:
             p = prior_corrected(p, told["kept"])
-        return calibration.apply(p) if calibration.helps else p
+        out[sane] = calibration.apply(p) if calibration.helps else p
+        return out
 
     return corrected
 
