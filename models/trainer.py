@@ -176,7 +176,7 @@ class Trainer:
             with suppress(ModelMismatch):  # it is fitted anew soon
                 self.worth = Worth.from_state(state["worth"])
         self._refitted_ms, self._fitted_ms = state["times"]
-        if state["recent"]["names"] == list(plan.inputs):
+        if plan.inputs and state["recent"]["names"] == list(plan.inputs):
             self._restore_looks(state)
         return self
 
@@ -212,7 +212,7 @@ class Trainer:
 
     def _note(self, predictor: Predictor) -> None:
         self.alerts = [*self.alerts, *predictor.alerts][-_KEPT_ALERTS:]
-        self.untold += [text for _, text in predictor.alerts]
+        self.untold = [*self.untold, *(text for _, text in predictor.alerts)][-_KEPT_ALERTS:]
         predictor.alerts = []
 
     def _changed(self) -> None:
