@@ -127,8 +127,11 @@ class Snapshots:
 
         Only what lies strictly before the clock: an event at the very end of a horizon counts.
         """
-        due, alarms = self._alarms.pop_until(clock_ms - 1)
-        if not len(due):
+        _, alarms = self._alarms.pop_until(clock_ms - 1)
+        if not self._plan.tasks:
+            self.entries.delete(alarms)
+            alarms = alarms[:0]
+        if not len(alarms):
             return Examples.empty(len(self._plan.inputs)), alarms
         slots, task = alarms // len(self._plan.tasks), alarms % len(self._plan.tasks)
         owners = self.entries["owner"][slots].astype(np.int64)
@@ -154,6 +157,8 @@ class Snapshots:
         """Wake up at each horizon whose example has not left."""
         tasks = len(self._plan.tasks)
         ts, sent = self.entries["ts"][slots], self.entries["sent"][slots]
+        if not tasks:  # nobody is taken twice in a bucket, and nothing else is asked of them
+            self._alarms.push(ts + self._plan.every_ms, slots)
         for task in range(tasks):
             waits = (sent >> np.uint32(task)) & 1 == 0
             due = ts[waits] + self._horizons[task]
