@@ -8,6 +8,7 @@ from typing import Any, Final
 from dataflows.sections import DecayedFeature
 from dataflows.settings import Settings, SettingsError
 from dataflows.supervisor import Patience
+from dataflows.zones import zone
 from events.schema import TYPES, EventRules
 from models.examples import Examples
 from models.online import OnlineModels, UnknownInput
@@ -79,6 +80,7 @@ def lane_plan(settings: Settings) -> LanePlan:
         timer_step_ms=lane.timer_step,
         timer_budget=lane.timer_budget,
         poll_ms=lane.poll,
+        zone=zone(settings.context.timezone),
     )
 
 

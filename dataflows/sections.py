@@ -177,6 +177,12 @@ class SessionSettings(Section):
     return_gap: Span
 
 
+class ContextSettings(Section):
+    """Where and when users act."""
+
+    timezone: str
+
+
 class CartSettings(Section):
     """Carts."""
 
@@ -323,6 +329,7 @@ class Settings(Section):
     rfm: Rfm
     orders: OrderSettings
     session: SessionSettings
+    context: ContextSettings
     cart: CartSettings
     features: dict[Name, FeatureSettings]
     segments: dict[str, Segment]

@@ -7,7 +7,7 @@ arithmetic over decayed features or ages, and comparisons between two of them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Final, NoReturn
 
@@ -40,6 +40,7 @@ class Compiler:
         segments: every segment that ``member`` may name.
         poll_ms: how often silence is checked on what has no closed form.
         nodes: gives equal parts one node.
+        families: the labels of every family that may be compared with one of them.
     """
 
     def __init__(
@@ -49,12 +50,14 @@ class Compiler:
         segments: Collection[str],
         poll_ms: int,
         nodes: Nodes,
+        families: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._text = text
         self._kinds = kinds
         self._segments = segments
         self._poll_ms = poll_ms
         self._new = nodes
+        self._families = families or {}
 
     def test(self, node: syntax.Node) -> Predicate:
         """A part of the tree that must be a condition."""
@@ -122,11 +125,26 @@ class Compiler:
         if isinstance(word, bool):
             test = self.test(left)
             return test if word is (operator == "==") else self._not(test)
+        if isinstance(left, syntax.Name) and left.name not in self._kinds:
+            labels = self._families.get(left.name)
+            if labels is not None:
+                return self._label(labels, operator, right, word)
         operand = self.operand(left)
         if not isinstance(operand, Feature) or operand.kind is not Kind.TEXT:
             kind = _ARTICLE[operand.kind]
             self._fail(f"{operand.text} is {kind} and cannot be compared with a text", right)
         return self._new(TextIs, operand, word, operator == "==")
+
+    def _label(
+        self, labels: Sequence[str], operator: str, node: syntax.Literal, word: str
+    ) -> Predicate:
+        """Which label of a family somebody has; nobody without one differs from any."""
+        if word not in labels:
+            self._fail(f"there is no label {word!r}" + _suggest(word, labels), node)
+        if operator == "==":
+            return self._new(Member, word)
+        others = tuple(self._new(Member, label) for label in labels if label != word)
+        return self._new(Either, others) if others else self._new(Always, False)
 
     def _check_comparable(self, node: syntax.Comparison, left: Operand, right: Operand) -> None:
         for side in (left, right):
@@ -226,6 +244,8 @@ class Compiler:
         kind = self._kinds.get(node.name)
         if kind is None:
             problem = f"there is no feature {node.name!r}"
+            if node.name in self._families:
+                self._fail(f'{problem}; compare the family with a label, as in == "…"', node)
             if node.name in self._segments:
                 self._fail(f'{problem}; write member("{node.name}") for the segment', node)
             self._fail(problem + _suggest(node.name, self._kinds), node)

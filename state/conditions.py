@@ -98,6 +98,7 @@ def compile_condition(
     *,
     poll_ms: int = POLL_MS,
     nodes: Nodes | None = None,
+    families: Mapping[str, Sequence[str]] | None = None,
 ) -> Condition:
     """Compile a condition.
 
@@ -107,6 +108,7 @@ def compile_condition(
         segments: every segment that ``member`` may name.
         poll_ms: how often silence is checked on what has no closed form.
         nodes: the nodes of other conditions, to be shared with this one.
+        families: the labels of every family that may be compared with one of them.
 
     Raises:
         ExpressionError: where it cannot mean anything.
@@ -121,7 +123,8 @@ def compile_condition(
       ordres >= 2
       ^
     """
-    compiler = Compiler(text, kinds, segments, poll_ms, Nodes() if nodes is None else nodes)
+    shared = Nodes() if nodes is None else nodes
+    compiler = Compiler(text, kinds, segments, poll_ms, shared, families)
     test = compiler.test(parse(text))
     atoms = atoms_of([test])
     return Condition(

@@ -98,6 +98,7 @@ class _Builder:
         self._nodes = Nodes()
         self._names = [spec.name for spec in specs]
         self._names += [label for family in families for label, _ in family.members]
+        self._labels = {f.name: [label for label, _ in f.members] for f in families}
 
     def units(self) -> list[Tag | Family]:
         """Tags, then families."""
@@ -150,7 +151,12 @@ class _Builder:
     def _condition(self, where: str, text: str) -> Condition:
         try:
             return compile_condition(
-                text, self._kinds, self._names, poll_ms=self._poll_ms, nodes=self._nodes
+                text,
+                self._kinds,
+                self._names,
+                poll_ms=self._poll_ms,
+                nodes=self._nodes,
+                families=self._labels,
             )
         except ExpressionError as error:
             raise SegmentError(f"{where}: {error}") from None

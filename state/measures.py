@@ -22,6 +22,7 @@ from state.carts import Carts
 from state.declared import DecayedSum, PanesCount
 from state.features import Feature, RowView, column_feature, decayed_feature
 from state.groups import Groups
+from state.local_time import context_features
 from state.orders import Orders
 from state.plan import LanePlan
 from state.rfm import Cuts
@@ -79,7 +80,7 @@ class Measures:
         parts: list[Part] = [self.orders, self.sessions, self.carts, *self.declared]
         for columns in (COLUMNS, *(part.columns() for part in parts)):
             table.add_columns("", columns)
-        self.features = self._features()
+        self.features = self._features() | context_features(plan.zone)
 
     # -- events and time ----------------------------------------------------------------------
 

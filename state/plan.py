@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from state.declared import DecayedSpec, PanesSpec
+from state.local_time import Zone
 from state.rfm import RfmSpec
 from state.segments import FamilySpec, SegmentSpec
 from state.times import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
@@ -32,6 +33,7 @@ class LanePlan:
         timer_budget: most timers fired at a step; the oldest first.
         sweep_rows: users checked against new cuts at a step.
         poll_ms: how often conditions without closed form are looked at.
+        zone: in which time zone hours and weekdays are.
     """
 
     shards: int = 64
@@ -54,3 +56,4 @@ class LanePlan:
     timer_budget: int = 50_000
     sweep_rows: int = 4_000
     poll_ms: int = HOUR_MS
+    zone: Zone = field(default_factory=Zone)

@@ -43,7 +43,7 @@ def test_the_shipped_file_is_right_and_says_what_the_code_defaults_to():
     settings = loaded()
     plans.check(settings)
     plan, default = plans.lane_plan(settings), LanePlan()
-    declared = {"decayed", "panes", "segments", "families"}
+    declared = {"decayed", "panes", "segments", "families", "zone"}
     for name in set(LanePlan.__slots__) - declared:
         assert getattr(plan, name) == getattr(default, name), name
     assert plans.event_rules(settings) == EventRules()

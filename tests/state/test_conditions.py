@@ -256,3 +256,41 @@ def test_the_largest_times_do_not_overflow():
     view = ArrayView([User(steps={"bought": [(NEVER_MS, T0_MS)]})], T0_MS)
     condition = compile_condition("age(bought) > 900000000000000000", KINDS)
     assert condition.next_flip_ms(view)[0] == T0_MS + 900_000_000_000_000_001
+
+
+# families by their labels
+
+FAMILIES = {"value": ["high", "some"], "alone": ["only"]}
+LABELS = ("vip", "new", "high", "some", "only")
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ('value == "high"', [True, False, False]),
+        ('"high" == value', [True, False, False]),
+        ('value != "high"', [False, True, False]),
+        ('not (value == "high")', [False, True, True]),
+        ('alone != "only"', [False, False, False]),
+        ('value == "some" and orders >= 0', [False, True, False]),
+    ],
+)
+def test_a_family_is_compared_with_its_labels(text, want):
+    condition = compile_condition(text, KINDS, LABELS, families=FAMILIES)
+    members = {name: np.zeros(3, dtype=bool) for name in LABELS}
+    members["high"][0] = members["some"][1] = True
+    people = [User(), User(), User()]
+    assert condition.truth(ArrayView(people, [T0_MS] * 3), members).tolist() == want
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('value == "hihg"', "there is no label 'hihg'; did you mean 'high'"),
+        ('value > "high"', "only == and != compare with a text"),
+        ("value >= 1", "there is no feature 'value'; compare the family with a label"),
+    ],
+)
+def test_wrong_labels_are_refused(text, words):
+    with pytest.raises(ExpressionError, match=words):
+        compile_condition(text, KINDS, LABELS, families=FAMILIES)

@@ -16,6 +16,7 @@ from state.plan import LanePlan
 from state.segments import FamilySpec, SegmentError, SegmentPlan, SegmentSpec
 from state.table import Table
 from state.times import DAY_MS, HOUR_MS
+from state.view import Kind
 from tests.state.array_view import KINDS, T0_MS, ArrayView, User
 
 ROOT = Path(__file__).parents[2]
@@ -140,9 +141,11 @@ def test_the_caret_stands_under_the_place_in_a_long_line():
 
 def test_the_conditions_of_the_page_compile():
     (block,) = fenced("condition")
-    segments = ["high_intent", "some"]
+    segments = ["high_intent", "high", "some"]
+    kinds = shipped_kinds() | {"scores.churn_30d": Kind.NUMBER}
+    families = {"value": ["high", "some"]}
     for line in block.splitlines():
-        assert compile_condition(line, shipped_kinds(), segments).polled == ()
+        assert compile_condition(line, kinds, segments, families=families).polled == ()
     assert compile_condition(POLLED, shipped_kinds()).polled == (POLLED,)
     assert f"`{POLLED}`" in PAGE
 
