@@ -47,9 +47,8 @@ class Zone:
     def local_ms(self, ts_ms: I64) -> I64:
         """What clocks there show, as if it were UTC, int64[n]."""
         since, offset = self.offsets
-        if len(since) == 1:
-            return ts_ms + offset[0]
-        local: I64 = ts_ms + offset[np.searchsorted(since, ts_ms, side="right") - 1]
+        place = np.searchsorted(since, ts_ms, side="right") - 1 if len(since) > 1 else 0
+        local: I64 = ts_ms + offset[place]
         return local
 
 
