@@ -24,6 +24,7 @@ from events.decode import Decoder
 from events.schema import EventRules
 from events.shop import Habits, Shop
 from events.thorough import ThoroughDecoder
+from models.adwin import Adwin
 from models.alive import BgNbd
 from models.challengers import Challenger
 from models.clusters import Clusters
@@ -67,6 +68,7 @@ def models() -> None:
     challenger = Challenger("tree", ["a", "b"], seed=1)
     challenger.learn_many(X, y)
     challenger.predict_proba_many(X)
+    Adwin().see(X[:, 0])
     BgNbd(1.0, 1.0, 1.0, 1.0).expected_purchases(X[:, 0], X[:, 0], X[:, 0] + 1.0, 1.0)
 
 
