@@ -1,11 +1,9 @@
 """Has the model's world moved? Alarms on its loss.
 
-ADWIN (Bifet and Gavaldà, "Learning from time-changing data with adaptive windowing", SDM 2007)
-watches the squared error of each matured label, which lies between 0 and 1 as ADWIN's bound asks.
-It alarms when an older and a newer part of what it has seen differ; then it starts anew. What ADWIN
-keeps at an alarm still holds much from before the change, so the two means come from the split of
-the latest losses that separates them best. Nobody resets the model: an alarm is something to be
-told, and it may also say that the model got better, as it does while a new one learns.
+ADWIN (``models.adwin``) watches the squared error of each matured label, which lies between 0 and 1
+as ADWIN's bound asks. It alarms when an older and a newer part of what it has seen differ; then it
+starts anew. Nobody resets the model: an alarm is something to be told, and it may also say that the
+model got better, as it does while a new one learns.
 
 At the default ``delta`` a mean loss that goes from 0.16 to 0.25 is seen within 1,000 labels if at
 least 5,000 calm ones came before: in each of 200 tries, the slowest after 824, half of them before
@@ -13,21 +11,18 @@ least 5,000 calm ones came before: in each of 200 tries, the slowest after 824, 
 labels there was no false alarm. A smaller change takes longer: the wait grows with the inverse
 square. ``tests/models/test_drift.py`` holds a part of this.
 
-Everything is of fixed size, and the saved form is plain data. ADWIN's own window is not plain, so
-the latest losses are saved and ADWIN is fed them again. Until so many losses have come since the
-last alarm this is exact. After that a restart makes ADWIN forget the older ones, so it is as slow
-again as after so many calm labels; the means of alarms are kept exactly.
+Everything is of fixed size, and what is saved is all there is: a restart changes nothing.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.adwin import Adwin
 from models.contract import refuse_mismatch
 from models.probabilities import refuse_unlabelled
 
@@ -36,7 +31,7 @@ I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 State = dict[str, Any]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Version of the saved form."""
 
 
@@ -66,10 +61,9 @@ class LossDrift:
 
     Args:
         delta: ADWIN's confidence; smaller gives fewer false alarms, later.
-        remember: how many of the latest losses are kept and saved, at least 100.
 
     Raises:
-        ValueError: a setting out of range.
+        ValueError: ``delta`` out of range.
 
     >>> rng = np.random.default_rng(0)
     >>> watch = LossDrift()
@@ -80,21 +74,14 @@ class LossDrift:
     (True, True, True, True)
     """
 
-    def __init__(self, delta: float = 1e-5, remember: int = 2_000) -> None:
-        if not 0.0 < delta < 1.0 or remember < 100:
-            raise ValueError(
-                "delta must lie between 0 and 1 and at least 100 losses be remembered, but "
-                f"delta {delta!r} and remember {remember!r} came"
-            )
-        self.delta = delta
+    def __init__(self, delta: float = 1e-5) -> None:
         self.labels = 0
-        self._latest: deque[float] = deque(maxlen=remember)
-        self._restart()
+        self._adwin = Adwin(delta)
 
     @property
     def mean(self) -> float | None:
         """Mean squared error since the last alarm; None without a label."""
-        return self._total / self._count if self._count else None
+        return None if self._adwin.changed else self._adwin.mean
 
     def note(self, p: F64, y: Bools, ts_ms: I64) -> list[Alarm]:
         """Take in labels as they mature; how they are batched makes no difference.
@@ -114,81 +101,27 @@ class LossDrift:
         refuse_unlabelled(p, y)
         if ts_ms.shape != p.shape:
             raise ValueError(f"each of {len(p)} labels needs a time, but {len(ts_ms)} came")
-        losses, alarms, fed = np.square(p - y).tolist(), [], 0
-        while fed < len(losses):
-            taken, means = self._feed(losses[fed:])
-            fed += taken
-            self.labels += taken
-            if means is not None:
-                alarms.append(Alarm(int(ts_ms[fed - 1]), self.labels, *means))
+        losses, alarms, seen = np.square(p - y), [], 0
+        while seen < len(losses):
+            seen += self._adwin.see(losses[seen:])
+            if self._adwin.means is not None:
+                label = self.labels + seen
+                alarms.append(Alarm(int(ts_ms[seen - 1]), label, *self._adwin.means))
+        self.labels += len(losses)
         return alarms
 
     def to_state(self) -> State:
-        """Plain data; the remembered losses make most of it, 9 bytes each in MessagePack."""
-        return {
-            "format": FORMAT,
-            "delta": self.delta,
-            "remember": self._latest.maxlen,
-            "labels": self.labels,
-            "count": self._count,
-            "total": self._total,
-            "losses": list(self._latest),
-        }
+        """Plain data, about a kilobyte."""
+        return {"format": FORMAT, "labels": self.labels, "adwin": self._adwin.to_state()}
 
     @classmethod
     def from_state(cls, state: State) -> LossDrift:
-        """What ``to_state`` wrote, as far as it was remembered.
+        """What ``to_state`` wrote, bit for bit.
 
         Raises:
             ModelMismatch: another format.
         """
         refuse_mismatch("format of loss drift", state.get("format"), FORMAT)
-        watch = cls(state["delta"], state["remember"])
-        for loss in state["losses"]:
-            watch._latest.append(loss)
-            watch._adwin.update(loss)
-            watch._overdue |= watch._adwin.drift_detected
-        watch.labels, watch._count, watch._total = state["labels"], state["count"], state["total"]
+        watch = cls()
+        watch.labels, watch._adwin = state["labels"], Adwin.from_state(state["adwin"])
         return watch
-
-    def _feed(self, losses: list[float]) -> tuple[int, tuple[float, float] | None]:
-        """Losses up to the first that shows a change: how many, and the means before and after."""
-        taken = self._see(losses)
-        self._latest.extend(losses[:taken])
-        for loss in losses[:taken]:
-            self._total += loss
-        self._count += taken
-        if not (self._adwin.drift_detected or self._overdue):
-            return taken, None
-        newer = _after_change(np.array(self._latest))
-        total = float(newer.sum())
-        means = (self._total - total) / (self._count - len(newer)), total / len(newer)
-        self._restart()
-        return taken, means
-
-    def _see(self, losses: list[float]) -> int:
-        """Show losses to ADWIN until it sees a change; how many it was shown."""
-        adwin = self._adwin
-        for taken, loss in enumerate(losses, 1):
-            adwin.update(loss)
-            if adwin.drift_detected or self._overdue:
-                return taken
-        return len(losses)
-
-    def _restart(self) -> None:
-        # importing it takes a second, which whoever does not watch should not wait
-        from river import drift
-
-        self._adwin = drift.ADWIN(delta=self.delta)
-        self._overdue = False  # whether ADWIN saw a change while it was fed again
-        self._latest.clear()
-        self._total = 0.0
-        self._count = 0
-
-
-def _after_change(losses: F64) -> F64:
-    """The end of the series from its likeliest change of mean on: the best least-squares split."""
-    n, total = len(losses), losses.sum()
-    older = np.arange(1, n)
-    apart = np.cumsum(losses)[:-1] - total * older / n
-    return losses[int(np.argmax(apart**2 / (older * (n - older)))) + 1 :]
