@@ -115,7 +115,9 @@ class _Crew:
     ) -> None:
         if lanes > 1 and store is None:
             raise ValueError(f"several lanes learn through a store, but {lanes} came without one")
-        plan = replace(plans.lane_plan(settings), order_keep_ms=FAR_MS // 4)
+        plan = replace(  # models do not look at segments
+            plans.lane_plan(settings), order_keep_ms=FAR_MS // 4, segments=(), families=()
+        )
         self._shards = settings.redis.shards
         self._lanes, self._checkpoints = [], []
         for place in range(lanes):

@@ -15,6 +15,9 @@ pytestmark = [
     pytest.mark.skipif(not DATA.is_dir(), reason=f"no real logs in {DATA}"),
 ]
 
+ONE = {"batch": predictions.logistic}
+"""The faster of the batch learners; ``make evaluate`` shows the others."""
+
 
 @pytest.fixture(scope="module")
 def cdnow():
@@ -24,12 +27,12 @@ def cdnow():
 
 @pytest.mark.timeout(600)
 def test_who_buys_again_within_30_days_at_cdnow(cdnow):
-    online, logistic, boosting = predictions.compared(cdnow, CDNOW.first_scored_day)
+    online, logistic = predictions.compared(cdnow, CDNOW.first_scored_day, ONE)
     assert online.count == 28_056
     assert 0.745 <= online.auc < 0.752, "near .752 labels have leaked"
     assert online.log_loss <= 0.556
     assert online.calibration_error <= 0.015
-    assert online.auc > logistic.auc > boosting.auc
+    assert online.auc > logistic.auc
 
 
 def test_the_settings_foretell_what_they_say(cdnow):
@@ -58,10 +61,10 @@ def test_the_settings_foretell_what_they_say(cdnow):
 def test_who_comes_again_and_who_does_not_on_a_complete_journey():
     run = evaluate(JOURNEY.load(), JOURNEY.name, JOURNEY.messages(), DAY_MS)
     for foretold in run.tasks:
-        online, *batch = predictions.compared(foretold, JOURNEY.first_scored_day)
+        online, logistic = predictions.compared(foretold, JOURNEY.first_scored_day, ONE)
         assert online.count > 30_000
-        assert online.auc > max(each.auc for each in batch)
-        assert online.log_loss < min(each.log_loss for each in batch)
+        assert online.auc > logistic.auc
+        assert online.log_loss < logistic.log_loss
         assert online.calibration_error < 0.025
 
 
@@ -80,7 +83,7 @@ class Sample(Log):
 @pytest.mark.timeout(600)
 def test_lanes_that_learn_together_are_as_good_as_one():
     sample = Sample("cdnow", "cdnow", CDNOW.columns, first_scored_day=150)
-    one, *others = lanes.compared(sample, (1, 4, 8))
+    one, *others = lanes.compared(sample, (1, 4, 8), 14 * DAY_MS)
     assert one.count > 2_500
     for other in others:
         assert other.count == one.count

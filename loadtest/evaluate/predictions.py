@@ -7,7 +7,7 @@ then, and asked about those of the next 30 days.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -77,12 +77,14 @@ def quality(learner: str, p: F64, y: Bools) -> Quality:
     return Quality(learner, len(p), float(y.mean()), auc, loss, expected_calibration_error(p, y))
 
 
-def compared(foretold: Foretold, first_day: int) -> Iterable[Quality]:
-    """The engine, and batch learners beside it."""
+def compared(
+    foretold: Foretold, first_day: int, batch: Mapping[str, Callable[[], Classifier]] | None = None
+) -> Iterable[Quality]:
+    """The engine, and batch learners beside it; all of ``BATCH`` if none are named."""
     examples, asked = foretold.examples, scored(foretold, first_day)
     y = examples.y[asked]
     yield quality("this engine, online", examples.p[asked].astype(np.float64), y)
-    for name, make in BATCH.items():
+    for name, make in (BATCH if batch is None else batch).items():
         yield quality(name, retrained(foretold, asked, make)[asked], y)
 
 
