@@ -215,16 +215,14 @@ class OnlineModels:
             yield from self.trainer.preparing()
 
     def quality(self) -> dict[str, dict[str, float | None]]:
-        """By model, how well it does; None for what is not known yet."""
-        if self.trainer is None:
-            return {}
-        if self._quality_version != self.trainer.version:
+        """By model, how well it does, and what waits; None for what is not known yet."""
+        if self.trainer is not None and self._quality_version != self.trainer.version:
             self._quality_version = self.trainer.version
             self._quality = self.trainer.quality()
-            self._quality["parked"] = {
-                "snapshots": float(len(self.snapshots)),
-                "refused": float(self.snapshots.refused),
-            }
+        self._quality["parked"] = {
+            "snapshots": float(len(self.snapshots)),
+            "refused": float(self.snapshots.refused),
+        }
         return self._quality
 
     def alerts(self) -> list[str]:
