@@ -21,6 +21,7 @@ from dataflows.engine import open_store
 from dataflows.evaluating import Foretold, evaluate
 from dataflows.settings import Settings
 from events.rows import parse_pairs, read_messages
+from models.contract import ModelMismatch
 from models.predictor import CHAMPION, Predictor
 from models.probabilities import log_losses
 from models.progress import area_under_curve
@@ -97,7 +98,10 @@ def export_model(settings: Settings, name: str, out: Path | None) -> int:
     if out is None:
         sys.stdout.buffer.write(document)
     else:
-        out.write_bytes(document)
+        try:
+            out.write_bytes(document)
+        except OSError as error:
+            raise UserError(f"{out} cannot be written: {error.strerror}") from error
         print(f"{name} written to {out}")
     return 0
 
@@ -129,9 +133,12 @@ def evaluate_file(
         step_ms, after_ms = duration_ms(step), duration_ms(after) if after else 0
     except ValueError as error:
         raise UserError(f"--step and --after: {error}") from error
+    if not step_ms:
+        raise UserError(f"--step must be longer than nothing, but {step} came")
     columns, renamed = parse_pairs(maps, "--map"), parse_pairs(types, "--type")
     console = Console(width=_WIDTH)
-    with Bar(console=Console(stderr=True), transient=True) as bar:
+    quiet = not sys.stderr.isatty()
+    with Bar(console=Console(stderr=True), transient=True, disable=quiet) as bar:
         doing = bar.add_task("events", total=None)
         run = evaluate(
             settings,
@@ -180,7 +187,10 @@ def _trainer(settings: Settings, store: Store) -> Trainer:
     plan = plans.model_plan(settings)
     if plan is None:
         raise UserError("models.enabled is false: there is nothing that learns")
-    return Trainer.from_state(_state(settings, store), plan)
+    try:
+        return Trainer.from_state(_state(settings, store), plan)
+    except ModelMismatch as error:
+        raise UserError(f"{error}. `afterglow models reset NAME` deletes a saved model") from error
 
 
 def _state(settings: Settings, store: Store) -> dict[str, Any]:
