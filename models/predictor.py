@@ -108,7 +108,8 @@ class Predictor:
         """How to foretell the task, as plain data; None before it is ready."""
         if not self.is_ready:
             return None
-        told: dict[str, Any] = {"kept": self.task.negatives, "labels": self.seen}
+        told: dict[str, Any] = {"inputs": list(self.task.inputs), "labels": self.seen}
+        told["kept"] = self.task.negatives
         told["calibration"] = self.calibration.to_state()
         leader = self.leader
         if leader != CHAMPION:

@@ -46,6 +46,7 @@ class Scorer:
 
     def __init__(self, plan: ModelPlan) -> None:
         self._tasks = len(plan.tasks)
+        self._inputs = [list(task.inputs) for task in plan.tasks]
         self._places = [np.array(plan.places(task.inputs), dtype=np.int64) for task in plan.tasks]
         self._how: list[Callable[[F64], F64] | None] = [None] * self._tasks
         self._clusters: Clusters | None = None
@@ -60,10 +61,13 @@ class Scorer:
 
     def take_over(self, told: Told) -> None:
         """Score by this from now on; see ``models.trainer.Trainer.scoring``."""
-        pairs = zip(self._places, told["tasks"], strict=True)
-        self._how = [None if task is None else foreteller(place, task) for place, task in pairs]
-        groups, worth = self._clustering, told["worth"]
         # what was told under other settings or libraries stands there until it is learned anew
+        trios = zip(self._inputs, self._places, told["tasks"], strict=True)
+        self._how = [
+            foreteller(places, task) if task is not None and task["inputs"] == inputs else None
+            for inputs, places, task in trios
+        ]
+        groups, worth = self._clustering, told["worth"]
         if groups is not None and told["clusters"] is not None:
             with suppress(ModelMismatch):
                 self._clusters = Clusters.from_state(told["clusters"], groups.inputs, groups.k)
