@@ -166,6 +166,7 @@ def test_trees_are_followed_on_the_tasks_own_columns():
     tree.learn_many(columns, (np.abs(X[:, 0]) < 0.7) & (rng.random(1_500) < 0.95))
     told = {
         "by": "trees",
+        "inputs": ["c", "a"],
         "trees": tree.trees.to_state(),
         "kept": 1.0,
         "calibration": Calibration().to_state(),
@@ -236,6 +237,16 @@ def test_worth_is_unknown_before_it_is_told():
     scorer = Scorer(WHOLE)
     said = scorer.score(inputs(4), NobodyBuys(4))[:, -len(SCORES) :]
     assert np.isnan(said).all()
+
+
+@pytest.mark.parametrize("inputs_then", [("a", "c"), ("c",), ("c", "a", "b")])
+def test_a_task_that_was_told_for_other_inputs_is_unknown(inputs_then):
+    """It may stand in the store still when the lane that learns begins it anew."""
+    other = FtrlClassifier(inputs_then)
+    X = inputs(500, len(inputs_then))
+    other.learn_many(X, X[:, 0] > 0.0)
+    scorer = scoring(BOTH, told_of(learned(ONE)), told_of(other))
+    assert np.isnan(scorer.foretell(inputs(3))).tolist() == [[False, True]] * 3
 
 
 @pytest.mark.parametrize(("features", "k"), [("ab", 2), ("abc", 2), ("ba", 3)])
