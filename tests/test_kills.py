@@ -51,8 +51,13 @@ pytestmark = [pytest.mark.servers, pytest.mark.slow]
 KILLS: Final = 20
 RATE: Final = 500
 HABITS: Final = Habits(users=200, rate_per_s=RATE, zipf=0.7)
-SETS: Final = ("metrics.address=", "segments.away.enter=age(last_seen) >= 2s")
-"""Beside what ships, a segment that silence alone brings people into, within seconds."""
+SETS: Final = (
+    *("metrics.address=", "segments.away.enter=age(last_seen) >= 2s"),
+    *("models.every=1s", "models.rate=1.0", "models.tasks.purchase_7d.horizon=2s"),
+    *("models.tasks.purchase_30d.horizon=4s", "models.tasks.churn_30d.horizon=4s"),
+)
+"""Beside what ships, a segment that silence alone brings people into, and models that learn, all
+within seconds."""
 
 STEP_S: Final = 0.05
 PATIENCE_S: Final = 60.0
@@ -132,6 +137,12 @@ class Scene:
     def commits(self) -> int:
         """How many commits there were, of all shards."""
         return sum(int(self.store.record(s).get("seq", b"0")) for s in range(self.store.shards))
+
+    def learned(self) -> dict[str, int]:
+        """How many outcomes each model has learned."""
+        saved = self.store.shared("trainer")
+        state = msgspec.msgpack.decode(saved) if saved else {"tasks": {}}
+        return {name: task["seen"] for name, task in state["tasks"].items()}
 
     def caught_up(self) -> bool:
         """Whether every shard has taken everything that was sent."""
@@ -330,6 +341,7 @@ def assert_exact(scene: Scene) -> None:
 @pytest.mark.timeout(600)
 def test_twenty_kills_of_the_engine(tmp_path: Path) -> None:
     chance = random.Random(20)
+    learned: dict[str, int] = {}
     with opened(tmp_path, seed=20) as scene:
         scene.until_committed()
         for kill in range(KILLS):
@@ -339,7 +351,10 @@ def test_twenty_kills_of_the_engine(tmp_path: Path) -> None:
                 scene.until_committed()
                 time.sleep(chance.uniform(0, 1))
             scene.kill_engine()
+            before, learned = learned, scene.learned()
+            assert all(learned[name] >= seen for name, seen in before.items())
         scene.finish()
+        assert min(scene.learned().values()) > 500
         assert scene.exits == []
         assert scene.epoch() > KILLS * 3 // 4
         assert_exact(scene)
