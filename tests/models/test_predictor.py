@@ -133,6 +133,7 @@ def test_a_loss_that_moves_is_told_with_its_time():
     (ts_ms, text), *_ = [alert for alert in predictor.alerts if "its loss went" in alert[1]]
     assert 4_000_000 < ts_ms < 4_600_000
     assert text.startswith("buys: its loss went from 0.0")
+    assert carried(predictor, plan_of()).measures() == predictor.measures()
 
 
 # -- few positives ------------------------------------------------------------------------------
@@ -192,6 +193,8 @@ def test_a_poisoned_champion_is_put_back_and_learning_goes_on(kind, negatives):
     assert predictor.measures()["rollbacks"] == predictor.restored == 1
     ((_, text),) = predictor.alerts
     assert text == "buys: it had become worse than its last good state, which is back"
+    # the line in between was learned from what is gone
+    assert 0 < predictor.calibration.count < 500
     labels = predictor.champion.labels
     teach(predictor, X[6_500:], y[6_500:])
     assert predictor.champion.labels > labels
@@ -235,10 +238,17 @@ def test_challengers_that_wait_to_be_built_learn_nothing_until_then():
 
 @pytest.fixture(scope="module")
 def overtaken():
-    """A predictor whose challenger has taken over, and its plan."""
-    plan = plan_of(kinds=("tree",))
+    """A predictor whose challenger has taken over, and its plan.
+
+    Its champion learns half of the negatives, and needs a calibration that the challenger does not.
+    """
+    plan = plan_of(task=Task("buys", ("a", "b", "c"), negatives=0.5), kinds=("tree",))
     X, y = crossed(1_500)
-    return teach(Predictor(TASK, plan), X, y, batch=250), plan
+    predictor = teach(Predictor(plan.tasks[0], plan), X, y, batch=250)
+    rng = np.random.default_rng(4)
+    predictor.calibration.learn_matured(rng.uniform(0.5, 1.0, 2_000), rng.random(2_000) < 0.2)
+    assert predictor.calibration.helps
+    return predictor, plan
 
 
 def test_a_challenger_that_is_better_takes_over(overtaken):

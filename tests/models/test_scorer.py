@@ -207,9 +207,9 @@ WHOLE = ModelPlan((ONE, TWO), clustering=Clustering("cluster", ("b", "a"), k=2),
 
 
 def groups():
-    """A large group around zero, and a small one around nine."""
+    """A large group of those with a large ``a``, and a small one of those with a large ``b``."""
     model = Clusters(("b", "a"), 2, first=100)
-    model.learn_many(np.repeat([[0.0, 0.0], [9.0, 9.0]], [80, 40], axis=0))
+    model.learn_many(np.repeat([[0.0, 9.0], [9.0, 0.0]], [80, 40], axis=0))
     return model
 
 
@@ -224,7 +224,7 @@ def test_columns_stand_in_the_order_of_their_names():
 
 
 def test_groups_are_unknown_before_they_are_told_and_then_those_of_the_tasks_columns():
-    X = np.array([[0.0, 0.0, 9.0], [9.0, 9.0, 0.0]])
+    X = np.array([[9.0, 0.0, 5.0], [0.0, 9.0, 5.0]])
     scorer = Scorer(WHOLE)
     assert scorer.score(X, NobodyBuys(2))[:, 2].tolist() == [-1.0, -1.0]
     model = groups()

@@ -244,13 +244,13 @@ def test_hostile_amounts_are_survived(amounts):
         assert shown is None or 0 <= shown < 2**63
 
 
-@pytest.mark.parametrize("lines", [1, 50])
+@pytest.mark.parametrize("lines", [1, 200])
 def test_one_who_pays_more_than_all_others_does_not_stop_the_fit(lines):
-    """Fifty of the dearest lines are more than an order may count as."""
-    bought = purchases("whale", np.repeat(np.arange(20) * DAY_MS, lines), [DEAREST] * 20 * lines)
+    """So many of the dearest lines are more than an order may count as."""
+    bought = purchases("whale", np.repeat(np.arange(10) * DAY_MS, lines), [DEAREST] * 10 * lines)
     whale = [event | {"order_id": f"w{n // lines}"} for n, event in enumerate(bought)]
     view = view_of(lane_of(regulars(600) + whale, digits=4))
-    assert view.value("lifetime.spend").max() == 2e14 * lines
+    assert view.value("lifetime.spend").max() == 1e14 * lines
     worth = Worth.fitted(view, VALUING)
     assert worth.spend is not None
     scores = worth.score(view)
