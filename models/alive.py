@@ -25,7 +25,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from models.contract import State
 from models.likelihood import (
@@ -128,6 +127,8 @@ class BgNbd:
         Raises:
             ValueError: as for ``p_alive``.
         """
+        from scipy import special  # whoever only scores need not wait for it
+
         x, t_x, T = checked(x, t_x, T)
         r, alpha, a, b = self.r, self.alpha, self.a, self.b
         bought = special.gammaln(r + x) - special.gammaln(r) + r * np.log(alpha)
@@ -152,8 +153,7 @@ class BgNbd:
     # -- inside -------------------------------------------------------------------------------
 
     def _p_alive(self, x: F64, t_x: F64, T: F64) -> F64:
-        out: F64 = special.expit(-self._log_odds(x, t_x, T))
-        return out
+        return _sigmoid(-self._log_odds(x, t_x, T))
 
     def _log_odds(self, x: F64, t_x: F64, T: F64) -> F64:
         """Logarithm of the odds that a user has left; minus infinity where x = 0."""
@@ -234,7 +234,7 @@ class _Likelihood:
         x, users = self._x, self._users
         A, since_last, since_first = r + x, alpha + self._t_x, alpha + self._T
         odds = BgNbd(r, alpha, a, b)._log_odds(x, self._t_x, self._T)
-        gone = users * special.expit(odds)
+        gone = users * _sigmoid(odds)
         log_first, log_ratio = np.log(since_first), np.log(since_first / since_last)
         value = summed(users, np.logaddexp(0.0, odds) - A * log_first)
         by_time = [
@@ -247,6 +247,8 @@ class _Likelihood:
         return value + of_counts, np.array(by_time) + by_count
 
     def _of_counts(self, r: float, alpha: float, a: float, b: float) -> tuple[float, F64]:
+        from scipy import special  # whoever only scores need not wait for it
+
         x, users, psi = self._counts, self._with_count, special.digamma
         total = float(users.sum())
         bought = special.gammaln(r + x) - special.gammaln(r) + r * np.log(alpha)
@@ -282,3 +284,9 @@ x = 1, t_x = 9, T = 8: clip or drop such users before
             f"has x = {x[i]:g}, t_x = {t_x[i]:g}, T = {T[i]:g}: clip or drop such users before"
         )
     return x, t_x, T
+
+
+def _sigmoid(odds: F64) -> F64:
+    """The probability of log-odds, float64[n]."""
+    out: F64 = np.exp(-np.logaddexp(0.0, -odds))
+    return out

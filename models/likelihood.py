@@ -22,7 +22,6 @@ from typing import Final, Generic, TypeVar
 import numpy as np
 import scipy
 from numpy.typing import NDArray
-from scipy import optimize
 
 from models.contract import State, refuse_mismatch
 
@@ -140,6 +139,8 @@ def most_likely(
         value, slope = score(params)
         cost = (pull * summed(away, away) - value) / users
         return cost, (2.0 * pull * away - slope * params) / users
+
+    from scipy import optimize  # a second, and not for whoever only scores
 
     found = optimize.minimize(
         loss,

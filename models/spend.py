@@ -20,7 +20,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from models.contract import State
 from models.likelihood import (
@@ -99,6 +98,8 @@ class GammaGamma:
         Raises:
             ValueError: as for ``expected_spend``, or a user without purchases or with none paid.
         """
+        from scipy import special  # whoever only scores need not wait for it
+
         x, m = _spent(x, m)
         p, q, gamma = self.p, self.q, self.gamma
         share = np.log(x * m / (gamma + x * m))
@@ -191,6 +192,8 @@ class _Likelihood:
         return of_counts + p * share + q * of_rest - self._log_m, np.array(slope)
 
     def _of_counts(self, p: float, q: float) -> tuple[float, float, float]:
+        from scipy import special  # whoever only scores need not wait for it
+
         x, users, psi = self._counts, self._with_count, special.digamma
         both = psi(p * x + q)
         value = -summed(users, special.betaln(p * x, q))
