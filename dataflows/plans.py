@@ -12,7 +12,7 @@ from dataflows.zones import zone
 from events.schema import TYPES, EventRules
 from models.examples import Examples
 from models.online import OnlineModels, UnknownInput
-from models.plan import Challenging, Clustering, Learning, ModelPlan, Task, Valuing
+from models.plan import MOST_TASKS, Challenging, Clustering, Learning, ModelPlan, Task, Valuing
 from operators.courier import Terms
 from operators.lane_step import CommitPolicy
 from operators.source import SourceSpec
@@ -33,6 +33,11 @@ _TAKEN: Final = frozenset(
     )
 )
 """Names in a profile that a declared feature would hide."""
+
+_SCORES: Final = frozenset(
+    ("alive", "expected_orders", "expected_spend", "cluster", "valid_to", "inputs", "parked")
+)
+"""Names of scores and measures that are taken."""
 
 
 def event_rules(settings: Settings) -> EventRules:
@@ -95,6 +100,7 @@ def model_plan(settings: Settings) -> ModelPlan | None:
         _check_types(f"models.tasks.{name}.outcome", task.outcome)
         if not task.enabled:
             continue
+        _check_task(name, task.horizon, chosen.every)
         tasks.append(
             Task(
                 name=name,
@@ -107,6 +113,8 @@ def model_plan(settings: Settings) -> ModelPlan | None:
             )
         )
     _check_types("models.at", chosen.at)
+    if len(tasks) > MOST_TASKS:
+        raise SettingsError(f"models.tasks: at most {MOST_TASKS} may be on, but {len(tasks)} are")
     return ModelPlan(
         tasks=tuple(tasks),
         every_ms=chosen.every,
@@ -142,6 +150,16 @@ def learner(
     if plan is None:
         return None
     return OnlineModels(plan, trains=trains, at_once=at_once, listen=listen)
+
+
+def _check_task(name: str, horizon_ms: int, every_ms: int) -> None:
+    if name in _SCORES:
+        raise SettingsError(f"models.tasks.{name}: the profile has this score already; rename it")
+    if horizon_ms < every_ms:
+        raise SettingsError(
+            f"models.tasks.{name}.horizon: must be at least models.every ({every_ms} ms), so that "
+            f"a user is sampled once in that time, but {horizon_ms} ms came"
+        )
 
 
 def _challenging(settings: Settings) -> Challenging | None:

@@ -87,6 +87,7 @@ def of_scoring(repeats: int = 50) -> dict[str, float]:
         env={},
         sets=[
             "models.rate=1.0",
+            "models.every=1h",
             *(f"models.tasks.{name}.horizon=1h" for name in ("purchase_7d", "purchase_30d")),
             "models.tasks.churn_30d.horizon=1h",
             "models.value.refit=1h",

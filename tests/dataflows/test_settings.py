@@ -267,6 +267,8 @@ def test_every_wrong_setting_is_told_at_once():
             "models.tasks.churn_30d.inputs: there is no feature 'x'",
         ),
         ('models.at=["buy"]', "models.at: must be types of event"),
+        ("models.tasks.alive={horizon = '7d'}", "models.tasks.alive: the profile has this score"),
+        ("models.every=8d", "models.tasks.purchase_7d.horizon: must be at least models.every"),
         ('models.tasks.churn_30d.outcome=["buy"]', "models.tasks.churn_30d.outcome: must be"),
     ],
 )
