@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from river import base
 
-from events.compiled import compiled
+from events.compiled import compiled, step
 from models.contract import F64, LARGEST, State, refuse_mismatch, refuse_names, refuse_unfit
 
 I64 = NDArray[np.int64]
@@ -261,13 +261,7 @@ def _predict(X: F64, at: I64, held: F64, intercept: float) -> F64:
             var = held[_VAR, k]
             if var > 0.0:
                 raw += (X[i, j] - held[_MEAN, k]) / math.sqrt(var) * held[_WEIGHT, k]
-        raw += intercept
-        if raw > _SATURATED:
-            out[i] = 1.0
-        elif raw < -_SATURATED:
-            out[i] = 0.0
-        else:
-            out[i] = 1.0 / (1.0 + math.exp(-raw))
+        out[i] = sigmoid(raw + intercept)
     return out
 
 
@@ -289,8 +283,8 @@ def _learn(X: F64, y: Bools, at: I64, held: F64, intercept: float, rates: F64) -
             if held[_VAR, k] > 0.0:
                 scaled[j] = (x - held[_MEAN, k]) / math.sqrt(held[_VAR, k])
             raw += scaled[j] * held[_WEIGHT, k]
-        out[i] = _sigmoid(before + intercept)
-        gap = _sigmoid(raw + intercept) - y[i]
+        out[i] = sigmoid(before + intercept)
+        gap = sigmoid(raw + intercept) - y[i]
         intercept -= intercept_rate * gap
         for j in range(len(at)):
             k = at[j]
@@ -304,8 +298,9 @@ def _learn(X: F64, y: Bools, at: I64, held: F64, intercept: float, rates: F64) -
     return out, intercept
 
 
-@compiled
-def _sigmoid(raw: float) -> float:
+@step
+def sigmoid(raw: float) -> float:
+    """The probability of log-odds, as River has it: exactly 0 or 1 where they are large."""
     if raw > _SATURATED:
         return 1.0
     if raw < -_SATURATED:

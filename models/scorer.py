@@ -7,10 +7,9 @@ were drawn, calibrated), where the groups of users lie, and what buyers do.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from models.calibration import Calibration, prior_corrected
 from models.challengers import unsure
 from models.clusters import Clusters
 from models.contract import F64, ModelMismatch
+from models.linear import sigmoid
 from models.plan import ModelPlan
 from models.trees import Trees
 from models.worth import SCORES as WORTH
@@ -29,9 +29,6 @@ from state.learner import Score
 
 I64 = NDArray[np.int64]
 Told = Mapping[str, Any]
-
-_SATURATED: Final = 30.0
-"""Beyond this River's sigmoid is exactly 0 or 1."""
 
 
 class Scorer:
@@ -145,10 +142,5 @@ def _foretell(X: F64, places: I64, means: F64, factors: F64, intercept: float) -
         raw = intercept
         for j in range(len(places)):
             raw += (X[i, places[j]] - means[j]) * factors[j]
-        if raw > _SATURATED:
-            out[i] = 1.0
-        elif raw < -_SATURATED:
-            out[i] = 0.0
-        else:
-            out[i] = 1.0 / (1.0 + math.exp(-raw))
+        out[i] = sigmoid(raw)
     return out

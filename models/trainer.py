@@ -10,7 +10,7 @@ learned once, whenever a process ends.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -65,6 +65,7 @@ class Trainer:
         self._places = [np.array(plan.places(task.inputs), dtype=np.int64) for task in plan.tasks]
         self._recent: F32 = np.empty((0, len(plan.inputs)), dtype=np.float32)
         self._refitted_ms = self._fitted_ms = NEVER_MS
+        self._shifted: list[str] = []
         self._new = False
 
     # -- learning ---------------------------------------------------------------------------------
@@ -188,6 +189,7 @@ class Trainer:
         self._recent = rows.reshape(-1, len(self.plan.inputs)).copy()
         if state["inputs"] is not None:
             self.inputs = FeatureDrift.from_state(state["inputs"])
+            self._shifted = self.inputs.shifted()
         chosen, saved = self.plan.clustering, state["clusters"]
         if chosen is not None and saved is not None:
             with suppress(ModelMismatch):  # other groups than before: they begin anew
@@ -200,6 +202,7 @@ class Trainer:
         self._recent = np.concatenate([self._recent, seen.X])[-_RECENT:]
         if self.inputs is not None:
             self.inputs.note(seen.X.astype(np.float64))
+            self._tell_shifts(self.inputs, int(seen.ts_ms[-1]))
         chosen = self.plan.clustering
         if chosen is None or self.clusters is None:
             return
@@ -210,10 +213,23 @@ class Trainer:
             self._refitted_ms = now_ms
             self.clusters.refit(self._recent[:, places].astype(np.float64))
 
+    def _tell_shifts(self, inputs: FeatureDrift, ts_ms: int) -> None:
+        """An alert for each input that has moved and had not when this was last looked at."""
+        moved = inputs.shifted()
+        for name in moved:
+            if name not in self._shifted:
+                psi = inputs.psi()[name]
+                text = f"inputs: {name} has moved, its population stability is {psi:.2f}"
+                self._tell([(ts_ms, text)])
+        self._shifted = moved
+
     def _note(self, predictor: Predictor) -> None:
-        self.alerts = [*self.alerts, *predictor.alerts][-_KEPT_ALERTS:]
-        self.untold = [*self.untold, *(text for _, text in predictor.alerts)][-_KEPT_ALERTS:]
+        self._tell(predictor.alerts)
         predictor.alerts = []
+
+    def _tell(self, alerts: Sequence[tuple[int, str]]) -> None:
+        self.alerts = [*self.alerts, *alerts][-_KEPT_ALERTS:]
+        self.untold = [*self.untold, *(text for _, text in alerts)][-_KEPT_ALERTS:]
 
     def _changed(self) -> None:
         self.version += 1

@@ -267,3 +267,16 @@ def test_the_saved_form_does_not_grow_with_the_stream():
         trainer.learn(Examples.joined([*parts, examples(2_000, SEEN, X=crowd(2_000))], 3))
         sizes.append(len(msgspec.msgpack.encode(trainer.to_state())))
     assert sizes[-1] < 1.05 * sizes[2]
+
+
+def test_an_input_that_has_moved_raises_one_alert_also_over_a_restart():
+    trainer = Trainer(PLAN)
+    trainer.learn(examples(4_000, SEEN, seed=1))
+    assert trainer.alerts == []
+    for seed in (2, 3):
+        moved = np.random.default_rng(seed).normal([0.0, 2.0, 0.0], 1.0, (2_000, 3))
+        trainer.learn(examples(2_000, SEEN, start_ms=10**9, X=moved))
+        trainer = carried(trainer)
+    [(ts_ms, text)] = trainer.alerts
+    assert ts_ms >= 10**9
+    assert text.startswith("inputs: b has moved, its population stability is ")
