@@ -1,12 +1,8 @@
-"""The value of the coming time: purchases still to come, times what each will be worth.
+"""The pasts of buyers as BG/NBD looks at them, from counters that the engine keeps anyway.
 
-Two models stand behind it. ``models.alive`` knows who is still a customer and how often they will
-buy, ``models.spend`` what they will pay; as the two are independent, the value is their product.
-Both need only counters that the engine keeps anyway: orders, the first and the last of them, spend.
-
-Fader, Hardie and Lee: "RFM and CLV: using iso-value curves for customer base analysis", Journal of
-Marketing Research 42(4), 2005. There is no discounting here: over a year or less it is small beside
-what the models do not know.
+Orders, the first and the last of them, in weeks: ``models.alive`` learns from these who is still a
+customer. Fader, Hardie and Lee: "RFM and CLV: using iso-value curves for customer base analysis",
+Journal of Marketing Research 42(4), 2005.
 """
 
 from __future__ import annotations
@@ -16,8 +12,6 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.alive import BgNbd
-from models.spend import GammaGamma
 from state.times import DAY_MS, NEVER_MS
 
 F64 = NDArray[np.float64]
@@ -67,30 +61,3 @@ def from_orders(
     now = np.maximum(now_ms, last)
     # as whole milliseconds first, which are exact
     return Past(x, (last - first) / WEEK_MS, (now - first) / WEEK_MS)
-
-
-def lifetime_value(
-    alive: BgNbd, spend: GammaGamma, past: Past, m: F64, t: float, averaged: F64 | None = None
-) -> F64:
-    """What each user will spend in the next ``t``, on the mean, float64[n], in the unit of ``m``.
-
-    Args:
-        alive: the fitted model of purchases.
-        spend: the fitted model of what one is worth.
-        past: of the users, in the unit of time that ``alive`` was fitted in.
-        m: mean spend per purchase, float64[n].
-        t: the horizon, in that unit of time.
-        averaged: how many purchases ``m`` is the mean over, float64[n]; None for ``past.x``, which
-            is right where ``m`` leaves out the first purchase.
-
-    Raises:
-        ValueError: as for ``BgNbd.expected_purchases`` and ``GammaGamma.expected_spend``.
-
-    >>> alive = BgNbd(r=0.2426, alpha=4.4136, a=0.7929, b=2.4259)
-    >>> spend = GammaGamma(p=6.25, q=3.74, gamma=15.44)
-    >>> past = Past(np.array([2.0]), np.array([30.43]), np.array([38.86]))
-    >>> lifetime_value(alive, spend, past, np.array([22.35]), 39.0).round(2).tolist()
-    [30.24]
-    """
-    worth = spend.expected_spend(past.x if averaged is None else averaged, m)
-    return alive.expected_purchases(*past, t) * worth
