@@ -119,7 +119,8 @@ def open_lane(settings: Settings, place: Place = ALONE) -> Lane:
     """An empty lane of this worker's shards."""
     shards = lane_shards(place.worker, place.workers, settings.redis.shards)
     learner = plans.learner(settings, trains=0 in shards)
-    return Lane(plans.lane_plan(settings), shards, learner)
+    recommender = plans.recommender(settings, keeps=0 in shards)
+    return Lane(plans.lane_plan(settings), shards, learner, recommender)
 
 
 def assemble(

@@ -11,8 +11,10 @@ from dataflows.supervisor import Patience
 from dataflows.zones import zone
 from events.schema import TYPES, EventRules
 from models.examples import Examples
+from models.item_plan import ItemPlan
 from models.online import OnlineModels, UnknownInput
 from models.plan import MOST_TASKS, Challenging, Clustering, Learning, ModelPlan, Task, Valuing
+from models.recommender import ItemRecommender
 from operators.courier import Terms
 from operators.lane_step import CommitPolicy
 from operators.source import SourceSpec
@@ -150,6 +152,50 @@ def learner(
     if plan is None:
         return None
     return OnlineModels(plan, trains=trains, at_once=at_once, listen=listen)
+
+
+def item_plan(settings: Settings) -> ItemPlan | None:
+    """How items are learned and lists are made, unless that is switched off."""
+    chosen = settings.recommend
+    if not chosen.enabled:
+        return None
+    _check_types("recommend.weights", chosen.weights)
+    return ItemPlan(
+        weights={TYPES.index(name): weight for name, weight in chosen.weights.items()},
+        half_life_ms=chosen.half_life,
+        steps=chosen.steps,
+        gap_ms=chosen.gap,
+        backward=chosen.backward,
+        neighbours=chosen.neighbours,
+        together=chosen.together,
+        basket_ms=chosen.basket,
+        recent=chosen.recent,
+        bought=chosen.bought,
+        bought_ms=chosen.not_again,
+        looks_back=chosen.looks_back,
+        fade=chosen.fade,
+        damping=chosen.damping,
+        sources=chosen.sources.model_dump(),
+        rank_offset=chosen.rank_offset,
+        length=chosen.length,
+        per_category=chosen.per_category,
+        most_items=chosen.most_items,
+        validity_ms=chosen.validity,
+        lists_per_s=chosen.lists_per_s,
+        exchange_ms=chosen.exchange,
+    )
+
+
+def recommender(settings: Settings, *, keeps: bool, shares: bool = True) -> ItemRecommender | None:
+    """The recommender of a lane, unless it is switched off.
+
+    Args:
+        settings: in force.
+        keeps: whether this lane is the one that stores the items.
+        shares: whether interactions are exchanged through the store.
+    """
+    plan = item_plan(settings)
+    return None if plan is None else ItemRecommender(plan, keeps=keeps, shares=shares)
 
 
 def _check_task(name: str, horizon_ms: int, every_ms: int) -> None:
@@ -304,6 +350,7 @@ def check(settings: Settings) -> None:
     event_rules(settings)
     patience(settings)
     plan, models = lane_plan(settings), learner(settings, trains=False)
+    item_plan(settings)
     try:
         Lane(plan, [0], models)
     except UnknownInput as error:

@@ -117,7 +117,8 @@ def replay(
     """
     plan = replace(plans.lane_plan(settings), order_keep_ms=FAR_MS // 4)
     learner = plans.learner(settings, trains=True, at_once=True)
-    lane = Lane(plan, range(settings.redis.shards), learner)
+    recommender = plans.recommender(settings, keeps=True, shares=False)
+    lane = Lane(plan, range(settings.redis.shards), learner, recommender)
     checkpoint = Checkpoint(lane, store)
     checkpoint.open()
     metrics, letters = Metrics(), DeadLetterFile(dead_letters)

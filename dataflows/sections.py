@@ -296,6 +296,45 @@ class Models(Section):
     value: ValueSettings
 
 
+class SourceSettings(Section):
+    """What each source of candidates weighs; 0 switches one off."""
+
+    covisits: Annotated[float, Field(ge=0)]
+    reminders: Annotated[float, Field(ge=0)]
+    together: Annotated[float, Field(ge=0)]
+    similar: Annotated[float, Field(ge=0)]
+    category: Annotated[float, Field(ge=0)]
+    popular: Annotated[float, Field(ge=0)]
+
+
+class RecommendSettings(Section):
+    """Lists of items for users."""
+
+    enabled: bool
+    length: Annotated[Whole, Field(ge=1, le=100)]
+    validity: LongSpan
+    lists_per_s: Annotated[Whole, Field(ge=1)]
+    exchange: Annotated[Millis, Field(ge=50)]
+    most_items: Annotated[Whole, Field(ge=100)]
+    recent: Annotated[Whole, Field(ge=2, le=32)]
+    bought: Annotated[Whole, Field(ge=2, le=32)]
+    not_again: LongSpan
+    half_life: LongSpan
+    steps: Annotated[Whole, Field(ge=1, le=16)]
+    gap: LongSpan
+    basket: LongSpan
+    backward: Annotated[float, Field(ge=0, le=1)]
+    neighbours: Annotated[Whole, Field(ge=1, le=500)]
+    together: Annotated[Whole, Field(ge=1, le=500)]
+    looks_back: Annotated[Whole, Field(ge=1, le=32)]
+    fade: Annotated[float, Field(ge=0)]
+    damping: Annotated[float, Field(ge=0, le=1)]
+    rank_offset: Annotated[float, Field(ge=0)]
+    per_category: Annotated[Whole, Field(ge=0)]
+    weights: dict[str, Annotated[float, Field(gt=0)]]
+    sources: SourceSettings
+
+
 class MetricsSettings(Section):
     """Where Prometheus finds the metrics."""
 
@@ -335,6 +374,7 @@ class Settings(Section):
     segments: dict[str, Segment]
     families: dict[str, FamilySettings]
     models: Models
+    recommend: RecommendSettings
     metrics: MetricsSettings
     supervisor: SupervisorSettings
     embedded: Embedded

@@ -38,6 +38,8 @@ ADD_TO_CART: Final = TYPES.index("add_to_cart")
 REMOVE_FROM_CART: Final = TYPES.index("remove_from_cart")
 PURCHASE: Final = TYPES.index("purchase")
 REFUND: Final = TYPES.index("refund")
+IMPRESSION: Final = TYPES.index("impression")
+CLICK: Final = TYPES.index("click")
 
 RESERVED: Final = frozenset({"consent", "identify", "erase"})
 """Types with a meaning to come; dead letters until then."""

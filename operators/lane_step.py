@@ -87,7 +87,7 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         self._waiting_events = 0
         self._newest_record_ms = -1
         self._first_waiting_s = 0.0
-        self._heartbeat_s = self._sent_s = time.monotonic()
+        self._heartbeat_s = self._sent_s = self._shared_s = time.monotonic()
 
     def on_batch(self, values: list[Batch]) -> tuple[Iterable[Published], bool]:
         """Apply all batches at hand, then commit if it is time."""
@@ -157,6 +157,15 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
                 metrics.observe_commit((now_ms - self._newest_record_ms) / 1000)
                 self._newest_record_ms = -1
 
+    def _share_items(self, now_s: float) -> None:
+        recommender = self._lane.recommender
+        if recommender is None or not recommender.exchange_ms:
+            return
+        if now_s - self._shared_s >= recommender.exchange_ms / 1000:
+            self._shared_s = now_s
+            with self._metrics.step("share"):
+                self._checkpoint.share_items()
+
     def _is_due(self, more: bool) -> bool:
         return (
             not more
@@ -172,6 +181,7 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         with self._metrics.step("commit"):
             committed = self._checkpoint.commit(heartbeat=heartbeat)
         self._waiting_events = 0
+        self._share_items(now_s)
         self._report()
         return [_published(c) for c in committed]
 

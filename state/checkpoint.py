@@ -14,7 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from state.commit import ShardCommit, StoredShard
+from state.item_store import ItemStore
 from state.lane import Lane
+from state.sharing import ItemSharing
 from state.store import Store, StoreMismatch, StoreUnavailable
 
 
@@ -51,6 +53,9 @@ class Checkpoint:
         self._lane = lane
         self._store = store
         self._alive = alive
+        self._sharing: ItemSharing | None = None
+        if lane.recommender is not None and lane.recommender.exchange_ms:
+            self._sharing = ItemSharing(lane.recommender, ItemStore(store), alive=alive)
 
     def open(self) -> list[Committed]:
         """Take the fence of every shard of the lane and load what is stored.
@@ -67,6 +72,8 @@ class Checkpoint:
             check_segments(self._lane, stored)
             self._lane.restore(stored)
             self._alive()
+        if self._sharing is not None:
+            self._sharing.open()
         shared = self._store.shared
         self._lane.restored(shared("cuts"), shared("trainer"), shared("models"))
         return [
@@ -95,6 +102,12 @@ class Checkpoint:
         if cuts is not None:
             self._store.share("cuts", cuts)
         return [Committed(c.shard, c.seq, c.changes) for c in commits if c.changes]
+
+    def share_items(self) -> None:
+        """Exchange with the other lanes what users did with items."""
+        if self._sharing is not None:
+            with suppress(StoreUnavailable):  # it waits; whoever commits waits for the store
+                self._sharing.exchange()
 
     def _exchange(self) -> None:
         """Take over what other lanes measure and learn; learn what is there to be learned."""

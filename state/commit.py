@@ -27,6 +27,7 @@ class ShardCommit:
         record: fields of the commit record beside the sequence: positions, clock, layout.
         users: user ids, n.
         profiles, states: their documents and records, n each.
+        candidates: documents of lists by user id.
         tables: side tables by name.
         dedup: blocks of ids to append, by bucket.
         dedup_dropped: buckets that ended.
@@ -43,6 +44,7 @@ class ShardCommit:
     users: Sequence[bytes] = ()
     profiles: Sequence[bytes] = ()
     states: Sequence[bytes] = ()
+    candidates: dict[bytes, bytes] = field(default_factory=dict)
     tables: dict[str, TableWrite] = field(default_factory=dict)
     dedup: dict[int, bytes] = field(default_factory=dict)
     dedup_dropped: Sequence[int] = ()

@@ -34,6 +34,7 @@ from state.plan import LanePlan
 from state.population import Population
 from state.portraits import Portraits
 from state.positions import Positions
+from state.recommending import Lists, Recommender
 from state.saving import Saver
 from state.segments import SegmentPlan
 from state.side import SideTable
@@ -52,10 +53,15 @@ class Lane:
         plan: what is measured and decided, compiled from the settings.
         shards: the shards it owns.
         learner: models that score users; their scores are features.
+        recommender: makes lists of items for users.
     """
 
     def __init__(
-        self, plan: LanePlan, shards: Sequence[int], learner: Learner | None = None
+        self,
+        plan: LanePlan,
+        shards: Sequence[int],
+        learner: Learner | None = None,
+        recommender: Recommender | None = None,
     ) -> None:
         self.shards = tuple(shards)
         self.counters = Counters()
@@ -66,6 +72,9 @@ class Lane:
         self.learner = learner
         if learner is not None:
             self.measures.features |= learner.attach(self.measures.features)
+        self.recommender = recommender
+        if recommender is not None:
+            self.table.add_columns("", recommender.columns())
         kinds = {name: feature.kind for name, feature in self.measures.features.items()}
         segments = SegmentPlan.compile(plan.segments, plan.families, kinds, poll_ms=plan.poll_ms)
         self.decider = Decider(segments, self.measures.rfm, self.table, self.users.ids)
@@ -84,6 +93,7 @@ class Lane:
         self._saver = Saver(self)
         self._touched: list[I64] = []
         self._timers_ms = NEVER_MS
+        self._wall_ms: int | None = None
 
     # -- events -------------------------------------------------------------------------------
 
@@ -97,6 +107,7 @@ class Lane:
         Raises:
             GapError: the batch does not follow on what was taken before.
         """
+        self._wall_ms = wall_ms
         groups = self._admit(batch)
         if len(groups):
             self._take(batch, groups, wall_ms)
@@ -173,6 +184,8 @@ class Lane:
         self.decider.restored()
         if self.learner is not None:
             self.learner.restore(memory, published)
+        if self.recommender is not None:
+            self.recommender.restored(self.table)
 
     def recover(self, told: Mapping[str, Sequence[str]], at_ms: int) -> int:
         """Take back what only a lost history has told consumers, and tell what it has untold.
@@ -211,8 +224,19 @@ class Lane:
             heartbeat: also the shards whose positions alone have moved.
             stored: sequences found in the store; a shard that is older there is written too.
         """
-        rows = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *self._touched]))
-        return self._saver.collect(rows, heartbeat=heartbeat, stored=stored or {})
+        due = np.empty(0, dtype=np.int64)
+        if self.recommender is not None:
+            due = self.recommender.due(self._wall_ms)
+        rows = np.unique(np.concatenate([due, *self._touched]))
+        lists = self.lists(due)
+        return self._saver.collect(rows, lists, heartbeat=heartbeat, stored=stored or {})
+
+    def lists(self, rows: I64) -> Lists:
+        """New lists of items for some users, as of now."""
+        if self.recommender is None:
+            return Lists(rows[:0], [])
+        ids = self.users.ids.texts(rows)
+        return self.recommender.make(self.table, ids, self._times(rows), rows)
 
     def settle(self, commits: Sequence[ShardCommit]) -> None:
         """The store has these; what they held is not dirty any more."""
@@ -255,6 +279,8 @@ class Lane:
         self.counters.events += len(groups)
         self.counters.late += int(np.count_nonzero(late[groups.index]))
         self.measures.update(groups, batch, self.clock.now_ms)
+        if self.recommender is not None:
+            self.recommender.observe(self.table, groups, batch)
         last = groups.index[groups.ends() - 1]
         occasion = Occasion(
             "event",

@@ -26,6 +26,7 @@ from state.decisions import Records
 from state.dedup import pack_ids, unpack_ids
 from state.keyed import record_bytes
 from state.positions import Positions
+from state.recommending import Lists
 from state.record import Layout, RecordFormat
 from state.sessions import COUNTRY, DEVICE
 from state.side import SideTable
@@ -73,9 +74,16 @@ class Saver:
     # -- out ----------------------------------------------------------------------------------
 
     def collect(
-        self, rows: I64, *, heartbeat: bool, stored: Mapping[int, int]
+        self, rows: I64, lists: Lists, *, heartbeat: bool, stored: Mapping[int, int]
     ) -> list[ShardCommit]:
-        """One commit per shard that has something to write; rows int64[n] are those changed."""
+        """One commit per shard that has something to write.
+
+        Args:
+            rows: those changed, int64[n], with all that have new lists.
+            lists: of items.
+            heartbeat: also for shards whose positions alone have moved.
+            stored: sequences found in the store.
+        """
         lane, by_shard = self._lane, self._by_shard(rows)
         next_seq = {shard: seq + 1 for shard, seq in self._seq.items()}
         shard_of = lane.table["shard"]
@@ -98,6 +106,7 @@ class Saver:
                 _add_changes(commit, changes[shard])
             commits.append(commit)
         self._add_users(commits, by_shard)
+        self._add_lists(commits, lists)
         return commits
 
     def settle(self, commits: Sequence[ShardCommit]) -> None:
@@ -147,6 +156,7 @@ class Saver:
         rows = np.flatnonzero(newer)
         self._add_users([out], {shard: rows})
         self._add_memberships(out, rows)
+        self._add_lists([out], lane.lists(rows))
         return out
 
     def _start(self, shard: int, expected: int) -> ShardCommit:
@@ -185,6 +195,16 @@ class Saver:
             commit.profiles = profiles[at : at + count]
             commit.states = states[at : at + count]
             at += count
+
+    def _add_lists(self, commits: list[ShardCommit], lists: Lists) -> None:
+        """Share new lists out."""
+        if not len(lists.rows):
+            return
+        users = self._lane.users.ids.texts(lists.rows).bytes_list()
+        shards = self._lane.table["shard"][lists.rows].tolist()
+        commit_of = {commit.shard: commit for commit in commits}
+        for shard, user, document in zip(shards, users, lists.documents, strict=True):
+            commit_of[shard].candidates[user] = document
 
     def _add_memberships(self, commit: ShardCommit, rows: I64) -> None:
         """All memberships of some rows, whatever changed."""

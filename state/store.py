@@ -9,6 +9,7 @@ Keys, with ``{07}`` as the hash tag of shard 7, so that a cluster keeps a shard 
 
     ag:profile:{07}            hash    user id -> profile (MessagePack)
     ag:state:{07}              hash    user id -> state record
+    ag:candidates:{07}         hash    user id -> list of items (MessagePack)
     ag:<table>:{07}            hash    side tables: orders, carts, parked
     ag:members:{07}:<segment>  set     user ids
     ag:outbox:{07}             stream  changes that are decided and maybe not yet published
@@ -18,6 +19,8 @@ Keys, with ``{07}`` as the hash tag of shard 7, so that a cluster keeps a shard 
     ag:meta                    hash    what must not change under the data: shards, format
     ag:cuts, ag:models         string  statistics that lanes share
     ag:trainer                 string  the memory of the lane that learns
+    ag:items                   hash    item id -> record; see ``state.item_store``
+    ag:interactions            stream  what lanes tell each other about items
 """
 
 from __future__ import annotations
@@ -144,8 +147,8 @@ class Store:
     def positions(self) -> dict[int, int]:
         """Per source partition the lowest position of any shard, where reading must start."""
         lowest: dict[int, int] = {}
-        with _in_words("positions could not be read"):
-            pipe = self._client.pipeline(transaction=False)
+        with in_words("positions could not be read"):
+            pipe = self.client.pipeline(transaction=False)
             for shard in range(self.shards):
                 pipe.hget(self.key("commit", shard), "positions")
             found = pipe.execute()
@@ -157,8 +160,8 @@ class Store:
     def take_fence(self, shard: int) -> dict[bytes, bytes]:
         """Become the owner of a shard; gives its commit record as it stands then."""
         key, now_ms = self.key("commit", shard), time.time_ns() // 1_000_000
-        with _in_words(f"shard {shard} could not be taken over"):
-            flat = self._client.eval(_FENCE, 1, key, secrets.token_hex(8), now_ms)
+        with in_words(f"shard {shard} could not be taken over"):
+            flat = self.client.eval(_FENCE, 1, key, secrets.token_hex(8), now_ms)
         record = dict(zip(flat[::2], flat[1::2], strict=True))
         self._fences[shard] = record[b"fence"]
         return record
@@ -166,7 +169,7 @@ class Store:
     def owns(self) -> bool:
         """Whether every shard whose fence was taken here still has it; true without answer."""
         try:
-            pipe = self._client.pipeline(transaction=False)
+            pipe = self.client.pipeline(transaction=False)
             for shard in self._fences:
                 pipe.hget(self.key("commit", shard), "fence")
             return bool(pipe.execute() == list(self._fences.values()))
@@ -184,8 +187,8 @@ class Store:
 
     def _read(self, shard: int, tables: Sequence[str], record: dict[str, bytes]) -> StoredShard:
         buckets = [int(b) for b in record.get("buckets", b"").split()]
-        with _in_words(f"shard {shard} could not be loaded"):
-            pipe = self._client.pipeline(transaction=False)
+        with in_words(f"shard {shard} could not be loaded"):
+            pipe = self.client.pipeline(transaction=False)
             for kind in ("state", *tables):
                 pipe.hgetall(self.key(kind, shard))
             for bucket in buckets:
@@ -280,6 +283,9 @@ class Store:
         if c.users:
             write("HSET", self.key("profile", c.shard), _pairs(c.users, c.profiles))
             write("HSET", self.key("state", c.shard), _pairs(c.users, c.states))
+        if c.candidates:
+            documents = [part for pair in c.candidates.items() for part in pair]
+            write("HSET", self.key("candidates", c.shard), documents)
         for name, table in c.tables.items():
             if table.removed:
                 write("HDEL", self.key(name, c.shard), table.removed)
@@ -308,8 +314,8 @@ class Store:
 
     def outbox(self, shard: int) -> list[tuple[int, bytes]]:
         """Entries of a shard that were not trimmed yet: (sequence, changes), oldest first."""
-        with _in_words(f"the outbox of shard {shard} could not be read"):
-            entries = self._client.xrange(self.key("outbox", shard))
+        with in_words(f"the outbox of shard {shard} could not be read"):
+            entries = self.client.xrange(self.key("outbox", shard))
         return [(int(entry.split(b"-")[0]), fields[b"changes"]) for entry, fields in entries]
 
     def trim(self, sequences: Iterable[tuple[int, int]]) -> None:
@@ -318,8 +324,8 @@ class Store:
         Raises:
             StoreUnavailable: the store does not answer; to be asked again.
         """
-        with _in_words("published entries could not be trimmed"):
-            pipe = self._client.pipeline(transaction=False)
+        with in_words("published entries could not be trimmed"):
+            pipe = self.client.pipeline(transaction=False)
             for shard, seq in sequences:
                 waiting = self._unpublished[shard]
                 while waiting and waiting[0][0] <= seq:
@@ -339,7 +345,7 @@ class Store:
             if waiting and stored.get(shard, -1) >= waiting[-1][0]
         ]
         try:
-            pipe = self._client.pipeline(transaction=False)
+            pipe = self.client.pipeline(transaction=False)
             for shard in asked:
                 pipe.xrange(self.key("outbox", shard), count=1)
             found = pipe.execute()
@@ -359,8 +365,8 @@ class Store:
         Raises:
             StoreUnavailable: the store does not answer; to be asked again.
         """
-        with _in_words("examples could not be read"):
-            pipe = self._client.pipeline(transaction=False)
+        with in_words("examples could not be read"):
+            pipe = self.client.pipeline(transaction=False)
             for shard in range(self.shards):
                 after = positions.get(shard)
                 pipe.xrange(self.key("examples", shard), min=f"({after}" if after else "-")
@@ -377,8 +383,8 @@ class Store:
         Raises:
             StoreUnavailable: the store does not answer; to be asked again.
         """
-        with _in_words("learned examples could not be trimmed"):
-            pipe = self._client.pipeline(transaction=False)
+        with in_words("learned examples could not be trimmed"):
+            pipe = self.client.pipeline(transaction=False)
             for shard, place in positions.items():
                 seq, _, number = place.partition("-")
                 minid = f"{seq}-{int(number) + 1}"
@@ -389,8 +395,8 @@ class Store:
 
     def shared(self, name: str) -> bytes | None:
         """A value that belongs to no shard, such as ``cuts``."""
-        with _in_words(f"{name!r} could not be read"):
-            value: bytes | None = self._client.get(f"{self.prefix}:{name}")
+        with in_words(f"{name!r} could not be read"):
+            value: bytes | None = self.client.get(f"{self.prefix}:{name}")
         return value
 
     def share(self, name: str, value: bytes) -> None:
@@ -402,8 +408,8 @@ class Store:
         deadline, pause_s = time.monotonic() + self._give_up_s, 0.01
         while True:
             try:
-                with _in_words(f"{name!r} could not be written"):
-                    self._client.set(f"{self.prefix}:{name}", value)
+                with in_words(f"{name!r} could not be written"):
+                    self.client.set(f"{self.prefix}:{name}", value)
                 return
             except StoreUnavailable:
                 if time.monotonic() > deadline:
@@ -414,7 +420,7 @@ class Store:
     def sequences(self) -> dict[int, int]:
         """The sequence that each shard of ours has reached in the store; none without answer."""
         try:
-            pipe = self._client.pipeline(transaction=False)
+            pipe = self.client.pipeline(transaction=False)
             for shard in self._fences:
                 pipe.hget(self.key("commit", shard), "seq")
             found = pipe.execute()
@@ -424,31 +430,31 @@ class Store:
 
     def fields(self, kind: str, shard: int) -> list[bytes]:
         """The field names of one of a shard's hashes; for repair, not for the hot path."""
-        return list(self._client.hkeys(self.key(kind, shard)))
+        return list(self.client.hkeys(self.key(kind, shard)))
 
     def profile(self, shard: int, user: str) -> bytes | None:
         """One profile document."""
-        document: bytes | None = self._client.hget(self.key("profile", shard), user)
+        document: bytes | None = self.client.hget(self.key("profile", shard), user)
         return document
 
     def profiles(self, shard: int) -> Iterator[tuple[str, bytes]]:
         """All profiles of a shard as (user id, document), in no order."""
-        for user, document in self._client.hscan_iter(self.key("profile", shard), count=1000):
+        for user, document in self.client.hscan_iter(self.key("profile", shard), count=1000):
             yield user.decode(), document
 
     def members(self, shard: int, segment: str) -> set[str]:
         """The user ids of one shard in a segment."""
-        return {m.decode() for m in self._client.smembers(self.key("members", shard, segment))}
+        return {m.decode() for m in self.client.smembers(self.key("members", shard, segment))}
 
     def record(self, shard: int) -> dict[str, bytes]:
         """The commit record of a shard, read only."""
-        held = self._client.hgetall(self.key("commit", shard))
+        held = self.client.hgetall(self.key("commit", shard))
         return {self._text(name): value for name, value in held.items()}
 
     def ping(self) -> None:
         """Raise ``StoreUnavailable`` in words unless the store answers."""
         try:
-            self._client.ping()
+            self.client.ping()
         except TROUBLE as error:
             raise StoreUnavailable(
                 f"no answer from the store: {error}. Check REDIS_URL and that the server runs"
@@ -459,14 +465,20 @@ class Store:
         self._servers.close()
 
     @property
-    def _client(self) -> Any:
+    def client(self) -> Any:
+        """The client, for what belongs to no shard."""
         return self._servers.client
+
+    @property
+    def name(self) -> str:
+        """What no other engine is called; known when a fence was taken."""
+        return self._text(min(self._fences.values(), default=b""))
 
     def _agreed(self, key: str, name: str, value: str) -> str:
         """What stands in a hash under a name; this value, if nothing stood there before."""
-        with _in_words(f"{key!r} could not be read and written"):
-            self._client.hsetnx(key, name, value)
-            return self._text(self._client.hget(key, name))
+        with in_words(f"{key!r} could not be read and written"):
+            self.client.hsetnx(key, name, value)
+            return self._text(self.client.hget(key, name))
 
     @staticmethod
     def _text(raw: bytes | None) -> str:
@@ -474,7 +486,7 @@ class Store:
 
 
 @contextmanager
-def _in_words(what: str) -> Iterator[None]:
+def in_words(what: str) -> Iterator[None]:
     """An error of the client as one that says what could not be done."""
     try:
         yield

@@ -1,0 +1,169 @@
+"""What users did with items, as columns: what items are learned from, and what lanes exchange.
+
+An interaction names no user. It says which item, when and how, and which items the same user had
+to do with before. Items are known by the hash of their id; the ids themselves, categories and
+prices travel once per block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from events.texts import Texts
+
+I8 = NDArray[np.int8]
+I64 = NDArray[np.int64]
+U64 = NDArray[np.uint64]
+
+
+@dataclass(slots=True, frozen=True)
+class Seen:
+    """What events say of some items beside their use, m.
+
+    Attributes:
+        ids: of the items; each once.
+        categories: absent where nothing was said.
+        price: of one piece in minor units, int64[m]; 0 where nothing was said.
+    """
+
+    ids: Texts
+    categories: Texts
+    price: I64
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(slots=True, frozen=True)
+class Interactions:
+    """Some interactions, n, in the order they are to be learned.
+
+    Attributes:
+        item: the hash of each one's item, uint64[n].
+        ts_ms: int64[n].
+        type: of event, int8[n].
+        before: the user's items before it, the newest first, uint64[n, s]; 0 for none.
+        together: what the user bought with it, likewise, uint64[n, t].
+        seen: all that is known of the items.
+    """
+
+    item: U64
+    ts_ms: I64
+    type: I8
+    before: U64
+    together: U64
+    seen: Seen
+
+    def __len__(self) -> int:
+        return len(self.item)
+
+    def pack(self) -> bytes:
+        """As bytes. Hashes stand once; interactions name them by place.
+
+        >>> ids = Texts.of(["a", "b"])
+        >>> a, b = ids.hashes().tolist()
+        >>> some = Interactions(ids.hashes(), np.array([5, 6]), np.zeros(2, np.int8),
+        ...     np.array([[0, 0], [a, 0]], np.uint64), np.zeros((2, 1), np.uint64),
+        ...     Seen(ids, Texts.of(["books", None]), np.array([100, 0])))
+        >>> again = Interactions.unpack(some.pack())
+        >>> again.seen.ids.tolist(), again.seen.categories.tolist(), again.ts_ms.tolist()
+        (['a', 'b'], ['books', None], [5, 6])
+        >>> bool((again.before == some.before).all())
+        True
+        """
+        named = (self.item, self.before.reshape(-1), self.together.reshape(-1))
+        hashes, place = np.unique(np.concatenate(named), return_inverse=True)
+        return msgspec.msgpack.encode(
+            _Block(
+                n=len(self),
+                steps=self.before.shape[1],
+                hashes=hashes.tobytes(),
+                place=place.astype(np.uint32).tobytes(),
+                ts=self.ts_ms.tobytes(),
+                type=self.type.tobytes(),
+                ids=self.seen.ids.tolist(),
+                categories=self.seen.categories.tolist(),
+                price=self.seen.price.tobytes(),
+            )
+        )
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Interactions:
+        """What ``pack`` gave."""
+        block = msgspec.msgpack.decode(raw, type=_Block)
+        n, steps = block.n, block.steps
+        hashes = np.frombuffer(block.hashes, np.uint64)
+        named = hashes[np.frombuffer(block.place, np.uint32)]
+        item, before, together = named[:n], named[n : n + n * steps], named[n + n * steps :]
+        return cls(
+            item,
+            np.frombuffer(block.ts, np.int64),
+            np.frombuffer(block.type, np.int8),
+            before.reshape(n, steps),
+            together.reshape(n, -1) if n else together.reshape(0, 0),
+            Seen(
+                Texts.of(block.ids),
+                Texts.of(block.categories),
+                np.frombuffer(block.price, np.int64),
+            ),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Interactions]) -> Interactions:
+        """All of them, one part after another."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            np.concatenate([p.item for p in parts]),
+            np.concatenate([p.ts_ms for p in parts]),
+            np.concatenate([p.type for p in parts]),
+            np.concatenate([p.before for p in parts]),
+            np.concatenate([p.together for p in parts]),
+            _distinct(
+                Texts.joined([p.seen.ids for p in parts]),
+                Texts.joined([p.seen.categories for p in parts]),
+                np.concatenate([p.seen.price for p in parts]),
+            ),
+        )
+
+
+def seen_of(ids: Texts, categories: Texts, price: I64) -> Seen:
+    """What events say of their items, each item once; the last event that says something counts.
+
+    >>> ids, categories = Texts.of(["a", "b", "a"]), Texts.of(["x", None, None])
+    >>> seen = seen_of(ids, categories, np.array([5, 0, 7]))
+    >>> seen.ids.tolist(), seen.categories.tolist(), seen.price.tolist()
+    (['a', 'b'], ['x', None], [7, 0])
+    """
+    return _distinct(ids, categories, price)
+
+
+def _distinct(ids: Texts, categories: Texts, price: I64) -> Seen:
+    _, first, which = np.unique(ids.hashes(), return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    which, first = rank[which], first[order]
+    said, paid = first.copy(), np.zeros(len(first), dtype=np.int64)
+    with_category = np.flatnonzero(categories.present)
+    said[which[with_category]] = with_category
+    with_price = np.flatnonzero(price > 0)
+    paid[which[with_price]] = price[with_price]
+    return Seen(ids.take(first), categories.take(said), paid)
+
+
+class _Block(msgspec.Struct, array_like=True):
+    n: int
+    steps: int
+    hashes: bytes
+    place: bytes
+    ts: bytes
+    type: bytes
+    ids: list[str | None]
+    categories: list[str | None]
+    price: bytes

@@ -1,0 +1,103 @@
+"""What the settings say about items and recommendations, checked and compiled once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from events.schema import ADD_TO_CART, CLICK, PRODUCT_VIEW, PURCHASE, TYPES
+from state.times import DAY_MS, SECOND_MS
+
+SOURCES: Final = ("covisits", "reminders", "together", "similar", "category", "popular")
+"""Where a candidate may come from; a number stands for the place in this tuple."""
+
+COVISITS, REMINDERS, TOGETHER, SIMILAR, CATEGORY, POPULAR = range(len(SOURCES))
+
+STEPS_MOST: Final = 16
+
+
+def _weights() -> dict[int, float]:
+    return {PRODUCT_VIEW: 1.0, CLICK: 1.0, ADD_TO_CART: 2.0, PURCHASE: 3.0}
+
+
+def _sources() -> dict[str, float]:
+    return {
+        "covisits": 1.0,
+        "reminders": 1.5,
+        "together": 0.5,
+        "similar": 0.1,
+        "category": 0.02,
+        "popular": 0.01,
+    }
+
+
+@dataclass(slots=True, frozen=True)
+class ItemPlan:
+    """How items are learned and lists are made.
+
+    Attributes:
+        weights: by type of event, how much it says that a user cares for the item; others are no
+            interactions.
+        half_life_ms: after so long, what was learned counts half.
+        steps: an interaction is paired with so many items before it, the nearer the more.
+        gap_ms: items further back in time are not paired with it.
+        backward: weight of the pair against the order of time.
+        neighbours: kept per item.
+        together: bought-together neighbours kept per item.
+        basket_ms: purchases within so long were bought together.
+        recent: items remembered per user.
+        bought: purchases remembered per user; none of them is recommended.
+        bought_ms: for so long.
+        looks_back: from so many of the last items are candidates taken.
+        fade: a step back counts as ``1 / place ** fade``.
+        damping: the power of an item's popularity by which its neighbours are discounted.
+        sources: weight of each source, see ``SOURCES``; 0 switches it off.
+        rank_offset: what is added to ranks before their reciprocals are fused.
+        length: items in a list.
+        per_category: at most so many of one category in a list; 0 for any number.
+        most_items: the table forgets the least popular beyond.
+        validity_ms: how long a list holds.
+        lists_per_s: lists made anew in a second at most; what exceeds it waits, the newest first.
+        exchange_ms: how often lanes exchange what they saw.
+        popular_every_ms: how often popular items are looked up anew, in event time.
+    """
+
+    weights: Mapping[int, float] = field(default_factory=_weights)
+    half_life_ms: int = 14 * DAY_MS
+    steps: int = 7
+    gap_ms: int = DAY_MS
+    backward: float = 1.0
+    neighbours: int = 50
+    together: int = 20
+    basket_ms: int = DAY_MS
+    recent: int = 8
+    bought: int = 6
+    bought_ms: int = 30 * DAY_MS
+    looks_back: int = 4
+    fade: float = 2.0
+    damping: float = 0.25
+    sources: Mapping[str, float] = field(default_factory=_sources)
+    rank_offset: float = 0.5
+    length: int = 20
+    per_category: int = 0
+    most_items: int = 1_000_000
+    validity_ms: int = 7 * DAY_MS
+    lists_per_s: int = 10_000
+    exchange_ms: int = SECOND_MS
+    popular_every_ms: int = 10 * SECOND_MS
+
+    @property
+    def weight_of(self) -> NDArray[np.float64]:
+        """The weight of each type of event, float64[types]."""
+        out = np.zeros(len(TYPES))
+        out[list(self.weights)] = list(self.weights.values())
+        return out
+
+    @property
+    def source_weights(self) -> NDArray[np.float64]:
+        """The weight of each source, float64[sources]."""
+        return np.array([self.sources.get(name, 0.0) for name in SOURCES])

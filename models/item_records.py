@@ -1,0 +1,113 @@
+"""The item table's form in the store: one record per item, read by any lane at its start.
+
+A record is of fixed width and names neighbours by hash, because rows mean something within one
+process only; the name of the category follows it. Weights are given with the landmark they count
+from, so that records of different times can be mixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from events.texts import Texts
+from models.items import ItemTable
+from models.neighbours import NOBODY, Neighbours
+from state.times import NEVER_MS
+
+I64 = NDArray[np.int64]
+
+_PLAIN = ("last_ms", "price", "blocked", "boost")
+_WEIGHTS = ("popularity", "impressions", "clicks")
+
+
+def _record(near: int, together: int) -> np.dtype[np.void]:
+    return np.dtype(
+        [
+            ("near", "<u2"),
+            ("together", "<u2"),
+            ("landmark_ms", "<i8"),
+            ("popularity", "<f8"),
+            ("impressions", "<f4"),
+            ("clicks", "<f4"),
+            ("last_ms", "<i8"),
+            ("price", "<i8"),
+            ("blocked", "?"),
+            ("boost", "<f4"),
+            ("covisits.hash", "<u8", (near,)),
+            ("covisits.weight", "<f4", (near,)),
+            ("together.hash", "<u8", (together,)),
+            ("together.weight", "<f4", (together,)),
+        ]
+    )
+
+
+def pack_items(items: ItemTable, rows: I64) -> tuple[list[bytes], list[bytes]]:
+    """Fields (ids) and values (records) of some items."""
+    table = items.table
+    out = np.zeros(len(rows), dtype=_record(items.covisits.places, items.together.places))
+    out["near"], out["together"] = items.covisits.places, items.together.places
+    out["landmark_ms"] = items.landmark_ms
+    for name in (*_PLAIN, *_WEIGHTS):
+        out[name] = table[name][rows]
+    for name, kind in (("covisits", items.covisits), ("together", items.together)):
+        near = kind.item[rows]
+        out[f"{name}.hash"] = np.where(near == NOBODY, 0, table["hash"][near])
+        out[f"{name}.weight"] = kind.weight[rows]
+    raw, size = out.tobytes(), out.dtype.itemsize
+    categories = items.categories.texts(table["category"][rows]).bytes_list()
+    values = [raw[i * size : (i + 1) * size] + text for i, text in enumerate(categories)]
+    return items.ids.texts(rows).bytes_list(), values
+
+
+def load_items(items: ItemTable, fields: Sequence[bytes], values: Sequence[bytes]) -> None:
+    """Add stored items to an empty table."""
+    by_width: dict[tuple[int, int], list[int]] = {}
+    for place, value in enumerate(values):
+        near, together = np.frombuffer(value[:4], "<u2").tolist()
+        by_width.setdefault((near, together), []).append(place)
+    rows = items.rows(Texts.of_bytes(list(fields)))
+    for widths, places in by_width.items():
+        dtype = _record(*widths)
+        raw = b"".join(values[k][: dtype.itemsize] for k in places)
+        held = np.frombuffer(raw, dtype)
+        names = Texts.of_bytes([values[k][dtype.itemsize :] or None for k in places])
+        _load(items, rows[places], held, names)
+    items.table["changed"][: len(items)] = False
+    items.find_popular()
+
+
+def _load(items: ItemTable, rows: I64, held: NDArray[np.void], categories: Texts) -> None:
+    table = items.table
+    newest_ms = int(held["landmark_ms"].max())
+    if items.landmark_ms == NEVER_MS:
+        items.landmark_ms = newest_ms
+    elif newest_ms > items.landmark_ms:
+        items.rebase(newest_ms)
+    half_life_ms = items.plan.half_life_ms
+    scale = 2.0 ** ((held["landmark_ms"] - float(items.landmark_ms)) / half_life_ms)
+    for name in _PLAIN:
+        table[name][rows] = held[name]
+    for name in _WEIGHTS:
+        table[name][rows] = held[name] * scale
+    table["category"][rows] = items.categories.number(categories)
+    for name, kind in (("covisits", items.covisits), ("together", items.together)):
+        _load_neighbours(items, kind, rows, held[f"{name}.hash"], held[f"{name}.weight"], scale)
+
+
+def _load_neighbours(
+    items: ItemTable,
+    kind: Neighbours,
+    rows: I64,
+    hashes: NDArray[np.uint64],
+    weights: NDArray[np.float32],
+    scale: NDArray[np.float64],
+) -> None:
+    near = np.where(hashes == 0, NOBODY, items.find(np.ascontiguousarray(hashes)))
+    weights = np.where(near == NOBODY, 0.0, weights * scale[:, None]).astype(np.float32)
+    order = np.argsort(-weights, axis=1, kind="stable")[:, : kind.places]
+    count = order.shape[1]
+    kind.item[rows, :count] = np.take_along_axis(near, order, axis=1)
+    kind.weight[rows, :count] = np.take_along_axis(weights, order, axis=1)

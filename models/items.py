@@ -1,0 +1,310 @@
+"""The item table: what all users together have taught about items.
+
+One row per item: how popular it is, what it is seen with, what it is bought with, what it costs,
+and whether it may be recommended. Everything decays and is added up, so lanes that learn the same
+interactions in any order hold the same table, but for the capped lists' last places.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from events.compiled import compiled
+from events.schema import CLICK, IMPRESSION, PURCHASE
+from events.texts import Texts
+from models.interactions import Interactions, Seen
+from models.item_plan import ItemPlan
+from models.neighbours import Neighbours, add_one
+from state.hash_index import HashIndex
+from state.table import Column, Table
+from state.text_index import TextIndex
+from state.times import NEVER_MS
+
+Bools = NDArray[np.bool_]
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+I8 = NDArray[np.int8]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+U64 = NDArray[np.uint64]
+
+NO_CATEGORY: Final = -1
+_REBASE: Final = 40.0
+"""Half-lives after which the landmark moves, long before a float32 overflows."""
+_WORTH_A_LOOK: Final = 100
+"""Interactions after which popular items may be others."""
+_SHORTLIST: Final = 10_000
+"""Popular items of which the most popular per category are sought."""
+_PER_CATEGORY: Final = 50
+
+
+class ItemTable:
+    """All items that were ever seen, up to a cap.
+
+    Args:
+        plan: how they are learned.
+
+    Attributes:
+        table: a row per item.
+        ids: the items' ids; an id's number is its row.
+        categories: the categories' names; ``table["category"]`` holds their numbers.
+        covisits, together: what goes with what.
+        popular: rows of the most popular items that may be recommended, falling, int32[p].
+        category_start, category_items: the same by category, int32; those of category c stand from
+            ``category_start[c]`` up to, not including, ``category_start[c + 1]``.
+        learned: interactions that were learned.
+        forgotten: ids of items that were forgotten to keep the cap.
+    """
+
+    def __init__(self, plan: ItemPlan) -> None:
+        self.plan = plan
+        self._weight_of = plan.weight_of
+        self.forgotten: list[bytes] = []
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.landmark_ms = NEVER_MS
+        self.learned = 0
+        self._popular_ms, self._unranked = NEVER_MS, _WORTH_A_LOOK
+        self.categories = TextIndex()
+        self._unsaved = np.empty(0, dtype=np.int64)
+        self._clear()
+
+    def _clear(self) -> None:
+        self.table = Table(
+            [
+                Column("hash", "u8"),
+                Column("popularity", "f8"),
+                Column("impressions", "f4"),
+                Column("clicks", "f4"),
+                Column("last_ms", "i8", NEVER_MS),
+                Column("price", "i8"),
+                Column("category", "i4", NO_CATEGORY),
+                Column("blocked", "?"),
+                Column("boost", "f4", 1.0),
+                Column("changed", "?"),
+            ]
+        )
+        self.covisits = Neighbours(self.table, "covisits", self.plan.neighbours)
+        self.together = Neighbours(self.table, "together", self.plan.together)
+        self.similar = Neighbours(self.table, "similar", self.plan.together)
+        self.ids, self._rows = TextIndex(), HashIndex()
+        self.popular = np.empty(0, dtype=np.int32)
+        self.category_start = np.zeros(1, dtype=np.int32)
+        self.category_items = np.empty(0, dtype=np.int32)
+
+    def __len__(self) -> int:
+        return self.table.size
+
+    # -- items --------------------------------------------------------------------------------
+
+    def find(self, hashes: U64) -> I64:
+        """The row of each item, in the shape of ``hashes``; -1 for unknown ones."""
+        return self._rows.find(hashes)
+
+    def rows(self, ids: Texts) -> I64:
+        """The row of each item, int64[n]; new ones get new rows."""
+        rows = self.ids.number(ids)
+        if len(self.ids) > len(self):
+            new = self.table.grow(len(self.ids) - len(self))
+            hashes = self.ids.texts(new).hashes()
+            self.table["hash"][new] = hashes
+            self._rows.number(hashes)
+        return rows
+
+    def describe(self, seen: Seen) -> None:
+        """Take over what was said of items."""
+        rows = self.rows(seen.ids)
+        said = np.flatnonzero(seen.categories.present)
+        codes = self.categories.number(seen.categories.take(said))
+        self.table["category"][rows[said]] = codes
+        priced = np.flatnonzero(seen.price > 0)
+        self.table["price"][rows[priced]] = seen.price[priced]
+        self.table["changed"][rows] = True
+
+    # -- saving -------------------------------------------------------------------------------
+
+    def begin_saving(self) -> None:
+        """All rows that have changed up to now are to be saved."""
+        changed = self.table["changed"][: len(self)]
+        self._unsaved = np.union1d(self._unsaved, np.flatnonzero(changed))
+        changed[:] = False
+
+    def some_unsaved(self, most: int) -> I64:
+        """Some of those rows, which count as saved then; empty after the last."""
+        some, self._unsaved = self._unsaved[:most], self._unsaved[most:]
+        return some
+
+    # -- learning -----------------------------------------------------------------------------
+
+    def learn(self, some: Interactions) -> None:
+        """Learn interactions in their order."""
+        if not len(some):
+            return
+        self.describe(some.seen)
+        newest_ms = int(some.ts_ms.max())
+        self._move_landmark(newest_ms)
+        table = self.table
+        _learn(
+            self.find(some.item),
+            some.ts_ms,
+            some.type,
+            self.find(some.before),
+            self.find(some.together),
+            self._weight_of,
+            self.landmark_ms,
+            1.0 / self.plan.half_life_ms,
+            self.plan.backward,
+            table["popularity"],
+            table["impressions"],
+            table["clicks"],
+            table["last_ms"],
+            table["changed"],
+            self.covisits.item,
+            self.covisits.weight,
+            self.together.item,
+            self.together.weight,
+        )
+        self.learned += len(some)
+        self._unranked += len(some)
+        waited_ms = newest_ms - self._popular_ms
+        if waited_ms >= self.plan.popular_every_ms and self._unranked >= _WORTH_A_LOOK:
+            self._popular_ms, self._unranked = newest_ms, 0
+            self.find_popular()
+        if len(self) > self.plan.most_items:
+            self._forget_some()
+
+    def popularity(self, rows: NDArray[np.integer], at_ms: int) -> F64:
+        """Decayed interactions of items at a time, float64[n]."""
+        out: F64 = self.table["popularity"][rows] * 2.0 ** (
+            (self.landmark_ms - at_ms) / self.plan.half_life_ms
+        )
+        return out
+
+    def find_popular(self) -> None:
+        """Look up anew which items are the most popular, over all and by category."""
+        size = len(self)
+        popularity = np.where(
+            self.table["blocked"][:size], -1.0, self.table["popularity"][:size]
+        ) * self.table["boost"][:size].astype(np.float64)
+        top = _largest(popularity, _SHORTLIST)
+        self.popular = top[: max(4 * self.plan.length, 100)].astype(np.int32)
+        category = self.table["category"][top]
+        top, category = top[category >= 0], category[category >= 0]
+        order = np.argsort(category, kind="stable")
+        ordered = category[order]
+        place = np.arange(len(ordered)) - np.searchsorted(ordered, ordered)
+        kept = order[place < _PER_CATEGORY]
+        self.category_items = top[kept].astype(np.int32)
+        self.category_start = np.searchsorted(
+            category[kept], np.arange(len(self.categories) + 1)
+        ).astype(np.int32)
+
+    def bytes_held(self) -> int:
+        """Bytes of all of it."""
+        return self.table.bytes_held() + self.ids.bytes_held() + self._rows.bytes_held()
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _move_landmark(self, newest_ms: int) -> None:
+        if self.landmark_ms == NEVER_MS:
+            self.landmark_ms = newest_ms
+            return
+        half_lives = (newest_ms - self.landmark_ms) / self.plan.half_life_ms
+        if half_lives > _REBASE:
+            self.rebase(newest_ms)
+
+    def rebase(self, landmark_ms: int) -> None:
+        """Count all weights from another landmark."""
+        factor = 2.0 ** ((self.landmark_ms - landmark_ms) / self.plan.half_life_ms)
+        size = len(self)
+        for name in ("popularity", "impressions", "clicks"):
+            self.table[name][:size] *= factor
+        for kind in (self.covisits, self.together):
+            kind.scale(factor)
+        self.table["changed"][:size] = True
+        self.landmark_ms = landmark_ms
+
+    def _forget_some(self) -> None:
+        """Keep nine tenths of the cap, the most popular; the others' rows are given anew."""
+        size = len(self)
+        kept = np.sort(_largest(self.table["popularity"][:size], self.plan.most_items * 9 // 10))
+        moved = np.full(size, -1, dtype=np.int64)
+        moved[kept] = np.arange(len(kept))
+        ids = self.ids.texts(kept).packed()
+        self.forgotten += self.ids.texts(np.flatnonzero(moved < 0)).bytes_list()
+        held = {column.name: self.table[column.name][kept] for column in self.table}
+        self._clear()
+        self.rows(ids)
+        for name, values in held.items():
+            self.table[name][: len(kept)] = values
+        for kind in (self.covisits, self.together, self.similar):
+            kind.renumber(moved, len(kept))
+        unsaved = moved[self._unsaved]
+        self._unsaved = unsaved[unsaved >= 0]
+        self.find_popular()
+
+
+def _largest(values: F64, count: int) -> I64:
+    """Places of the largest positive values, falling, of equals the first; int64[<= count]."""
+    places = np.flatnonzero(values > 0.0)
+    if len(places) > count:
+        places = places[np.argpartition(-values[places], count)[:count]]
+        places.sort()
+    out: I64 = places[np.argsort(-values[places], kind="stable")]
+    return out
+
+
+@compiled
+def _learn(
+    rows: I64,
+    ts_ms: I64,
+    types: I8,
+    before: I64,
+    together: I64,
+    weight_of: F64,
+    landmark_ms: int,
+    per_half_life: float,
+    backward: float,
+    popularity: F64,
+    impressions: F32,
+    clicks: F32,
+    last_ms: I64,
+    changed: Bools,
+    co_item: I32,
+    co_weight: F32,
+    to_item: I32,
+    to_weight: F32,
+) -> None:
+    for k in range(len(rows)):
+        row = rows[k]
+        if row < 0:
+            continue
+        counts = 2.0 ** ((ts_ms[k] - landmark_ms) * per_half_life)
+        changed[row] = True
+        if types[k] == IMPRESSION:
+            impressions[row] += np.float32(counts)
+            continue
+        if types[k] == CLICK:
+            clicks[row] += np.float32(counts)
+        says = counts * weight_of[types[k]]
+        popularity[row] += says
+        last_ms[row] = max(last_ms[row], ts_ms[k])
+        for place in range(before.shape[1]):
+            other = before[k, place]
+            if other >= 0 and other != row:
+                amount = says / (place + 1.0)
+                add_one(co_item, co_weight, other, row, amount)
+                add_one(co_item, co_weight, row, other, amount * backward)
+                changed[other] = True
+        if types[k] == PURCHASE:
+            for place in range(together.shape[1]):
+                other = together[k, place]
+                if other >= 0 and other != row:
+                    add_one(to_item, to_weight, other, row, counts)
+                    add_one(to_item, to_weight, row, other, counts)
+                    changed[other] = True

@@ -1,0 +1,226 @@
+"""The recommender in the flow: remember, learn, list; see ``state.recommending.Recommender``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from events.batch import Batch
+from events.schema import IMPRESSION, PURCHASE
+from events.texts import Texts
+from models.candidates import Candidates, Gatherer
+from models.interactions import Interactions, seen_of
+from models.item_plan import SOURCES, ItemPlan
+from models.item_records import load_items, pack_items
+from models.items import ItemTable
+from state.candidates import candidates_form
+from state.groups import Groups
+from state.recent import RecentItems
+from state.recommending import Lists
+from state.table import Column, Table
+from state.times import NEVER_MS, SECOND_MS
+
+Bools = NDArray[np.bool_]
+I8 = NDArray[np.int8]
+I64 = NDArray[np.int64]
+U64 = NDArray[np.uint64]
+
+_LISTED: Final = "list.at"
+_NEWEST: Final = 0.75
+"""Share of the lists in a second that goes to the newest of those who wait; the oldest get the
+rest, so that nobody waits for ever."""
+_UNSENT_MOST: Final = 1_000_000
+"""Interactions that may wait for an exchange; a store that is away must not fill the memory."""
+
+
+class ItemRecommender:
+    """Items and lists of one lane.
+
+    Args:
+        plan: how items are learned and lists made.
+        keeps: whether this lane is the one that stores the items.
+        shares: whether there are other lanes, or later ones, to exchange interactions with.
+
+    Attributes:
+        items: what is known of items.
+    """
+
+    def __init__(self, plan: ItemPlan, *, keeps: bool = True, shares: bool = True) -> None:
+        self.plan = plan
+        self.keeps, self.exchange_ms = keeps, plan.exchange_ms if shares else 0
+        self.items = ItemTable(plan)
+        self.gatherer = Gatherer(plan, self.items)
+        self.recent = RecentItems("recent", plan.recent)
+        self.bought = RecentItems("bought", plan.bought)
+        self._matters = plan.weight_of > 0.0
+        self._noted = self._matters.copy()
+        self._noted[IMPRESSION] = True
+        self._unsent: list[Interactions] = []
+        self._unsent_count = 0
+        self._waiting: list[I64] = []
+        self._budget, self._filled_ms = float(plan.lists_per_s), NEVER_MS
+        self._form = candidates_form()
+        self._sources = Texts.of(SOURCES)
+        self.dropped = 0
+
+    # -- in the lane ------------------------------------------------------------------------------
+
+    def columns(self) -> list[Column]:
+        """What users had to do with last, and when their list was made."""
+        own = [*self.recent.columns(), *self.bought.columns()]
+        return [*own, Column(_LISTED, "i8", NEVER_MS)]
+
+    def observe(self, table: Table, groups: Groups, batch: Batch) -> None:
+        """Take in a batch: what its users touched, and what that teaches about items."""
+        kinds = batch.type[groups.index]
+        noted = self._noted[kinds] & batch.item.present[groups.index]
+        if not noted.any():
+            return
+        events = groups.where(noted)
+        some = self._interactions(table, events, batch)
+        self.items.learn(some)
+        if self.exchange_ms:
+            self._unsent.append(some)
+            self._unsent_count += len(some)
+            while self._unsent_count > _UNSENT_MOST:
+                self.dropped += len(self._unsent[0])
+                self._unsent_count -= len(self._unsent.pop(0))
+        self._waiting.append(events.where(self._matters[kinds[noted]]).rows)
+
+    def waiting(self) -> int:
+        """How many users wait for a new list, some perhaps counted twice."""
+        return sum(map(len, self._waiting))
+
+    def due(self, wall_ms: int | None) -> I64:
+        """The users whose turn it is: all, or as many as the budget allows."""
+        if not self._waiting:
+            return np.empty(0, dtype=np.int64)
+        asked = np.concatenate(self._waiting)[::-1]
+        self._waiting.clear()
+        distinct, first = np.unique(asked, return_index=True)
+        most = self._allowed(wall_ms)
+        if len(distinct) <= most:
+            self._spend(len(distinct))
+            return distinct
+        newest_first = asked[np.sort(first)]
+        from_front = int(most * _NEWEST)
+        from_back = most - from_front
+        chosen = np.concatenate(
+            [newest_first[:from_front], newest_first[len(newest_first) - from_back :]]
+        )
+        self._waiting.append(newest_first[from_front : len(newest_first) - from_back][::-1])
+        self._spend(most)
+        return np.sort(chosen)
+
+    def make(self, table: Table, ids: Texts, now_ms: I64, rows: I64) -> Lists:
+        """New lists for some users."""
+        if not len(rows):
+            return Lists(rows, [])
+        table[_LISTED][rows] = np.maximum(now_ms, self.recent.at_ms(table, rows)[:, 0])
+        return Lists(rows, self._documents(self.candidates(table, rows, now_ms), ids, now_ms))
+
+    def candidates(self, table: Table, rows: I64, now_ms: I64) -> Candidates:
+        """The candidates of some users at times of their own, int64[n] each."""
+        recent = self.items.find(self.recent.items(table, rows))
+        bought = self.items.find(self.bought.items(table, rows))
+        old = self.bought.at_ms(table, rows) < now_ms[:, None] - self.plan.bought_ms
+        return self.gatherer.gather(recent, np.where(old, -1, bought), self.plan.length)
+
+    def restored(self, table: Table) -> None:
+        """Note whose lists are older than what they did."""
+        newest = table["recent.at"][: table.size, 0]
+        self._waiting = [np.flatnonzero(newest > table[_LISTED][: table.size])]
+
+    # -- items ------------------------------------------------------------------------------------
+
+    def outgoing(self) -> bytes:
+        """What own users did since this was last asked."""
+        if not self._unsent:
+            return b""
+        parts, self._unsent, self._unsent_count = self._unsent, [], 0
+        return Interactions.joined(parts).pack()
+
+    def take(self, block: bytes) -> None:
+        """Learn what another lane's users did."""
+        self.items.learn(Interactions.unpack(block))
+
+    def begin_saving(self) -> None:
+        """All items that have changed up to now are to be saved."""
+        self.items.begin_saving()
+
+    def some_unsaved(self, most: int) -> tuple[list[bytes], list[bytes]]:
+        """Fields and values of some of them."""
+        return pack_items(self.items, self.items.some_unsaved(most))
+
+    def forgotten(self) -> list[bytes]:
+        """Ids of items that were forgotten since this was last asked."""
+        gone, self.items.forgotten = self.items.forgotten, []
+        return gone
+
+    def load_items(self, fields: Sequence[bytes], values: Sequence[bytes]) -> None:
+        """Take over stored items in place of what is known."""
+        self.items.reset()
+        if fields:
+            load_items(self.items, fields, values)
+
+    # -- inside -----------------------------------------------------------------------------------
+
+    def _interactions(self, table: Table, events: Groups, batch: Batch) -> Interactions:
+        """What some events teach, in the order of their times; updates the users' lists of items."""
+        index, rows = events.index, events.row_of
+        ids = batch.item.take(index)
+        item, ts_ms, kinds = ids.hashes(), batch.ts_ms[index], batch.type[index]
+        plan = self.plan
+        before = np.zeros((len(index), plan.steps), dtype=np.uint64)
+        matters = np.flatnonzero(self._matters[kinds])
+        before[matters] = self.recent.update(
+            table, rows[matters], item[matters], ts_ms[matters], kinds[matters], plan.steps,
+            plan.gap_ms,
+        )  # fmt: skip
+        together = np.zeros((len(index), plan.bought - 1), dtype=np.uint64)
+        buys = np.flatnonzero(kinds == PURCHASE)
+        together[buys] = self.bought.update(
+            table, rows[buys], item[buys], ts_ms[buys], kinds[buys], plan.bought - 1,
+            plan.basket_ms,
+        )  # fmt: skip
+        pieces = np.maximum(batch.quantity[index], 1)
+        seen = seen_of(ids, batch.category.take(index), batch.amount_minor[index] // pieces)
+        order = np.argsort(ts_ms, kind="stable")
+        return Interactions(
+            item[order], ts_ms[order], kinds[order], before[order], together[order], seen
+        )
+
+    def _documents(self, lists: Candidates, ids: Texts, now_ms: I64) -> list[bytes]:
+        bounds = np.concatenate([[0], np.cumsum(lists.count)])
+        held = np.arange(lists.item.shape[1]) < lists.count[:, None]
+        columns = {
+            "as_of": now_ms,
+            "valid_to": now_ms + self.plan.validity_ms,
+            "model": np.full(len(now_ms), self.items.learned),
+            "items.score": lists.score[held],
+        }
+        texts = {
+            "user_id": ids,
+            "arm": Texts.absent(len(ids)),
+            "items.item_id": self.items.ids.texts(lists.item[held]),
+            "items.source": self._sources.take(lists.source[held].astype(np.int64)),
+            "items.because": self.items.ids.texts(lists.because[held]),
+        }
+        return self._form.fill(columns, texts, {"items": bounds})
+
+    def _allowed(self, wall_ms: int | None) -> int:
+        """How many lists may be made now."""
+        if wall_ms is None:
+            return 2**62
+        per_s = self.plan.lists_per_s
+        if self._filled_ms != NEVER_MS:
+            passed_ms = max(wall_ms - self._filled_ms, 0)
+            self._budget = min(self._budget + passed_ms * per_s / SECOND_MS, per_s)
+        self._filled_ms = wall_ms
+        return max(int(self._budget), 0)
+
+    def _spend(self, lists: int) -> None:
+        self._budget -= lists

@@ -1,0 +1,107 @@
+"""Numbers for 64-bit hashes, given in the order of first sight; asked whole arrays at a time.
+
+Open addressing with at most half of the places in use; a place holds the hash and its number side
+by side. Nothing is ever removed: who forgets some numbers builds a new index of the others.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from events.compiled import compiled, inlined
+
+I64 = NDArray[np.int64]
+U64 = NDArray[np.uint64]
+
+_LEAST: Final = 64
+_NONE: Final = np.uint64(0)
+
+
+class HashIndex:
+    """Hash → number.
+
+    >>> index = HashIndex()
+    >>> index.number(np.array([50, 60, 50], np.uint64)).tolist()
+    [0, 1, 0]
+    >>> index.find(np.array([60, 70], np.uint64)).tolist(), len(index)
+    ([1, -1], 2)
+    """
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._places = np.zeros((_LEAST, 2), dtype=np.uint64)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def find(self, hashes: U64) -> I64:
+        """The number of each, in the shape of ``hashes``; -1 for an unknown one."""
+        flat = np.ascontiguousarray(hashes).reshape(-1)
+        out = np.empty(len(flat), dtype=np.int64)
+        _find(self._places, flat, out)
+        return out.reshape(hashes.shape)
+
+    def number(self, hashes: U64) -> I64:
+        """The number of each, int64[n]; unknown ones get the next numbers."""
+        if 2 * (self._size + len(hashes)) > len(self._places):
+            self._grow(self._size + len(hashes))
+        out = np.empty(len(hashes), dtype=np.int64)
+        self._size = _number(self._places, hashes, self._size, out)
+        return out
+
+    def bytes_held(self) -> int:
+        """Bytes of all places."""
+        return self._places.nbytes
+
+    def _grow(self, count: int) -> None:
+        old = self._places
+        self._places = np.zeros((1 << (4 * count - 1).bit_length(), 2), dtype=np.uint64)
+        _move(old, self._places)
+
+
+@inlined
+def _first(hashed: int, mask: int) -> int:
+    """Where a search begins; the hash may be any number, so it is mixed once more."""
+    mixed = hashed * np.uint64(0x9E3779B97F4A7C15)
+    return (mixed ^ (mixed >> np.uint64(32))) & mask  # type: ignore[operator, no-any-return]
+
+
+@compiled
+def _find(places: U64, hashes: U64, out: I64) -> None:
+    mask = np.uint64(len(places) - 1)
+    for i in range(len(hashes)):
+        at = _first(hashes[i], mask)
+        out[i] = -1
+        while places[at, 1] != _NONE:
+            if places[at, 0] == hashes[i]:
+                out[i] = np.int64(places[at, 1]) - 1
+                break
+            at = (at + np.uint64(1)) & mask
+
+
+@compiled
+def _number(places: U64, hashes: U64, size: int, out: I64) -> int:
+    mask = np.uint64(len(places) - 1)
+    for i in range(len(hashes)):
+        at = _first(hashes[i], mask)
+        while places[at, 1] != _NONE and places[at, 0] != hashes[i]:
+            at = (at + np.uint64(1)) & mask
+        if places[at, 1] == _NONE:
+            size += 1
+            places[at, 0], places[at, 1] = hashes[i], np.uint64(size)
+        out[i] = np.int64(places[at, 1]) - 1
+    return size
+
+
+@compiled
+def _move(old: U64, new: U64) -> None:
+    mask = np.uint64(len(new) - 1)
+    for i in range(len(old)):
+        if old[i, 1] != _NONE:
+            at = _first(old[i, 0], mask)
+            while new[at, 1] != _NONE:
+                at = (at + np.uint64(1)) & mask
+            new[at, 0], new[at, 1] = old[i, 0], old[i, 1]

@@ -1,0 +1,84 @@
+"""What a lane asks of its recommender: it hands it events and takes lists, and never learns itself.
+
+Items belong to no user and no shard: every lane holds all of them, learns at once what its own
+users do, and takes over what the others' users did (``state.sharing``,
+``docs/decisions/0010-every-lane-holds-all-items.md``). The lists are documents of users; they go
+out in the commit that holds the events which changed them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from events.batch import Batch
+from events.texts import Texts
+from state.groups import Groups
+from state.table import Column, Table
+
+I64 = NDArray[np.int64]
+
+
+@dataclass(slots=True, frozen=True)
+class Lists:
+    """New lists of some users.
+
+    Attributes:
+        rows: the users', distinct, ascending, int64[n].
+        documents: n.
+    """
+
+    rows: I64
+    documents: Sequence[bytes]
+
+
+class Recommender(Protocol):
+    """Keeps what users had to do with last, learns items from it, and makes lists."""
+
+    keeps: bool
+    """Whether this lane is the one that stores the items."""
+
+    exchange_ms: int
+    """How often lanes exchange what they saw; 0 for never."""
+
+    def columns(self) -> list[Column]:
+        """What the users' table needs."""
+
+    def observe(self, table: Table, groups: Groups, batch: Batch) -> None:
+        """A batch has been applied: learn from it, and note whose lists are old now."""
+
+    def waiting(self) -> int:
+        """How many users wait for a new list."""
+
+    def make(self, table: Table, ids: Texts, now_ms: I64, rows: I64) -> Lists:
+        """New lists for some users at times of their own; ``ids`` are theirs."""
+
+    def due(self, wall_ms: int | None) -> I64:
+        """The users whose turn it is, distinct, ascending; they wait no more."""
+
+    def restored(self, table: Table) -> None:
+        """All users are loaded: note whose lists are older than what they did."""
+
+    # -- items --------------------------------------------------------------------------------
+
+    def outgoing(self) -> bytes:
+        """What own users did since this was last asked; empty for nothing."""
+
+    def take(self, block: bytes) -> None:
+        """Learn what another lane's users did."""
+
+    def begin_saving(self) -> None:
+        """All items that have changed up to now are to be saved."""
+
+    def some_unsaved(self, most: int) -> tuple[list[bytes], list[bytes]]:
+        """Fields and values of some of them, which count as saved then; empty after the last."""
+
+    def forgotten(self) -> list[bytes]:
+        """Fields of items that are not kept any more, told once."""
+
+    def load_items(self, fields: Sequence[bytes], values: Sequence[bytes]) -> None:
+        """Take over stored items in place of what is known."""
