@@ -150,6 +150,19 @@ def profile(user: str, config: Config = None, sets: Sets = None) -> None:
 
 
 @app.command()
+def recommend(
+    user: str,
+    json: Annotated[bool, typer.Option("--json", help="The document as it is.")] = False,
+    config: Config = None,
+    sets: Sets = None,
+) -> None:
+    """Show what is recommended to a customer now, and why."""
+    from cli.recommend import show_candidates
+
+    sys.exit(show_candidates(common.settings(config, sets), user, json))
+
+
+@app.command()
 def explain(user: str, segment: str, config: Config = None, sets: Sets = None) -> None:
     """Say why a customer is in a segment, or why not, and how far away they are."""
     from cli.lookup import show_explanation

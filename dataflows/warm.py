@@ -53,7 +53,8 @@ def lane() -> None:
     batch.spans = read.spans
     settings = load(env={}, sets=_ALL_AT_ONCE)
     learner = plans.learner(settings, trains=True, at_once=True)
-    engine = Lane(plans.lane_plan(settings), range(settings.redis.shards), learner)
+    recommender = plans.recommender(settings, keeps=True)
+    engine = Lane(plans.lane_plan(settings), range(settings.redis.shards), learner, recommender)
     engine.apply(Batch.chained([batch, batch]), _START_MS + 10**7)
     engine.finish(_START_MS + 10**10)  # beyond every window, so that things leave them
     engine.settle(engine.collect(heartbeat=True))

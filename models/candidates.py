@@ -350,7 +350,9 @@ def _gather(
             if category + 1 < len(items.category_start):
                 first, stop = items.category_start[category], items.category_start[category + 1]
                 rank = 0
-                for k in range(first, min(stop, first + _RANKS)):
+                for k in range(first, stop):
+                    if rank >= length:
+                        break
                     row = items.category_items[k]
                     if not s.own[row] and not items.blocked[row]:
                         found = _fuse(
@@ -360,7 +362,7 @@ def _gather(
         if weights[POPULAR] > 0.0:
             rank = 0
             for k in range(len(items.popular)):
-                if rank >= _RANKS or (found >= 3 * length and rank >= length):
+                if rank >= length:
                     break
                 row = items.popular[k]
                 if not s.own[row] and not items.blocked[row]:

@@ -169,7 +169,7 @@ class ItemRecommender:
     # -- inside -----------------------------------------------------------------------------------
 
     def _interactions(self, table: Table, events: Groups, batch: Batch) -> Interactions:
-        """What some events teach, in the order of their times; updates the users' lists of items."""
+        """What some events teach, by their times; updates what users had to do with last."""
         index, rows = events.index, events.row_of
         ids = batch.item.take(index)
         item, ts_ms, kinds = ids.hashes(), batch.ts_ms[index], batch.type[index]

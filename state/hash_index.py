@@ -6,7 +6,7 @@ by side. Nothing is ever removed: who forgets some numbers builds a new index of
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,10 +63,10 @@ class HashIndex:
 
 
 @inlined
-def _first(hashed: int, mask: int) -> int:
+def _first(hashed: Any, mask: Any) -> Any:
     """Where a search begins; the hash may be any number, so it is mixed once more."""
     mixed = hashed * np.uint64(0x9E3779B97F4A7C15)
-    return (mixed ^ (mixed >> np.uint64(32))) & mask  # type: ignore[operator, no-any-return]
+    return (mixed ^ (mixed >> np.uint64(32))) & mask
 
 
 @compiled

@@ -73,10 +73,9 @@ class ItemStore:
 
     def load(self) -> tuple[Head, list[bytes], list[bytes]]:
         """The head, then fields and values of all items."""
-        head, held = self.head(), {}
+        head = self.head()
         with in_words("items could not be read"):
-            for field, value in self._store.client.hscan_iter(self._items, count=1000):
-                held[field] = value
+            held = dict(self._store.client.hscan_iter(self._items, count=1000))
         held.pop(b"", None)
         return head, list(held), list(held.values())
 

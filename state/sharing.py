@@ -60,9 +60,7 @@ class ItemSharing:
             StoreUnavailable: to be tried again; what was not told waits.
         """
         self._tell()
-        if not self._recommender.keeps and _is_before(
-            self._position, self._store.head().forgotten
-        ):
+        if not self._recommender.keeps and _is_before(self._position, self._store.head().forgotten):
             self.open()
         for place, is_own, block in self._store.posted(self._position):
             if not is_own:

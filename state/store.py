@@ -437,6 +437,11 @@ class Store:
         document: bytes | None = self.client.hget(self.key("profile", shard), user)
         return document
 
+    def candidates(self, shard: int, user: str) -> bytes | None:
+        """One user's list of items."""
+        document: bytes | None = self.client.hget(self.key("candidates", shard), user)
+        return document
+
     def profiles(self, shard: int) -> Iterator[tuple[str, bytes]]:
         """All profiles of a shard as (user id, document), in no order."""
         for user, document in self.client.hscan_iter(self.key("profile", shard), count=1000):
