@@ -183,6 +183,9 @@ def item_plan(settings: Settings) -> ItemPlan | None:
         validity_ms=chosen.validity,
         lists_per_s=chosen.lists_per_s,
         exchange_ms=chosen.exchange,
+        ranked=chosen.ranked,
+        click_ms=chosen.click_window,
+        rank_least=chosen.rank_least,
     )
 
 

@@ -331,6 +331,9 @@ class RecommendSettings(Section):
     damping: Annotated[float, Field(ge=0, le=1)]
     rank_offset: Annotated[float, Field(ge=0)]
     per_category: Annotated[Whole, Field(ge=0)]
+    ranked: bool
+    click_window: LongSpan
+    rank_least: Annotated[Whole, Field(ge=1)]
     weights: dict[str, Annotated[float, Field(gt=0)]]
     sources: SourceSettings
 

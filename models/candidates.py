@@ -67,6 +67,38 @@ class Candidates:
     ranks: U8
     count: I64
 
+    def ordered(self, values: F64, length: int) -> Candidates:
+        """Each list by other values, float64[n, m], falling, cut to a length."""
+        held = np.arange(self.item.shape[1]) < self.count[:, None]
+        order = np.argsort(np.where(held, -values, np.inf), axis=1, kind="stable")[:, :length]
+        return Candidates(
+            np.take_along_axis(self.item, order, 1),
+            np.take_along_axis(values, order, 1).astype(np.float32),
+            np.take_along_axis(self.source, order, 1),
+            np.take_along_axis(self.because, order, 1),
+            np.take_along_axis(self.ranks, order[..., None], 1),
+            np.minimum(self.count, length),
+        )
+
+    def of(self, users: I64, items: I64) -> Candidates:
+        """For some pairs of a list and an item, lists of that item alone, int64[k] each.
+
+        An item that its list does not hold has no ranks and the score 0; an unknown one, -1, stays
+        one.
+        """
+        match = self.item[users] == items[:, None]
+        place = match.argmax(axis=1)
+        found = match.any(axis=1) & (items >= 0)
+        at = users, place
+        return Candidates(
+            items.astype(np.int32)[:, None],
+            np.where(found, self.score[at], 0.0).astype(np.float32)[:, None],
+            self.source[at][:, None],
+            self.because[at][:, None],
+            np.where(found[:, None], self.ranks[at], UNRANKED).astype(np.uint8)[:, None],
+            np.ones(len(users), dtype=np.int64),
+        )
+
 
 class _Items(NamedTuple):
     """What is read of the item table."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.schema import ADD_TO_CART, CLICK, PRODUCT_VIEW, PURCHASE, TYPES
-from state.times import DAY_MS, SECOND_MS
+from state.times import DAY_MS, MINUTE_MS, SECOND_MS
 
 SOURCES: Final = ("covisits", "reminders", "together", "similar", "category", "popular")
 """Where a candidate may come from; a number stands for the place in this tuple."""
@@ -63,6 +63,9 @@ class ItemPlan:
         validity_ms: how long a list holds.
         lists_per_s: lists made anew in a second at most; what exceeds it waits, the newest first.
         exchange_ms: how often lanes exchange what they saw.
+        ranked: whether lists are ranked by what users took of what they were shown.
+        click_ms: how long a user has to take what was shown.
+        rank_least: examples before ranking may be used.
         popular_every_ms: how often popular items are looked up anew, in event time.
     """
 
@@ -88,6 +91,9 @@ class ItemPlan:
     validity_ms: int = 7 * DAY_MS
     lists_per_s: int = 10_000
     exchange_ms: int = SECOND_MS
+    ranked: bool = True
+    click_ms: int = 30 * MINUTE_MS
+    rank_least: int = 2_000
     popular_every_ms: int = 10 * SECOND_MS
 
     @property

@@ -32,6 +32,7 @@ I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 
 NO_CATEGORY: Final = -1
+_TAKEN_RATE: Final = 0.02
 _REBASE: Final = 40.0
 """Half-lives after which the landmark moves, long before a float32 overflows."""
 _WORTH_A_LOOK: Final = 100
@@ -177,6 +178,19 @@ class ItemTable:
             self.find_popular()
         if len(self) > self.plan.most_items:
             self._forget_some()
+
+    @property
+    def half_life_ms(self) -> int:
+        """After so long, what was learned counts half."""
+        return self.plan.half_life_ms
+
+    @property
+    def taken_rate(self) -> float:
+        """Clicks per impression of all items, lately; a guess while nothing was shown."""
+        size = len(self)
+        clicks = float(self.table["clicks"][:size].sum(dtype=np.float64))
+        shown = float(self.table["impressions"][:size].sum(dtype=np.float64))
+        return min(clicks / shown, 1.0) if shown > 0.0 and clicks > 0.0 else _TAKEN_RATE
 
     def popularity(self, rows: NDArray[np.integer], at_ms: int) -> F64:
         """Decayed interactions of items at a time, float64[n]."""

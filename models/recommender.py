@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from events.batch import Batch
-from events.schema import IMPRESSION, PURCHASE
+from events.schema import ADD_TO_CART, CLICK, IMPRESSION, PURCHASE, TYPES
 from events.texts import Texts
 from models.candidates import Candidates, Gatherer
+from models.impressions import Impressions, Shown
 from models.interactions import Interactions, seen_of
 from models.item_plan import SOURCES, ItemPlan
 from models.item_records import load_items, pack_items
 from models.items import ItemTable
+from models.ranker import INPUTS, Ranker, inputs
 from state.candidates import candidates_form
 from state.groups import Groups
 from state.recent import RecentItems
@@ -24,6 +27,7 @@ from state.table import Column, Table
 from state.times import NEVER_MS, SECOND_MS
 
 Bools = NDArray[np.bool_]
+F64 = NDArray[np.float64]
 I8 = NDArray[np.int8]
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
@@ -32,6 +36,8 @@ _LISTED: Final = "list.at"
 _NEWEST: Final = 0.75
 """Share of the lists in a second that goes to the newest of those who wait; the oldest get the
 rest, so that nobody waits for ever."""
+_LOOKED_THROUGH: Final = 60
+"""Candidates among which an item that was shown is sought."""
 _UNSENT_MOST: Final = 1_000_000
 """Interactions that may wait for an exchange; a store that is away must not fill the memory."""
 
@@ -58,10 +64,15 @@ class ItemRecommender:
         self._matters = plan.weight_of > 0.0
         self._noted = self._matters.copy()
         self._noted[IMPRESSION] = True
+        self._takes = np.zeros(len(TYPES), dtype=np.bool_)
+        self._takes[[CLICK, ADD_TO_CART, PURCHASE]] = True
         self._unsent: list[Interactions] = []
         self._unsent_count = 0
         self._waiting: list[I64] = []
         self._budget, self._filled_ms = float(plan.lists_per_s), NEVER_MS
+        self.ranker = Ranker(plan.rank_least) if plan.ranked else None
+        self._impressions = Impressions(len(INPUTS), plan.click_ms)
+        self._taken: list[Shown] = []
         self._form = candidates_form()
         self._sources = Texts.of(SOURCES)
         self.dropped = 0
@@ -80,6 +91,8 @@ class ItemRecommender:
         if not noted.any():
             return
         events = groups.where(noted)
+        if self.ranker is not None:
+            self._follow(table, events, batch)
         some = self._interactions(table, events, batch)
         self.items.learn(some)
         if self.exchange_ms:
@@ -122,12 +135,22 @@ class ItemRecommender:
         table[_LISTED][rows] = np.maximum(now_ms, self.recent.at_ms(table, rows)[:, 0])
         return Lists(rows, self._documents(self.candidates(table, rows, now_ms), ids, now_ms))
 
-    def candidates(self, table: Table, rows: I64, now_ms: I64) -> Candidates:
+    def candidates(
+        self, table: Table, rows: I64, now_ms: I64, length: int | None = None
+    ) -> Candidates:
         """The candidates of some users at times of their own, int64[n] each."""
         recent = self.items.find(self.recent.items(table, rows))
         bought = self.items.find(self.bought.items(table, rows))
         old = self.bought.at_ms(table, rows) < now_ms[:, None] - self.plan.bought_ms
-        return self.gatherer.gather(recent, np.where(old, -1, bought), self.plan.length)
+        bought = np.where(old, -1, bought)
+        length = length or self.plan.length
+        if self.ranker is None or not self.ranker.in_force:
+            return self.gatherer.gather(recent, bought, length)
+        lists = self.gatherer.gather(recent, bought, 2 * length)
+        looked_at = np.ones(lists.item.shape)
+        X = inputs(self.items, lists, recent, now_ms, looked_at)
+        chances = self.ranker.chances(X.reshape(-1, len(INPUTS))).reshape(lists.item.shape)
+        return lists.ordered(chances, length)
 
     def restored(self, table: Table) -> None:
         """Note whose lists are older than what they did."""
@@ -138,14 +161,30 @@ class ItemRecommender:
 
     def outgoing(self) -> bytes:
         """What own users did since this was last asked."""
-        if not self._unsent:
+        if not self._unsent and not self._taken:
             return b""
         parts, self._unsent, self._unsent_count = self._unsent, [], 0
-        return Interactions.joined(parts).pack()
+        examples, self._taken = self._taken, []
+        told = Interactions.joined(parts).pack() if parts else b""
+        return msgspec.msgpack.encode((told, [some.pack() for some in examples]))
 
-    def take(self, block: bytes) -> None:
-        """Learn what another lane's users did."""
-        self.items.learn(Interactions.unpack(block))
+    def take(self, block: bytes, *, own: bool = False) -> None:
+        """Learn what a lane told.
+
+        What own users did is known already. Ranking learns everything here, the same in every
+        lane because all read in one order.
+        """
+        told, examples = msgspec.msgpack.decode(block, type=tuple[bytes, list[bytes]])
+        if told and not own:
+            self.items.learn(Interactions.unpack(told))
+        if self.ranker is not None:
+            for some in examples:
+                self.ranker.learn(Shown.unpack(some, len(INPUTS)))
+
+    def beside(self) -> bytes:
+        """What is stored beside the items: the ranking."""
+        state = None if self.ranker is None else self.ranker.to_state()
+        return msgspec.msgpack.encode(state)
 
     def begin_saving(self) -> None:
         """All items that have changed up to now are to be saved."""
@@ -160,11 +199,54 @@ class ItemRecommender:
         gone, self.items.forgotten = self.items.forgotten, []
         return gone
 
-    def load_items(self, fields: Sequence[bytes], values: Sequence[bytes]) -> None:
-        """Take over stored items in place of what is known."""
+    def load_items(
+        self, fields: Sequence[bytes], values: Sequence[bytes], beside: bytes = b""
+    ) -> None:
+        """Take over stored items, and what is stored beside them, in place of what is known."""
         self.items.reset()
         if fields:
             load_items(self.items, fields, values)
+        state = msgspec.msgpack.decode(beside) if beside else None
+        if self.ranker is not None and state is not None:
+            self.ranker.restore(state)
+
+    # -- ranking ----------------------------------------------------------------------------------
+
+    def _follow(self, table: Table, events: Groups, batch: Batch) -> None:
+        """Park what was shown as it stands before the batch is learned; see what was taken."""
+        kinds, ts_ms = batch.type[events.index], batch.ts_ms[events.index]
+        items = batch.item.take(events.index).hashes()
+        self._note(self._impressions.end(int(ts_ms.max())))
+        shown = np.flatnonzero(kinds == IMPRESSION)
+        if len(shown):
+            looked_at = batch.value[events.index[shown]]
+            self._show(table, events.row_of[shown], items[shown], ts_ms[shown], looked_at)
+        taken = np.flatnonzero(self._takes[kinds])
+        if len(taken) and len(self._impressions):
+            self._impressions.take(events.row_of[taken], items[taken], ts_ms[taken])
+
+    def _show(self, table: Table, rows: I64, items: U64, ts_ms: I64, looked_at: F64) -> None:
+        users, which = np.unique(rows, return_inverse=True)
+        recent = self.items.find(self.recent.items(table, users))
+        bought = self.items.find(self.bought.items(table, users))
+        lists = self.gatherer.gather(recent, bought, _LOOKED_THROUGH).of(
+            which, self.items.find(items)
+        )
+        likely = np.where((looked_at > 0.0) & (looked_at <= 1.0), looked_at, 1.0)
+        X = inputs(self.items, lists, recent[which], ts_ms, likely[:, None])[:, 0]
+        known = lists.item[:, 0] >= 0
+        self._impressions.show(
+            rows[known], items[known], ts_ms[known], X[known], lists.score[known, 0]
+        )
+
+    def _note(self, some: Shown) -> None:
+        """Learn at once where there is nobody to exchange with; else when they are read back."""
+        if not len(some) or self.ranker is None:
+            return
+        if self.exchange_ms:
+            self._taken.append(some)
+        else:
+            self.ranker.learn(some)
 
     # -- inside -----------------------------------------------------------------------------------
 

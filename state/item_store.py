@@ -28,10 +28,12 @@ class Head(msgspec.Struct, array_like=True):
     Attributes:
         position: of the last entry it has learned.
         forgotten: entries up to this one are not in the stream any more.
+        beside: what else the recommender keeps.
     """
 
     position: str = BEGIN
     forgotten: str = BEGIN
+    beside: bytes = b""
 
 
 class ItemStore:

@@ -68,8 +68,11 @@ class Recommender(Protocol):
     def outgoing(self) -> bytes:
         """What own users did since this was last asked; empty for nothing."""
 
-    def take(self, block: bytes) -> None:
-        """Learn what another lane's users did."""
+    def take(self, block: bytes, *, own: bool = False) -> None:
+        """Learn what a lane told; of what it told itself only what it has not learned yet."""
+
+    def beside(self) -> bytes:
+        """What is stored beside the items."""
 
     def begin_saving(self) -> None:
         """All items that have changed up to now are to be saved."""
@@ -80,5 +83,7 @@ class Recommender(Protocol):
     def forgotten(self) -> list[bytes]:
         """Fields of items that are not kept any more, told once."""
 
-    def load_items(self, fields: Sequence[bytes], values: Sequence[bytes]) -> None:
-        """Take over stored items in place of what is known."""
+    def load_items(
+        self, fields: Sequence[bytes], values: Sequence[bytes], beside: bytes = b""
+    ) -> None:
+        """Take over stored items, and what is stored beside them, in place of what is known."""

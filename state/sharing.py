@@ -41,12 +41,12 @@ class ItemSharing:
         self._saved: deque[str] = deque([BEGIN])
         self._save_every, self._exchanges = save_every, 0
         self._untold = b""
-        self._is_saving, self._saving = False, BEGIN
+        self._is_saving, self._saving, self._beside = False, BEGIN, b""
 
     def open(self) -> None:
         """Load what is stored, and learn what came after it."""
         head, fields, values = self._store.load()
-        self._recommender.load_items(fields, values)
+        self._recommender.load_items(fields, values, head.beside)
         self._position = head.position
         self._alive()
         for place, _, block in self._store.posted(self._position):
@@ -63,8 +63,7 @@ class ItemSharing:
         if not self._recommender.keeps and _is_before(self._position, self._store.head().forgotten):
             self.open()
         for place, is_own, block in self._store.posted(self._position):
-            if not is_own:
-                self._recommender.take(block)
+            self._recommender.take(block, own=is_own)
             self._position = place
         if self._recommender.keeps:
             self._save()
@@ -83,12 +82,13 @@ class ItemSharing:
                 return
             self._exchanges, self._saving, self._is_saving = 0, self._position, True
             self._recommender.begin_saving()
+            self._beside = self._recommender.beside()
         fields, values = self._recommender.some_unsaved(_ROWS_AT_ONCE)
         self._store.save(fields, values)
         if len(fields) < _ROWS_AT_ONCE:
             self._is_saving = False
             self._store.forget(self._recommender.forgotten())
-            self._store.conclude(Head(self._saving, self._old_enough()))
+            self._store.conclude(Head(self._saving, self._old_enough(), self._beside))
 
     def _old_enough(self) -> str:
         """Up to where the exchange may forget."""
