@@ -157,6 +157,20 @@ class ItemRecommender:
         newest = table["recent.at"][: table.size, 0]
         self._waiting = [np.flatnonzero(newest > table[_LISTED][: table.size])]
 
+    def quality(self) -> dict[str, dict[str, float | None]]:
+        """How ranking does, how many items there are, and what waits."""
+        found: dict[str, dict[str, float | None]] = {
+            "items": {
+                "items": float(len(self.items)),
+                "learned": float(self.items.learned),
+                "lists_waiting": float(self.waiting()),
+                "interactions_dropped": float(self.dropped),
+            }
+        }
+        if self.ranker is not None:
+            found["ranking"] = {**self.ranker.quality(), "parked": float(len(self._impressions))}
+        return found
+
     # -- items ------------------------------------------------------------------------------------
 
     def outgoing(self) -> bytes:

@@ -150,6 +150,9 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
                 metrics.observe_model(model, measures)
             for text in lane.learner.alerts():
                 _LOG.warning("model", alert=text)
+        if lane.recommender is not None:
+            for part, measures in lane.recommender.quality().items():
+                metrics.observe_model(part, measures)
         if self._wall_ms is not None:
             now_ms = self._wall_ms()
             metrics.delay.set((now_ms - lane.clock.now_ms) / 1000)

@@ -63,6 +63,9 @@ class Recommender(Protocol):
     def restored(self, table: Table) -> None:
         """All users are loaded: note whose lists are older than what they did."""
 
+    def quality(self) -> dict[str, dict[str, float | None]]:
+        """By part, how it does; None for what is not known yet."""
+
     # -- items --------------------------------------------------------------------------------
 
     def outgoing(self) -> bytes:
