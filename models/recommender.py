@@ -133,7 +133,7 @@ class ItemRecommender:
         if not len(rows):
             return Lists(rows, [])
         table[_LISTED][rows] = np.maximum(now_ms, self.recent.at_ms(table, rows)[:, 0])
-        return Lists(rows, self._documents(self.candidates(table, rows, now_ms), ids, now_ms))
+        return Lists(rows, self.documents(self.candidates(table, rows, now_ms), ids, now_ms))
 
     def candidates(
         self, table: Table, rows: I64, now_ms: I64, length: int | None = None
@@ -151,6 +151,25 @@ class ItemRecommender:
         X = inputs(self.items, lists, recent, now_ms, looked_at)
         chances = self.ranker.chances(X.reshape(-1, len(INPUTS))).reshape(lists.item.shape)
         return lists.ordered(chances, length)
+
+    def documents(self, lists: Candidates, ids: Texts, now_ms: I64) -> list[bytes]:
+        """Lists of users, whose ids are given, as documents."""
+        bounds = np.concatenate([[0], np.cumsum(lists.count)])
+        held = np.arange(lists.item.shape[1]) < lists.count[:, None]
+        columns = {
+            "as_of": now_ms,
+            "valid_to": now_ms + self.plan.validity_ms,
+            "model": np.full(len(now_ms), self.items.learned),
+            "items.score": lists.score[held],
+        }
+        texts = {
+            "user_id": ids,
+            "arm": Texts.absent(len(ids)),
+            "items.item_id": self.items.ids.texts(lists.item[held]),
+            "items.source": self._sources.take(lists.source[held].astype(np.int64)),
+            "items.because": self.items.ids.texts(lists.because[held]),
+        }
+        return self._form.fill(columns, texts, {"items": bounds})
 
     def restored(self, table: Table) -> None:
         """Note whose lists are older than what they did."""
@@ -288,24 +307,6 @@ class ItemRecommender:
         return Interactions(
             item[order], ts_ms[order], kinds[order], before[order], together[order], seen
         )
-
-    def _documents(self, lists: Candidates, ids: Texts, now_ms: I64) -> list[bytes]:
-        bounds = np.concatenate([[0], np.cumsum(lists.count)])
-        held = np.arange(lists.item.shape[1]) < lists.count[:, None]
-        columns = {
-            "as_of": now_ms,
-            "valid_to": now_ms + self.plan.validity_ms,
-            "model": np.full(len(now_ms), self.items.learned),
-            "items.score": lists.score[held],
-        }
-        texts = {
-            "user_id": ids,
-            "arm": Texts.absent(len(ids)),
-            "items.item_id": self.items.ids.texts(lists.item[held]),
-            "items.source": self._sources.take(lists.source[held].astype(np.int64)),
-            "items.because": self.items.ids.texts(lists.because[held]),
-        }
-        return self._form.fill(columns, texts, {"items": bounds})
 
     def _allowed(self, wall_ms: int | None) -> int:
         """How many lists may be made now."""

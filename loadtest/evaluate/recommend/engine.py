@@ -8,16 +8,15 @@ of event time.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from dataflows import plans
 from dataflows.settings import Settings
-from events.batch import Batch
 from events.hashing import shard_of
 from events.schema import PRODUCT_VIEW
 from events.texts import Texts
+from loadtest.evaluate.recommend.made import batch
 from loadtest.evaluate.recommend.protocol import I64
 from models.recommender import ItemRecommender
 from state.groups import group
@@ -45,12 +44,12 @@ class Afterglow:
         users: int,
         items: Sequence[str],
         lanes: int = 1,
-        exchange_ms: int = 5_000,
+        exchange_ms: int = 60_000,
         kind: int = PRODUCT_VIEW,
         categories: Sequence[str | None] | None = None,
     ) -> None:
         self.name = name
-        self._kind, self._exchange_ms = kind, exchange_ms
+        self._kinds, self._exchange_ms = np.array([kind], dtype=np.int8), exchange_ms
         self._items = Texts.of(list(items))
         self._hashes = self._items.hashes()
         self._number = {int(h): place for place, h in enumerate(self._hashes.tolist())}
@@ -87,8 +86,9 @@ class Afterglow:
             self._exchanged_ms = ts_ms
             self._exchange()
         place = int(self._lane_of[user])
-        batch = self._batch(item, ts_ms)
-        self._lanes[place].observe(self._tables[place], group(np.array([user])), batch)
+        event = batch(self._items.take(np.array([item])), self._kinds, np.array([ts_ms]))
+        event.category = self._categories.take(np.array([item]))
+        self._lanes[place].observe(self._tables[place], group(np.array([user])), event)
 
     def bytes_per_item(self) -> float:
         """Memory of the item table, by item."""
@@ -101,26 +101,3 @@ class Afterglow:
             for sender, block in enumerate(blocks):
                 if block and sender != place:
                     lane.take(block)
-
-    def _batch(self, item: int, ts_ms: int) -> Batch:
-        at = np.array([item])
-        zero, nothing = np.zeros(1, dtype=np.int64), Texts.absent(1)
-        columns: dict[str, Any] = {
-            "users": nothing,
-            "event_ids": nothing,
-            "type": np.array([self._kind], dtype=np.int8),
-            "ts_ms": np.array([ts_ms]),
-            "amount_minor": zero,
-            "quantity": zero,
-            "value": np.full(1, np.nan),
-            "event_hash": zero.astype(np.uint64),
-            "order_hash": zero.astype(np.uint64),
-            "item": self._items.take(at),
-            "category": self._categories.take(at),
-            "device": nothing,
-            "country": nothing,
-            "source": nothing,
-            "partition": zero.astype(np.int32),
-            "offset": zero,
-        }
-        return Batch(**columns)
