@@ -83,7 +83,8 @@ def measured(rows: int, batches: int, warm: int = 10) -> Cost:
 
 def _zipf(n: int, exponent: float) -> NDArray[np.float64]:
     weights: NDArray[np.float64] = 1.0 / np.arange(1, n + 1) ** exponent
-    return weights / weights.sum()
+    weights /= weights.sum()
+    return weights
 
 
 def _laps() -> Iterator[float]:
