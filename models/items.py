@@ -104,7 +104,11 @@ class ItemTable:
     # -- items --------------------------------------------------------------------------------
 
     def find(self, hashes: U64) -> I64:
-        """The row of each item, in the shape of ``hashes``; -1 for unknown ones."""
+        """The row of each item, in the shape of ``hashes``; -1 for unknown ones.
+
+        Of two ids that share a hash the one that came first is found: what is said of the other
+        counts for it, and no other item is touched.
+        """
         return self._rows.find(hashes)
 
     def rows(self, ids: Texts) -> I64:
@@ -114,7 +118,7 @@ class ItemTable:
             new = self.table.grow(len(self.ids) - len(self))
             hashes = self.ids.texts(new).hashes()
             self.table["hash"][new] = hashes
-            self._rows.number(hashes)
+            self._rows.add(hashes, new)
         return rows
 
     def describe(self, seen: Seen) -> None:

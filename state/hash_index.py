@@ -1,7 +1,8 @@
-"""Numbers for 64-bit hashes, given in the order of first sight; asked whole arrays at a time.
+"""Numbers of 64-bit hashes, asked whole arrays at a time.
 
 Open addressing with at most half of the places in use; a place holds the hash and its number side
-by side. Nothing is ever removed: who forgets some numbers builds a new index of the others.
+by side. Nothing is ever removed: who forgets some numbers builds a new index of the others. The
+hash 0 stands for nothing and is never found; of two texts that share a hash, the first is.
 """
 
 from __future__ import annotations
@@ -24,10 +25,9 @@ class HashIndex:
     """Hash → number.
 
     >>> index = HashIndex()
-    >>> index.number(np.array([50, 60, 50], np.uint64)).tolist()
-    [0, 1, 0]
-    >>> index.find(np.array([60, 70], np.uint64)).tolist(), len(index)
-    ([1, -1], 2)
+    >>> index.add(np.array([50, 60, 50], np.uint64), np.array([0, 1, 2]))
+    >>> index.find(np.array([50, 60, 70], np.uint64)).tolist(), len(index)
+    ([0, 1, -1], 2)
     """
 
     def __init__(self) -> None:
@@ -44,13 +44,11 @@ class HashIndex:
         _find(self._places, flat, out)
         return out.reshape(hashes.shape)
 
-    def number(self, hashes: U64) -> I64:
-        """The number of each, int64[n]; unknown ones get the next numbers."""
+    def add(self, hashes: U64, numbers: I64) -> None:
+        """Give numbers, int64[n], to hashes, uint64[n]; one that has a number keeps it."""
         if 2 * (self._size + len(hashes)) > len(self._places):
             self._grow(self._size + len(hashes))
-        out = np.empty(len(hashes), dtype=np.int64)
-        self._size = _number(self._places, hashes, self._size, out)
-        return out
+        self._size += _add(self._places, hashes, numbers)
 
     def bytes_held(self) -> int:
         """Bytes of all places."""
@@ -83,17 +81,19 @@ def _find(places: U64, hashes: U64, out: I64) -> None:
 
 
 @compiled
-def _number(places: U64, hashes: U64, size: int, out: I64) -> int:
-    mask = np.uint64(len(places) - 1)
+def _add(places: U64, hashes: U64, numbers: I64) -> int:
+    """How many are new."""
+    mask, new = np.uint64(len(places) - 1), 0
     for i in range(len(hashes)):
+        if hashes[i] == _NONE:
+            continue
         at = _first(hashes[i], mask)
         while places[at, 1] != _NONE and places[at, 0] != hashes[i]:
             at = (at + np.uint64(1)) & mask
         if places[at, 1] == _NONE:
-            size += 1
-            places[at, 0], places[at, 1] = hashes[i], np.uint64(size)
-        out[i] = np.int64(places[at, 1]) - 1
-    return size
+            new += 1
+            places[at, 0], places[at, 1] = hashes[i], np.uint64(numbers[i] + 1)
+    return new
 
 
 @compiled
