@@ -35,8 +35,12 @@ NO_CATEGORY: Final = -1
 _TAKEN_RATE: Final = 0.02
 _REBASE: Final = 40.0
 """Half-lives after which the landmark moves, long before a float32 overflows."""
+_MOST_HALF_LIVES: Final = 900.0
+"""Asked for further back, a popularity is that of so many half-lives: a float holds no more."""
 _WORTH_A_LOOK: Final = 100
 """Interactions after which popular items may be others."""
+_SPARE_CATEGORIES: Final = 1_000
+"""Beyond these and two per item, names of categories that no item has any more are forgotten."""
 _SHORTLIST: Final = 10_000
 """Popular items of which the most popular per category are sought."""
 _PER_CATEGORY: Final = 50
@@ -182,6 +186,8 @@ class ItemTable:
             self.find_popular()
         if len(self) > self.plan.most_items:
             self._forget_some()
+        if len(self.categories) > 2 * len(self) + _SPARE_CATEGORIES:
+            self._forget_categories()
 
     @property
     def half_life_ms(self) -> int:
@@ -198,9 +204,8 @@ class ItemTable:
 
     def popularity(self, rows: NDArray[np.integer], at_ms: int) -> F64:
         """Decayed interactions of items at a time, float64[n]."""
-        out: F64 = self.table["popularity"][rows] * 2.0 ** (
-            (self.landmark_ms - at_ms) / self.plan.half_life_ms
-        )
+        half_lives = (self.landmark_ms - at_ms) / self.plan.half_life_ms
+        out: F64 = self.table["popularity"][rows] * np.exp2(min(half_lives, _MOST_HALF_LIVES))
         return out
 
     def find_popular(self) -> None:
@@ -264,6 +269,13 @@ class ItemTable:
             kind.renumber(moved, len(kept))
         unsaved = moved[self._unsaved]
         self._unsaved = unsaved[unsaved >= 0]
+        self.find_popular()
+
+    def _forget_categories(self) -> None:
+        """Keep the categories that some item has."""
+        held = self.table["category"][: len(self)]
+        moved = self.categories.keep(np.unique(held[held >= 0]).astype(np.int64))
+        held[held >= 0] = moved[held[held >= 0]]
         self.find_popular()
 
 
