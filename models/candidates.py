@@ -164,9 +164,10 @@ class Gatherer:
         """Lists for n users.
 
         Args:
-            recent: rows of each user's items, the newest first, -1 for none, int64[n, k].
+            recent: rows of each user's items, the newest first, int64[n, k]; -1 where there is
+                none, or one that is not known any more.
             bought: rows of what each has bought, likewise, int64[n, b].
-            length: most items in a list.
+            length: most items in a list, below 255, so that a rank fits a byte.
             weights: of the sources, float64[n, sources]; those of the plan if None.
         """
         n = len(recent)
@@ -186,7 +187,8 @@ class Gatherer:
             np.ascontiguousarray(weights), fades, plan.damping, plan.rank_offset, plan.per_category
         )
         columns = out.item, out.score, out.source, out.because, out.ranks, out.count
-        _gather(recent, bought, self._view(), rules, self._space(), *columns)
+        most = self._most(recent.shape[1], bought.shape[1], length)
+        _gather(recent, bought, self._view(), rules, self._space(most), *columns)
         return out
 
     def _view(self) -> _Items:
@@ -207,11 +209,15 @@ class Gatherer:
             items.category_items,
         )
 
-    def _space(self) -> _Scratch:
-        size = len(self._items.table["popularity"])
-        if self._scratch is None or len(self._scratch.raw) < size:
-            plan = self._plan
-            most = plan.looks_back * max(plan.neighbours, plan.together) + 8 * _RANKS
+    def _most(self, recent: int, bought: int, length: int) -> int:
+        """How many items one user may touch at most: a source's neighbours, or all in the end."""
+        items, looks_back = self._items, min(recent, self._plan.looks_back)
+        near = looks_back * max(items.covisits.places, items.similar.places)
+        return max(near, bought * items.together.places, 3 * _RANKS + recent + 2 * length)
+
+    def _space(self, most: int) -> _Scratch:
+        size, held = len(self._items.table["popularity"]), self._scratch
+        if held is None or len(held.raw) < size or len(held.touched) < most:
             self._scratch = _Scratch(
                 np.zeros(size, np.float32),
                 np.zeros(size, np.float32),
@@ -227,7 +233,8 @@ class Gatherer:
                 np.full((most, len(SOURCES)), UNRANKED, np.uint8),
                 np.zeros(1 + size, np.int32),
             )
-        return self._scratch
+            return self._scratch
+        return held
 
 
 @step
@@ -238,8 +245,8 @@ def _add_near(
     n = 0
     for place in range(min(len(fades), len(own))):
         row = own[place]
-        if row < 0:
-            break
+        if row < 0:  # the table has forgotten it, or never knew it
+            continue
         counts = fades[place]
         if damping > 0.0:
             counts /= (items.popularity[row] + 1e-9) ** damping

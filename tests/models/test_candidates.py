@@ -1,0 +1,270 @@
+"""Candidates of many users at once, held against each source written out in plain Python."""
+
+import numpy as np
+import pytest
+
+from events.texts import Texts
+from models.candidates import UNRANKED, Gatherer
+from models.item_plan import SOURCES, ItemPlan
+from models.items import ItemTable
+
+F32 = np.float32
+RANKS = 60
+"""So many items of a source are fused, as in the code."""
+
+
+def world(seed, size=60, categories=4, dense=0.5, **plan):
+    """A table of random items: popularity, categories, neighbours, some of them blocked."""
+    rng = np.random.default_rng(seed)
+    items = ItemTable(ItemPlan(**plan))
+    items.rows(Texts.of([f"i{k}" for k in range(size)]))
+    if categories:
+        items.categories.number(Texts.of([f"c{k}" for k in range(categories)]))
+        items.table["category"][:size] = rng.integers(-1, categories, size)
+    items.table["popularity"][:size] = rng.integers(0, 6, size) * rng.random(size)
+    items.table["blocked"][:size] = rng.random(size) < 0.1
+    items.table["boost"][:size] = rng.choice([0.0, 0.5, 1.0, 1.0, 1.0, 2.0], size)
+    for kind in (items.covisits, items.together, items.similar):
+        n = int(size * kind.places * dense)
+        a, b = rng.integers(0, size, (2, n))
+        weights = rng.choice([0.0, 0.25, 0.5, 1.0, 2.5, *rng.random(4)], n)
+        kind.add(a[a != b], b[a != b], weights[a != b])
+    items.find_popular()
+    return items
+
+
+def users(rng, size, count, recent, bought):
+    """What some users had to do with last; the shorter lists end with nothing."""
+
+    def lists(width):
+        out = np.full((count, width), -1)
+        for row in out:
+            n = min(int(rng.integers(0, width + 1)), size)
+            row[:n] = rng.permutation(size)[:n]
+            row[:n][rng.random(n) < 0.15] = -1  # an item that nobody knows any more
+        return out
+
+    return lists(recent), lists(bought)
+
+
+class Naive:
+    """Lists for one user, source by source."""
+
+    def __init__(self, items):
+        self.items, self.plan, table = items, items.plan, items.table
+        size = len(items)
+        self.popularity = table["popularity"][:size].tolist()
+        self.category = table["category"][:size].tolist()
+        self.blocked = table["blocked"][:size].tolist()
+        self.boost = table["boost"][:size]
+
+    def near(self, own, fades, damping, kind, hidden):
+        """Items by the summed weight that they have beside one's own, and what says most."""
+        sums, best = {}, {}
+        for row, fade in zip(own, fades, strict=False):
+            if row < 0:
+                continue
+            counts = float(fade)
+            if damping:
+                counts /= (self.popularity[row] + 1e-9) ** damping
+            for other, weight in zip(
+                kind.item[row].tolist(), kind.weight[row].tolist(), strict=True
+            ):
+                amount = F32(counts * weight) if other >= 0 else F32(0)
+                if amount <= 0 or other in hidden or self.blocked[other]:
+                    continue
+                sums[other] = F32(sums.get(other, F32(0)) + amount)
+                if amount > best.get(other, (F32(0), -1))[0]:
+                    best[other] = amount, row
+        ranked = sorted(sums, key=lambda k: -sums[k])[:RANKS]
+        return [(k, rank, best[k][1]) for rank, k in enumerate(ranked)]
+
+    def listed(self, some, hidden, because, length):
+        free = [k for k in some if k not in hidden and not self.blocked[k]][:length]
+        return [(k, rank, because) for rank, k in enumerate(free)]
+
+    def sources(self, recent, bought, weights, length):
+        """For each source that speaks: (item, rank, because)."""
+        plan, items, on = self.plan, self.items, dict(zip(SOURCES, weights, strict=True))
+        just_seen = recent[:1] if on["reminders"] else recent
+        hidden = {k for k in [*just_seen, *bought] if k >= 0}
+        fades = np.arange(1, plan.looks_back + 1, dtype=float) ** -plan.fade
+        out = {
+            "covisits": self.near(recent, fades, plan.damping, items.covisits, hidden),
+            "together": self.near(bought, [1.0] * len(bought), 0, items.together, hidden),
+            "similar": self.near(recent, fades, 0, items.similar, hidden),
+        }
+        earlier = [k for k in recent[1:] if k >= 0]
+        out["reminders"] = [
+            (k, rank, k)
+            for rank, k in enumerate(earlier)
+            if k not in hidden and not self.blocked[k]
+        ]
+        category = self.category[recent[0]] if recent[0] >= 0 else -1
+        bounds = items.category_start.tolist()[category : category + 2] if category >= 0 else []
+        some = items.category_items[slice(*bounds)].tolist() if len(bounds) == 2 else []
+        out["category"] = self.listed(some, hidden, recent[0], length)
+        out["popular"] = self.listed(items.popular.tolist(), hidden, -1, length)
+        return {name: found for name, found in out.items() if on[name]}
+
+    def gather(self, recent, bought, length, weights):
+        """(item, score, source, because, ranks), the best first."""
+        fused, most, ranks = {}, {}, {}
+        for name, found in self.sources(recent, bought, weights, length).items():
+            source = SOURCES.index(name)
+            for k, rank, because in found:
+                says = F32(weights[source] / (self.plan.rank_offset + rank + 1.0))
+                fused[k] = F32(fused.get(k, F32(0)) + says)
+                ranks.setdefault(k, [UNRANKED] * len(SOURCES))[source] = rank
+                if says > most.get(k, (F32(0),))[0]:
+                    most[k] = says, source, because
+        scores = {k: F32(score * self.boost[k]) for k, score in fused.items()}
+        best = sorted(scores, key=lambda k: -scores[k])[:length]
+        return [(k, scores[k].item(), *most[k][1:], ranks[k]) for k in best]
+
+
+def assert_gathered(items, recent, bought, length, weights=None):
+    """Lists of all users at once are those of each one alone, in plain Python."""
+    naive, found = Naive(items), Gatherer(items.plan, items).gather(recent, bought, length, weights)
+    if weights is None:
+        weights = np.tile(items.plan.source_weights, (len(recent), 1))
+    for i in range(len(recent)):
+        n = int(found.count[i])
+        columns = found.item, found.score, found.source, found.because, found.ranks
+        listed = list(zip(*(column[i, :n].tolist() for column in columns), strict=True))
+        assert listed == naive.gather(
+            recent[i].tolist(), bought[i].tolist(), length, weights[i].tolist()
+        )
+        assert (found.item[i, n:] == -1).all()
+        assert (found.because[i, n:] == -1).all()
+    return found
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_lists_are_those_of_every_source_written_out(seed):
+    rng = np.random.default_rng(seed)
+    size = int(rng.choice([1, 2, 15, 60, 300]))
+    items = world(
+        seed,
+        size,
+        categories=int(rng.choice([0, 1, 4])),
+        neighbours=int(rng.choice([1, 5, 50])),
+        together=int(rng.choice([1, 5, 20])),
+        looks_back=int(rng.choice([1, 4, 32])),
+        damping=float(rng.choice([0.0, 0.5, 1.0])),
+        fade=float(rng.choice([0.0, 1.0, 2.0])),
+        rank_offset=float(rng.choice([0.0, 0.5, 60.0])),
+        length=int(rng.choice([1, 5, 20, 100])),
+    )
+    recent, bought = users(rng, size, 12, int(rng.choice([2, 8, 32])), int(rng.choice([2, 6, 32])))
+    assert_gathered(items, recent, bought, items.plan.length)
+    weights = rng.choice([0.0, 0.01, 0.5, 0.5, 1.5], (12, len(SOURCES)))
+    assert_gathered(items, recent, bought, items.plan.length, weights)
+
+
+def test_one_after_another_they_get_what_they_get_together():
+    rng = np.random.default_rng(1)
+    items = world(1, 200)
+    recent, bought = users(rng, 200, 40, 8, 6)
+    gatherer = Gatherer(items.plan, items)
+    together = gatherer.gather(recent, bought, 20)
+    for i in range(40):
+        alone = gatherer.gather(recent[i : i + 1], bought[i : i + 1], 20)
+        for name in ("item", "score", "source", "because", "ranks", "count"):
+            assert (getattr(alone, name)[0] == getattr(together, name)[i]).all()
+
+
+def test_what_was_just_seen_or_bought_or_is_blocked_is_never_listed():
+    rng = np.random.default_rng(2)
+    items = world(2, 40, dense=1.0)
+    recent, bought = users(rng, 40, 200, 8, 6)
+    weights = np.tile(items.plan.source_weights, (200, 1))
+    weights[100:, SOURCES.index("reminders")] = 0.0
+    found = Gatherer(items.plan, items).gather(recent, bought, 40, weights)
+    blocked = set(np.flatnonzero(items.table["blocked"][:40]).tolist())
+    for i in range(200):
+        listed = found.item[i, : found.count[i]].tolist()
+        assert len(set(listed)) == len(listed)
+        own = set(recent[i, :1].tolist()) if i < 100 else set(recent[i].tolist())
+        assert not set(listed) & (own | set(bought[i].tolist()) | blocked)
+
+
+def test_an_empty_table_and_no_users_give_empty_lists():
+    items = ItemTable(ItemPlan())
+    nobody = np.full((3, 8), -1)
+    found = assert_gathered(items, nobody, nobody[:, :6], 20)
+    assert found.count.tolist() == [0, 0, 0]
+    found = Gatherer(items.plan, items).gather(nobody[:0], nobody[:0, :6], 20)
+    assert found.item.shape == (0, 20)
+
+
+def test_strangers_get_what_is_popular():
+    items = world(3, 50)
+    nobody = np.full((1, 8), -1)
+    found = assert_gathered(items, nobody, nobody[:, :6], 10)
+    assert set(found.source[0].tolist()) == {SOURCES.index("popular")}
+    assert set(found.because[0].tolist()) == {-1}
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        {"looks_back": 1, "neighbours": 1, "together": 500, "bought": 32},
+        {"looks_back": 32, "neighbours": 500, "together": 1, "length": 100, "recent": 32},
+        {"looks_back": 1, "neighbours": 1, "together": 1, "length": 100, "recent": 32},
+    ],
+)
+def test_the_largest_lists_that_settings_allow_fit(plan):
+    """Where few are of two lists, thousands of items are touched for one user."""
+    size, rng = 18_000, np.random.default_rng(4)
+    items = ItemTable(ItemPlan(**plan))
+    items.rows(Texts.of([f"i{k}" for k in range(size)]))
+    items.categories.number(Texts.of(["c"]))
+    items.table["category"][:size] = 0
+    items.table["popularity"][:size] = rng.random(size)
+    for kind in (items.covisits, items.together, items.similar):
+        for row in range(40):
+            others = rng.permutation(np.arange(40, size))[: kind.places]
+            kind.add(np.full(len(others), row), others, rng.random(len(others)) + 0.1)
+    items.find_popular()
+    recent = np.arange(items.plan.recent).reshape(1, -1)
+    bought = np.arange(items.plan.bought).reshape(1, -1)[:, ::-1].copy()
+    assert_gathered(items, recent, bought, items.plan.length)
+    assert_gathered(items, recent, bought, 100)
+
+
+def test_a_table_that_grows_and_shrinks_under_the_gatherer():
+    items = world(5, 50, most_items=2_000)
+    gatherer = Gatherer(items.plan, items)
+    recent, bought = users(np.random.default_rng(5), 50, 5, 8, 6)
+    before = gatherer.gather(recent, bought, 20)
+    items.rows(Texts.of([f"n{k}" for k in range(5_000)]))
+    after = gatherer.gather(recent, bought, 20)
+    assert (before.item == after.item).all()
+    items.table["popularity"][:5_050] = np.arange(5_050) + 1.0
+    assert_gathered(items, recent + 5_000, bought, 20)
+    items._forget_some()
+    gatherer.gather(recent, bought, 20)
+    assert_gathered(items, recent, bought, 20)
+
+
+def test_a_category_that_came_after_the_last_look_at_popular_items_is_no_source_yet():
+    items = world(6, 30)
+    items.table["category"][0] = items.categories.number(Texts.of(["new"]))[0]
+    recent = np.array([[0, -1]])
+    found = assert_gathered(items, recent, recent[:, 1:], 20)
+    assert SOURCES.index("category") not in found.source[0, : found.count[0]].tolist()
+    items.find_popular()
+    assert_gathered(items, recent, recent[:, 1:], 20)
+
+
+def test_sources_that_are_off_say_nothing():
+    items = world(7, 60, dense=1.0)
+    recent, bought = users(np.random.default_rng(7), 60, 30, 8, 6)
+    for source in range(len(SOURCES)):
+        weights = np.zeros((30, len(SOURCES)))
+        weights[:, source] = 0.7
+        found = assert_gathered(items, recent, bought, 20, weights)
+        listed = found.item >= 0
+        assert set(found.source[listed].tolist()) <= {source}
+        assert (np.delete(found.ranks[listed], source, axis=1) == UNRANKED).all()
