@@ -102,8 +102,8 @@ class Interactions:
         item, before, together = named[:n], named[n : n + n * steps], named[n + n * steps :]
         return cls(
             item,
-            np.frombuffer(block.ts, np.int64),
-            np.frombuffer(block.type, np.int8),
+            np.frombuffer(block.ts, np.int64).copy(),  # as loops know them: to be written
+            np.frombuffer(block.type, np.int8).copy(),
             before.reshape(n, steps),
             together.reshape(n, -1) if n else together.reshape(0, 0),
             Seen(

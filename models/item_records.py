@@ -105,9 +105,9 @@ def _load_neighbours(
     weights: NDArray[np.float32],
     scale: NDArray[np.float64],
 ) -> None:
-    near = np.where(hashes == 0, NOBODY, items.find(np.ascontiguousarray(hashes)))
-    weights = np.where(near == NOBODY, 0.0, weights * scale[:, None]).astype(np.float32)
+    near = items.find(hashes.copy())  # in a record they are not aligned
+    weights = np.where(near == NOBODY, -1.0, weights * scale[:, None]).astype(np.float32)
     order = np.argsort(-weights, axis=1, kind="stable")[:, : kind.places]
     count = order.shape[1]
     kind.item[rows, :count] = np.take_along_axis(near, order, axis=1)
-    kind.weight[rows, :count] = np.take_along_axis(weights, order, axis=1)
+    kind.weight[rows, :count] = np.maximum(np.take_along_axis(weights, order, axis=1), 0.0)
