@@ -33,7 +33,7 @@ def lines(settings: Settings, written: Written) -> Iterator[str]:
     """The settings as lines of TOML, each value with its source as a comment."""
     texts = dict(leaves(written.data))
     sections: dict[tuple[str, ...], dict[str, tuple[Any, str]]] = defaultdict(dict)
-    for section, name, value in _values(settings.model_dump()):
+    for section, name, value in _values(settings.model_dump(by_alias=True)):
         path = ".".join((*section, name))
         if value is None and path not in texts:
             continue

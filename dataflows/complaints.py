@@ -25,9 +25,9 @@ def lines(error: ValidationError) -> Iterator[str]:
 def _place(location: Sequence[int | str]) -> list[str]:
     """A path as it is written; a feature's kind is no part of it."""
     place = [str(part) for part in location]
-    if place[0] == "features" and place[2:3] in (["decayed"], ["count"], ["[key]"]):
+    if place[0] == "features" and place[2:3] in (["decayed"], ["count"]):
         del place[2]
-    return place
+    return place[:-1] if place[-1] == "[key]" else place
 
 
 def _line(place: list[str], problem: Mapping[str, Any]) -> str:

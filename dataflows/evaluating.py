@@ -116,7 +116,11 @@ class _Crew:
         if lanes > 1 and store is None:
             raise ValueError(f"several lanes learn through a store, but {lanes} came without one")
         plan = replace(  # models do not look at segments
-            plans.lane_plan(settings), order_keep_ms=FAR_MS // 4, segments=(), families=()
+            plans.lane_plan(settings),
+            order_keep_ms=FAR_MS // 4,
+            segments=(),
+            families=(),
+            offers=(),
         )
         self._shards = settings.redis.shards
         self._lanes, self._checkpoints = [], []

@@ -24,6 +24,7 @@ from state.definitions import FamilySpec, SegmentError, SegmentSpec
 from state.expressions import ExpressionError
 from state.filters import EventFilter
 from state.lane import Lane
+from state.offers import OfferError, OfferSpec
 from state.plan import LanePlan
 from state.rfm import Cuts, RfmSpec
 
@@ -73,6 +74,8 @@ def lane_plan(settings: Settings) -> LanePlan:
             FamilySpec(name, list(f.labels.items()), f.version)
             for name, f in settings.families.items()
         ],
+        offers=_offers(settings),
+        max_offers=settings.offer_rules.max_offers,
         lateness_ms=lane.lateness,
         wall_delay_ms=lane.wall_delay,
         session_gap_ms=settings.session.gap,
@@ -309,6 +312,24 @@ def _rfm(settings: Settings) -> RfmSpec:
     return RfmSpec(rfm.basis, rfm.half_life, rfm.window, rfm.ties, fixed)
 
 
+def _offers(settings: Settings) -> list[OfferSpec]:
+    return [
+        OfferSpec(
+            name=name,
+            when=offer.when,
+            lasts_ms=offer.lasts,
+            priority=offer.priority,
+            cap=offer.cap,
+            cap_window_ms=offer.cap_window,
+            cooldown_ms=offer.cooldown,
+            exclusive=offer.exclusive,
+            value=offer.value,
+        )
+        for name, offer in settings.offers.items()
+        if offer.enabled
+    ]
+
+
 def _features(settings: Settings) -> tuple[list[DecayedSpec], list[PanesSpec]]:
     decayed, panes = [], []
     for name, spec in settings.features.items():
@@ -357,6 +378,8 @@ def check(settings: Settings) -> None:
     try:
         Lane(plan, [0], models)
     except UnknownInput as error:
+        raise SettingsError(str(error)) from error
+    except OfferError as error:
         raise SettingsError(str(error)) from error
     except (SegmentError, ExpressionError) as error:
         raise SettingsError(f"segments: {error}") from error

@@ -23,6 +23,7 @@ from pydantic import (
 from dataflows.durations import duration_ms
 
 LONGEST_MS: Final = 100 * 366 * 86_400_000
+_LONGEST_VALUE: Final = 500
 _STORES: Final = ("redis://", "rediss://", "unix://")
 
 
@@ -56,6 +57,18 @@ def _rising(cuts: tuple[float, ...]) -> tuple[float, ...]:
     if any(low >= high for low, high in pairwise(cuts)):
         raise ValueError("must be four numbers, each larger than the one before")
     return cuts
+
+
+def _small(value: Any) -> Any:
+    """What an offer tells edge services."""
+    for part in value.values() if isinstance(value, dict) else [value]:
+        if not isinstance(part, str | int | float):
+            raise ValueError("must be a text, a number, true or false, or a table of these")
+        if not isinstance(part, str) and not abs(part) < 2**63:
+            raise ValueError("must have finite numbers below 2^63")
+    if len(repr(value).encode()) > _LONGEST_VALUE:
+        raise ValueError(f"must be at most {_LONGEST_VALUE} bytes long")
+    return value
 
 
 def _store_url(url: SecretStr) -> SecretStr:
@@ -229,6 +242,26 @@ class FamilySettings(Section):
     version: Version = 1
 
 
+class OfferRules(Section):
+    """What holds for all offers together."""
+
+    max_offers: Annotated[Whole, Field(ge=0)]
+
+
+class OfferSettings(Section):
+    """A declared offer."""
+
+    enabled: bool = True
+    when: str
+    lasts: Annotated[LongSpan, Field(alias="for")]
+    priority: Annotated[Whole, Field(ge=-1_000_000, le=1_000_000)] = 0
+    cap: Annotated[Whole, Field(ge=1)] | None = None
+    cap_window: LongSpan | None = None
+    cooldown: Millis = 0
+    exclusive: Name | None = None
+    value: Annotated[Any, AfterValidator(_small)] = None
+
+
 class LearningSettings(Section):
     """Rates of the optimiser."""
 
@@ -376,6 +409,8 @@ class Settings(Section):
     features: dict[Name, FeatureSettings]
     segments: dict[str, Segment]
     families: dict[str, FamilySettings]
+    offer_rules: OfferRules
+    offers: dict[Name, OfferSettings]
     models: Models
     recommend: RecommendSettings
     metrics: MetricsSettings

@@ -67,7 +67,7 @@ def open_lane(case: Case, split: Split | None = None) -> Lane:
     settings = load(env={})
     plan = plans.lane_plan(settings)
     if not case.segments:
-        plan = replace(plan, decayed=(), panes=(), segments=(), families=())
+        plan = replace(plan, decayed=(), panes=(), segments=(), families=(), offers=())
     learner = plans.learner(settings, trains=True) if case.model else None
     if split is not None and learner is not None:  # before the lane takes its methods
         for method in (

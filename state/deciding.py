@@ -18,6 +18,7 @@ from state.changes import Cause, Kind, Undated
 from state.decisions import Decided, Decisions
 from state.features import RowView
 from state.memberships import SegmentState
+from state.offering import Offering
 from state.scoring import RfmFeatures
 from state.segments import Held, Outcome, SegmentPlan
 from state.table import Column, Table
@@ -66,17 +67,26 @@ class Decider:
         rfm: the scores, kept as columns beside the memberships.
         table: the lane's table; gets the columns.
         ids: the lane's users.
+        offering: their offers; None where there are none.
 
     Attributes:
         waiting: decided and not yet committed.
         sizes: how many users each of the plan's segments holds, int64[len(plan.names)].
     """
 
-    def __init__(self, plan: SegmentPlan, rfm: RfmFeatures, table: Table, ids: TextIndex) -> None:
+    def __init__(
+        self,
+        plan: SegmentPlan,
+        rfm: RfmFeatures,
+        table: Table,
+        ids: TextIndex,
+        offering: Offering | None = None,
+    ) -> None:
         self.plan = plan
         self.waiting = Decisions(plan.names, plan.versions, ids)
         self.sizes: I64 = np.zeros(len(plan.names), dtype=np.int64)
         self._rfm = rfm
+        self._offering = offering
         self._table = table
         table.add_columns("", plan.columns())
         table.add_columns("", self._columns())
@@ -87,6 +97,8 @@ class Decider:
         state = self.plan.read(table, rows)
         outcome = self.plan.evaluate(view, state)
         self.plan.write(table, rows, outcome.state)
+        if self._offering is not None:
+            self._offering.decide(outcome.on, rows, outcome.due_ms)
         table[VALID_TO][rows] = outcome.valid_to_ms
         table["due_ms"][rows] = outcome.due_ms
         table["rfm"][rows] = self._rfm.scores(view)
@@ -140,6 +152,8 @@ class Decider:
         """All rows are loaded: count who is in what."""
         segments = self.held(np.arange(self._table.size)).segment
         self.sizes[:] = np.bincount(segments, minlength=len(self.sizes))
+        if self._offering is not None:
+            self._offering.restored()
 
     def held(self, rows: I64) -> Held:
         """All memberships of some rows."""

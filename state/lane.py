@@ -30,6 +30,8 @@ from state.features import RowView
 from state.groups import Groups, group
 from state.learner import Learner
 from state.measures import Measures
+from state.offering import Offering
+from state.offers import OfferPlan
 from state.plan import LanePlan
 from state.population import Population
 from state.portraits import Portraits
@@ -77,7 +79,15 @@ class Lane:
             self.table.add_columns("", recommender.columns())
         kinds = {name: feature.kind for name, feature in self.measures.features.items()}
         segments = SegmentPlan.compile(plan.segments, plan.families, kinds, poll_ms=plan.poll_ms)
-        self.decider = Decider(segments, self.measures.rfm, self.table, self.users.ids)
+        self.offering = None
+        if plan.offers:
+            offers = OfferPlan.compile(
+                plan.offers, plan.max_offers, kinds, segments, poll_ms=plan.poll_ms
+            )
+            self.offering = Offering(offers, self.table)
+        self.decider = Decider(
+            segments, self.measures.rfm, self.table, self.users.ids, self.offering
+        )
         self.positions = Positions(shards)
         self.population = Population(
             self.measures.rfm, plan.cuts_every_ms, measures=0 in self.shards

@@ -51,7 +51,7 @@ class Slot:
         column: where it comes from.
         kind: of the value. MessagePack: ``int``, ``float``, ``flag``, and ``text``, null where it
             is absent. JSON: an integer as ``digits``; ``quoted``, a text without anything to
-            escape, null where it is absent; ``raw``, a text that is JSON already.
+            escape, null where it is absent. Either: ``raw``, bytes that are encoded already.
         when: an int column; where it is 0, null is written instead of a number. MessagePack only.
     """
 
@@ -362,6 +362,9 @@ def _fill(
                         if inner == _TEXT:
                             place = text_at[program[k, 3]] + entry
                             at = _put_text(out, words, at, held, start[place], length[place])
+                        elif inner == _RAW:
+                            place = text_at[program[k, 3]] + entry
+                            at = _put_bytes(words, at, held, start[place], length[place])
                         elif inner != _NOTHING:
                             at = _put_number(
                                 out, words, at, inner, program[k, 3], program[k, 4], entry, numbers,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from state.declared import DecayedSpec, PanesSpec
 from state.local_time import Zone
+from state.offers import OfferSpec
 from state.rfm import RfmSpec
 from state.segments import FamilySpec, SegmentSpec
 from state.times import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
@@ -21,6 +22,7 @@ class LanePlan:
         rfm: basis and cuts.
         decayed, panes: declared features.
         segments, families: definitions.
+        offers, max_offers: what users are given, and how many at a time.
         lateness_ms: how much later than the newest event another may still come.
         wall_delay_ms: how far the clock of a lane that has caught up stays behind the wall.
         session_gap_ms, return_gap_ms: what ends a session; what makes the next one a return.
@@ -42,6 +44,8 @@ class LanePlan:
     panes: Sequence[PanesSpec] = ()
     segments: Sequence[SegmentSpec] = ()
     families: Sequence[FamilySpec] = ()
+    offers: Sequence[OfferSpec] = ()
+    max_offers: int = 3
     lateness_ms: int = 5 * SECOND_MS
     wall_delay_ms: int = 500
     session_gap_ms: int = 30 * MINUTE_MS

@@ -65,6 +65,7 @@ class Portraits:
             measures.rfm.spec.basis,
             [(n, "float" if k is Kind.DECAYED else "int") for n, k in self._declared.items()],
             self._scores,
+            has_offers=lane.offering is not None,
         )
 
     def encode(self, rows: I64) -> list[bytes]:
@@ -94,6 +95,7 @@ class Portraits:
         bounds = {
             "cart.lines": self._add_lines(view, columns, texts),
             "segments": self._add_segments(rows, columns, texts),
+            "offers": self._add_offers(rows, columns, texts),
         }
         return self._form.fill(columns, texts, bounds)
 
@@ -139,6 +141,22 @@ class Portraits:
         }
         texts["segments.name"] = self._names.take(held.segment)
         return _bounds(held.index, len(rows))
+
+    def _add_offers(
+        self, rows: I64, columns: dict[str, NDArray[Any]], texts: dict[str, Texts]
+    ) -> I64:
+        """The offers that stand as columns; where each row's begin and end."""
+        offering = self._lane.offering
+        if offering is None:
+            return _bounds(np.empty(0, dtype=np.int64), len(rows))
+        standing = offering.standing(rows)
+        columns |= {
+            "offers.since": standing.since_ms,
+            "offers.valid_to": standing.valid_to_ms,
+            "offers.given": standing.given,
+        }
+        texts["offers.head"] = offering.heads.take(standing.offer)
+        return _bounds(standing.index, len(rows))
 
 
 def _bounds(row: I64, rows: int) -> I64:

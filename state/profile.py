@@ -23,6 +23,8 @@ def profile_form(
     basis: str,
     features: Sequence[tuple[str, Literal["int", "float"]]],
     scores: Sequence[Score],
+    *,
+    has_offers: bool = False,
 ) -> Form:
     """The form of the profiles of one settings file.
 
@@ -30,9 +32,11 @@ def profile_form(
         basis: the RFM basis, a constant of every document.
         features: declared features at the top level, and their kind.
         scores: what models say, null while they cannot say it.
+        has_offers: whether any are declared.
 
     A slot's column is named by its path in the document. The columns ``is_buyer`` and ``*.ends``
-    say where there are values; those of ``cart.lines`` and ``segments`` have one for each entry.
+    say where there are values; those of ``cart.lines``, ``segments`` and ``offers`` have one
+    for each entry.
     """
     entries: dict[str, Parts] = {
         "v": [pack(VERSION)],
@@ -47,7 +51,7 @@ def profile_form(
         "decayed": _numbers("decayed", "orders", "spend", kind="float"),
         **{name: [Slot(name, kind)] for name, kind in features},
         "scores": _map(_scores(scores)),
-        "offers": [pack([])],
+        "offers": [Many("offers", "map", _offer())] if has_offers else [pack({})],
         "experiment": [_NULL],
         "consent": [_NULL],
         "attributes": [pack({})],
@@ -109,6 +113,15 @@ def _membership() -> list[bytes | Slot]:
         *(pack("since"), Slot("segments.since")),
         *(pack("version"), Slot("segments.version")),
         *(pack("valid_to"), Slot("segments.valid_to", when="segments.ends")),
+    ]
+
+
+def _offer() -> list[bytes | Slot]:
+    return [
+        Slot("offers.head", "raw"),
+        *(pack("since"), Slot("offers.since")),
+        *(pack("valid_to"), Slot("offers.valid_to")),
+        *(pack("given"), Slot("offers.given")),
     ]
 
 

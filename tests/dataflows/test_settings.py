@@ -43,7 +43,7 @@ def test_the_shipped_file_is_right_and_says_what_the_code_defaults_to():
     settings = loaded()
     plans.check(settings)
     plan, default = plans.lane_plan(settings), LanePlan()
-    declared = {"decayed", "panes", "segments", "families", "zone"}
+    declared = {"decayed", "panes", "segments", "families", "offers", "zone"}
     for name in set(LanePlan.__slots__) - declared:
         assert getattr(plan, name) == getattr(default, name), name
     assert plans.event_rules(settings) == EventRules()
@@ -69,7 +69,7 @@ def test_every_setting_of_the_shipped_file_is_explained():
     for line in DEFAULTS.read_text().splitlines():
         section = line if line.startswith("[") else section
         if " = " in line and not section.startswith(
-            ("[features", "[segments", "[families", "[models.tasks", "[recommend.weights")
+            ("[features", "[segments", "[families", "[offers.", "[models.tasks", "[recommend.weights")
         ):
             assert "#" in line + before, line
         before = line
