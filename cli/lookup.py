@@ -57,7 +57,7 @@ def as_json(document: bytes) -> bytes:
 
 
 def show_explanation(settings: Settings, user: str, segment: str) -> int:
-    """Say why a user is in a segment or not."""
+    """Say why a user is in a segment, or has an offer (``offers.NAME``), or not."""
     from dataflows.explaining import UnknownError, explanation
     from operators.lane_step import wall_clock_ms
 

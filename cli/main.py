@@ -164,7 +164,7 @@ def recommend(
 
 @app.command()
 def explain(user: str, segment: str, config: Config = None, sets: Sets = None) -> None:
-    """Say why a customer is in a segment, or why not, and how far away they are."""
+    """Say why a customer is in a segment, or has an offer (offers.NAME), or why not."""
     from cli.lookup import show_explanation
 
     sys.exit(show_explanation(common.settings(config, sets), user, segment))

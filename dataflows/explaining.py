@@ -1,9 +1,11 @@
-"""Why a user is in a segment or not: the shard is read, not owned, and evaluated as lanes do."""
+"""Why a user is in a segment, or has an offer: the shard is read, not owned, and decided again."""
 
 from __future__ import annotations
 
 import difflib
 import zlib
+from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 
@@ -11,26 +13,38 @@ from dataflows.engine import open_lane
 from dataflows.settings import Settings
 from state.checkpoint import check_segments
 from state.explain import explain
+from state.explain_offers import explain_offer
 from state.features import RowView
 from state.store import Store
 
 
 class UnknownError(Exception):
-    """There is no such user or segment."""
+    """There is no such user, segment or offer."""
 
 
-def explanation(settings: Settings, store: Store, user: str, segment: str, now_ms: int) -> str:
+OFFERS: Final = "offers."
+"""Begins the name of an offer where segments are named too."""
+
+
+def explanation(settings: Settings, store: Store, user: str, name: str, now_ms: int) -> str:
     """The explanation in words, at a time (epoch ms), or at the user's last event if later.
 
+    Args:
+        settings: in force.
+        store: where the user is.
+        user: of whom.
+        name: of a segment, or of an offer after ``offers.``.
+        now_ms: at which time.
+
     Raises:
-        UnknownError: there is no such user or segment.
+        UnknownError: there is no such user, segment or offer.
     """
     lane = open_lane(settings)
-    names = lane.decider.plan.names
-    if segment not in names:
-        near = difflib.get_close_matches(segment, names, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(names)}"
-        raise UnknownError(f"there is no segment {segment!r}{hint}")
+    offers = () if lane.offering is None else lane.offering.plan.specs
+    if name.startswith(OFFERS):
+        _check("offer", name, [spec.column for spec in offers])
+    else:
+        _check("segment", name, lane.decider.plan.names)
     shard = zlib.crc32(user.encode()) % settings.redis.shards
     stored = store.look(shard, lane.side_tables)
     check_segments(lane, stored)
@@ -48,5 +62,17 @@ def explanation(settings: Settings, store: Store, user: str, segment: str, now_m
     def view_at(t_ms: int) -> RowView:
         return lane.view(rows, np.array([t_ms], dtype=np.int64))
 
-    state = lane.decider.plan.read(lane.table, rows)
-    return explain(lane.decider.plan, view_at, at_ms, state, segment).to_text()
+    plan = lane.decider.plan
+    state = plan.read(lane.table, rows)
+    if lane.offering is None or not name.startswith(OFFERS):
+        return explain(plan, view_at, at_ms, state, name).to_text()
+    memory, offer = lane.offering.copied(row), name.removeprefix(OFFERS)
+    told = explain_offer(plan, lane.offering.plan, view_at, at_ms, state, memory, offer)
+    return told.to_text()
+
+
+def _check(kind: str, name: str, names: Sequence[str]) -> None:
+    if name not in names:
+        near = difflib.get_close_matches(name, names, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(names)}"
+        raise UnknownError(f"there is no {kind} {name!r}{hint}")

@@ -145,6 +145,10 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         metrics.observe(lane.counters)
         metrics.rows.set(lane.table.size)
         metrics.observe_sizes(lane.decider.plan.names, lane.decider.sizes.tolist())
+        if lane.offering is not None:
+            names = [spec.name for spec in lane.offering.plan.specs]
+            given, sizes = lane.offering.given.tolist(), lane.offering.sizes.tolist()
+            metrics.observe_offers(names, given, sizes)
         if lane.learner is not None:
             for model, measures in lane.learner.quality().items():
                 metrics.observe_model(model, measures)

@@ -55,10 +55,15 @@ class Metrics:
         )
         self.rows = Gauge("afterglow_rows", "Users held.", registry=r)
         self.members = Gauge("afterglow_segment_members", "Members.", ["segment"], registry=r)
+        self.offers = Gauge(
+            "afterglow_offers_standing", "Users that have it.", ["offer"], registry=r
+        )
+        self._given = Counter("afterglow_offers_given", "Givings.", ["offer"], registry=r)
         self.model = Gauge(
             "afterglow_model", "Quality on matured labels.", ["model", "measure"], registry=r
         )
         self._sizes: Sequence[int] = ()
+        self._seen_given: Sequence[int] = ()
         self._seen = Counters()
         self._seen_changes: Tally[str] = Tally()
 
@@ -100,6 +105,16 @@ class Metrics:
             self._sizes = sizes
             for segment, size in zip(segments, sizes, strict=True):
                 self.members.labels(segment).set(size)
+
+    def observe_offers(
+        self, offers: Sequence[str], given: Sequence[int], sizes: Sequence[int]
+    ) -> None:
+        """Take over how often each offer was given, and how many users have it."""
+        before = self._seen_given or [0] * len(offers)
+        self._seen_given = given
+        for offer, now, seen, size in zip(offers, given, before, sizes, strict=True):
+            self._given.labels(offer).inc(now - seen)
+            self.offers.labels(offer).set(size)
 
     def observe_model(self, model: str, measures: Mapping[str, float | None]) -> None:
         """Show a model's quality; a measure that is not known yet (None) is left out."""

@@ -30,6 +30,7 @@ _UNITS: Final = (
     ("ms", 1),
 )
 _COUNTED: Final = ("carts", "events", "items", "orders", "sessions", "views")
+Part = Literal["enter", "exit", "when"]
 _ONE: Final = np.zeros(1, dtype=np.int64)
 
 
@@ -46,12 +47,16 @@ class Reading:
         distance: how far off it is, or what it measures, in words.
     """
 
-    part: Literal["enter", "exit"]
+    part: Part
     text: str
     value: Shown
     threshold: Shown
     holds: bool
     distance: str
+
+    def to_text(self) -> str:
+        """As a line for people."""
+        return f"  {'✓' if self.holds else '✗'} {self.text}: {self.distance}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +94,7 @@ class Explanation:
         for part, text in (("enter", self.enter), ("exit", self.exit)):
             if text is not None:
                 lines.append(f"{part}: {text}")
-                lines += [
-                    f"  {'✓' if r.holds else '✗'} {r.text}: {r.distance}"
-                    for r in self.readings
-                    if r.part == part
-                ]
+                lines += [r.to_text() for r in self.readings if r.part == part]
         if self.held_until_ms is not None:
             rule = "dwell: cannot leave" if self.member else "cool-down: cannot enter"
             lines.append(f"{rule} before {self._ahead(self.held_until_ms)}")
@@ -103,17 +104,17 @@ class Explanation:
     def _since(self) -> str:
         if self.since_ms is None:
             return ""
-        return f" for {_duration(self.now_ms - self.since_ms)}"
+        return f" for {duration(self.now_ms - self.since_ms)}"
 
     def _ahead(self, time_ms: int) -> str:
-        return f"{_duration(time_ms - self.now_ms)} from now"
+        return f"{duration(time_ms - self.now_ms)} from now"
 
     def _outlook(self) -> str:
         verb = "leaves" if self.member else "enters"
         if self.flips_ms is not None:
-            return f"{verb} in {_duration(self.flips_ms - self.now_ms)} if silent"
+            return f"{verb} in {duration(self.flips_ms - self.now_ms)} if silent"
         if self.looked_until_ms is not None:
-            ahead = _duration(self.looked_until_ms - self.now_ms)
+            ahead = duration(self.looked_until_ms - self.now_ms)
             return f"nothing changes for {ahead} if silent; further was not looked"
         return "stays if silent" if self.member else "does not enter by silence alone"
 
@@ -145,9 +146,9 @@ def explain(
     flips_ms, looked_until_ms = _foresee(plan, view_at, outcome, place)
     enter = plan.condition(place, entered=True)
     leave = plan.condition(place, entered=False)
-    readings = [_reading(outcome.on, "enter", atom) for atom in enter.atoms]
+    readings = [reading(outcome.on, "enter", atom) for atom in enter.atoms]
     if leave is not enter:
-        readings += [_reading(outcome.on, "exit", atom) for atom in leave.atoms]
+        readings += [reading(outcome.on, "exit", atom) for atom in leave.atoms]
     return Explanation(
         segment=segment,
         version=plan.versions[place],
@@ -204,7 +205,8 @@ def _held_until_ms(
     return until_ms if until_ms > now_ms else None
 
 
-def _reading(on: Evaluation, part: Literal["enter", "exit"], atom: Atom) -> Reading:
+def reading(on: Evaluation, part: Part, atom: Atom) -> Reading:
+    """What one test of a condition reads for the one row that was evaluated."""
     (value,), (threshold,) = atom.measured(on, _ONE), atom.limits(on, _ONE)
     holds = bool(on.truth(atom)[0])
     plain = atom.operator == "is"
@@ -227,7 +229,7 @@ def _distance(atom: Atom, value: Shown, threshold: Shown, holds: bool) -> str:
         return "never happened" if name.startswith("age(") else "not known"
     if isinstance(value, str | bool) or isinstance(threshold, str | bool):
         return f"is {value}"
-    show = _duration if atom.duration else _amount
+    show = duration if atom.duration else _amount
     if holds or operator in ("==", "!="):
         return f"is {show(value)}"
     gap = abs(threshold - value)
@@ -252,10 +254,10 @@ def _amount(number: float) -> str:
     return str(number) if isinstance(number, int) else f"{number:.2f}"
 
 
-def _duration(ms: float) -> str:
+def duration(ms: float) -> str:
     """The two largest units, which is enough for people.
 
-    >>> _duration(187_623_000), _duration(3_540_000), _duration(-5)
+    >>> duration(187_623_000), duration(3_540_000), duration(-5)
     ('2 d 4 h', '59 min', '-5 ms')
     """
     rest = abs(round(ms))

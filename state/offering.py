@@ -50,7 +50,9 @@ class Offering:
         self.plan = plan
         self.given: NDArray[np.int64] = np.zeros(len(plan), dtype=np.int64)
         self.sizes: NDArray[np.int64] = np.zeros(len(plan), dtype=np.int64)
-        self.heads = Texts.of_bytes([_head(spec.name, spec.priority, spec.value) for spec in plan.specs])
+        self.heads = Texts.of_bytes(
+            [_head(spec.name, spec.priority, spec.value) for spec in plan.specs]
+        )
         self._table = table
         table.add_columns("", plan.columns())
 
@@ -79,6 +81,15 @@ class Offering:
         index, offer = np.nonzero(held[:, :, 1] > as_of[:, None])
         since_ms, valid_to_ms, given = held[index, offer].T
         return Standing(index, offer, since_ms, valid_to_ms, given)
+
+    def copied(self, row: int) -> Table:
+        """What is remembered of the offers of a row, as the only row of a table of its own."""
+        columns = self.plan.columns()
+        copy = Table(columns, capacity=1)
+        copy.grow(1)
+        for column in columns:
+            copy[column.name][0] = self._table[column.name][row]
+        return copy
 
 
 def _head(name: str, priority: int, value: object) -> bytes:

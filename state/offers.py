@@ -230,12 +230,14 @@ def _check_one(spec: OfferSpec) -> None:
     if spec.cooldown_ms < 0:
         raise OfferError(f"{path}.cooldown: must be 0 ms or more, but {spec.cooldown_ms} ms came")
     if spec.cap is not None and spec.cap < 1:
-        raise OfferError(f"{path}.cap: must be 1 or more, but {spec.cap} came; leave it out for any")
+        raise OfferError(
+            f"{path}.cap: must be 1 or more, but {spec.cap} came; leave it out for any"
+        )
     if spec.cap_window_ms is None:
         return
     if spec.cap is None:
         raise OfferError(
-            f"{path}.cap_window: needs a cap that counts over it, such as cap = 1, but there is none"
+            f"{path}.cap_window: needs a cap to count over it, such as cap = 1, but there is none"
         )
     if spec.cap > MOST_IN_WINDOW:
         raise OfferError(
@@ -251,13 +253,14 @@ def _free_ms(rule: I64, held: I64, earlier: I64, row: int) -> int:
     count = held[2]
     if count <= 0:
         return NEVER_MS
-    free = held[1] + cooldown
+    free: int = held[1] + cooldown
     if cap == 0 or count < cap:
         return free
     if window == 0:
         return FAR_MS
-    first = held[0] if cap == 1 else earlier[row, cap - 2]
-    return max(free, first + window)
+    first: int = held[0] if cap == 1 else earlier[row, cap - 2]
+    again: int = max(free, first + window)
+    return again
 
 
 @compiled

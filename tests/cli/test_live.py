@@ -56,6 +56,13 @@ def test_a_membership_is_explained(live, user):
     assert line == "afterglow: there is no segment 'vipp'; did you mean 'vip'?"
 
 
+def test_an_offer_is_explained(live, user):
+    assert "returned_at" in right("explain", user, "offers.welcome_back", env=live)
+    (line,) = wrong("explain", user, "offers.welcome", env=live)
+    start = "afterglow: there is no offer 'offers.welcome'; did you mean 'offers.welcome_back'?"
+    assert line == start
+
+
 @pytest.fixture(scope="module")
 def records(live, user):
     """The user's changes, as they stand on the topic."""

@@ -11,6 +11,7 @@ from dataflows.durations import duration_ms, duration_text
 from dataflows.settings import DEFAULTS, SettingsError, load
 from events.schema import TYPES, EventRules
 from models.plan import Challenging, Learning, ModelPlan, Task, Valuing
+from state.offers import OfferSpec
 from state.plan import LanePlan
 from state.times import DAY_MS, HOUR_MS
 
@@ -106,6 +107,31 @@ def test_named_things_are_added_or_replaced_whole(file):
     assert (segments["vip"].exit, segments["vip"].min_dwell_ms) == (None, 0)
     assert segments["keen"].enter == "intent > 1"
     assert segments["lapsing"].enter == "lifetime.orders >= 2 and age(last_order) >= 45d"
+
+
+def test_an_offer_is_changed_switched_off_or_added(file):
+    path = file(
+        """
+        [offers]
+        vip_discount.enabled = false
+        welcome_back.priority = 3
+        [offers.thanks]
+        when = "lifetime.orders == 1"
+        for = "1d"
+        value = "TEN"
+        """
+    )
+    back, thanks = plans.lane_plan(loaded(path=path)).offers
+    assert back == OfferSpec(
+        "welcome_back",
+        "within(returned_at, 7d)",
+        7 * DAY_MS,
+        priority=3,
+        cap=1,
+        cap_window_ms=90 * DAY_MS,
+        value={"percent": 10},
+    )
+    assert thanks == OfferSpec("thanks", "lifetime.orders == 1", DAY_MS, value="TEN")
 
 
 def test_set_takes_toml_values_and_bare_words():
@@ -233,6 +259,33 @@ def test_fixed_cuts_and_switched_off_models():
             "rfm.cuts.recency_days: must be four numbers, each larger than the one before, "
             "but [7, 3, 60, 120] came",
         ),
+        (
+            "offers.vip_discount.when=true",
+            "offers.vip_discount.when: input should be a valid string, but True came",
+        ),
+        ("offers.x={when='true'}", "offers.x.for: is needed, but is not there"),
+        (
+            "offers.vip_discount.fr=1d",
+            "offers.vip_discount.fr: there is no such setting; did you mean 'for'?",
+        ),
+        (
+            "offers.vip_discount.value=[1]",
+            "offers.vip_discount.value: must be a text, a number, true or false, or a table of "
+            "these, but [1] came",
+        ),
+        (
+            "offers.vip_discount.value={a=inf}",
+            "offers.vip_discount.value: must have finite numbers below 2^63, but {'a': inf} came",
+        ),
+        (
+            "offers.Vip={when='true', for='1d'}",
+            "offers.Vip: string should match pattern '^[a-z][a-z0-9_]{0,62}$', but 'Vip' came",
+        ),
+        (
+            "offers.vip_discount.cap_window=3d",
+            "offers.vip_discount.cap_window: needs a cap to count over it, such as cap = 1, but "
+            "there is none",
+        ),
         ("rfm.basis", "--set rfm.basis: must be path=value, such as rfm.basis=window"),
         ("rfm.basis.x=1", "--set rfm.basis.x=1: 'basis' is a value and has no settings in it"),
         (
@@ -256,6 +309,7 @@ def test_every_wrong_setting_is_told_at_once():
         ("segments.vip.enter=intnt > 1", "segments: segment 'vip', enter: there is no feature"),
         ("segments.vip.enter=intent >", "segments: segment 'vip', enter: a value must stand here"),
         ("families.rfm.labels.odd=rfm.r >", "segments: family 'rfm', segment 'odd': a value must"),
+        ("offers.vip_discount.when=intnt > 1", "offers.vip_discount.when: there is no feature"),
         ("features.intent.where=amout > 1", "features.intent.where: there is no feature 'amout'"),
         ("features.intent.weights={buy=1}", "features.intent.weights: must be types of event"),
         ('features.views_7d.types=["buy"]', "features.views_7d.types: must be types of event"),

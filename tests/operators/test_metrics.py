@@ -71,6 +71,19 @@ def test_a_models_quality_is_shown_once_it_is_known():
     assert shown(metrics, "afterglow_model", model="purchase_7d", measure="log_loss") == 0.5
 
 
+def test_offers_are_counted_and_sized():
+    metrics = Metrics()
+    for given, sizes in (([3, 0], [2, 0]), ([5, 1], [1, 1])):
+        metrics.observe_offers(["back", "vip"], given, sizes)
+        shown_given = [
+            shown(metrics, "afterglow_offers_given_total", offer=o) for o in ("back", "vip")
+        ]
+        assert shown_given == given
+        assert [shown(metrics, "afterglow_offers_standing", offer=o) for o in ("back", "vip")] == (
+            sizes
+        )
+
+
 def test_two_processes_worth_of_metrics_do_not_mix():
     first, second = Metrics(), Metrics()
     first.observe(Counters(events=3))

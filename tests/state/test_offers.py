@@ -135,10 +135,7 @@ def test_offers_are_what_the_giver_gives(defined, offers, most, people, steps):
     engine = Given(offers, most, compiled(*defined), len(people))
     now = T0_MS - 4 * HOUR_MS + np.arange(len(people)) * HOUR_MS
     for step in steps:
-        if step == "due":
-            now = np.clip(engine.due_ms, now, now + DAY_MS)
-        else:
-            now = now + step
+        now = np.clip(engine.due_ms, now, now + DAY_MS) if step == "due" else now + step
         engine.step(people, now)
         for row, (machine, giver) in enumerate(zip(machines, givers, strict=True)):
             machine.step(people[row], int(now[row]))
