@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from events.texts import Texts
 from state.evaluation import I64, Evaluation
-from state.offers import OfferPlan
+from state.offers import HAD, OfferPlan
 from state.packing import map_head, pack
 from state.table import Table
 
@@ -44,6 +44,7 @@ class Offering:
         given: how often each of the plan's offers was given since the lane was made, int64[k].
         sizes: how many users each stands for, int64[k].
         heads: what profiles show of each whoever has it, as MessagePack without the rest.
+        transient: columns that ``restored`` works out, so that they are not stored.
     """
 
     def __init__(self, plan: OfferPlan, table: Table) -> None:
@@ -53,6 +54,7 @@ class Offering:
         self.heads = Texts.of_bytes(
             [_head(spec.name, spec.priority, spec.value) for spec in plan.specs]
         )
+        self.transient = [HAD]
         self._table = table
         table.add_columns("", plan.columns())
 
@@ -71,16 +73,21 @@ class Offering:
 
     def restored(self) -> None:
         """All rows are loaded: count for how many each stands."""
+        self.plan.restore(self._table)
         standing = self.standing(np.arange(self._table.size))
         self.sizes[:] = np.bincount(standing.offer, minlength=len(self.sizes))
 
     def standing(self, rows: I64) -> Standing:
         """The offers that stand of some rows, as of when each was decided last."""
         as_of = self._table["as_of"][rows]
-        held = np.stack([self._table[spec.column][rows] for spec in self.plan.specs], axis=1)
-        index, offer = np.nonzero(held[:, :, 1] > as_of[:, None])
-        since_ms, valid_to_ms, given = held[index, offer].T
-        return Standing(index, offer, since_ms, valid_to_ms, given)
+        bits = 1 << np.arange(len(self.plan))
+        index, offer = np.nonzero(self._table[HAD][rows][:, None] & bits)
+        held = np.empty((len(index), 3), dtype=np.int64)
+        for place, spec in enumerate(self.plan.specs):
+            mine = np.flatnonzero(offer == place)
+            held[mine] = self._table[spec.column][rows[index[mine]]]
+        stands = held[:, 1] > as_of[index]
+        return Standing(index[stands], offer[stands], *held[stands].T)
 
     def copied(self, row: int) -> Table:
         """What is remembered of the offers of a row, as the only row of a table of its own."""

@@ -35,6 +35,9 @@ from state.times import FAR_MS, NEVER_MS
 from state.view import Kind
 
 MOST_OFFERS: Final = 16
+HAD: Final = "offers.had"
+"""The column of which offers a user ever had, a bit each by place in the plan. It can be worked out
+from the others and keeps most rows from being looked up there: few users have had most offers."""
 MOST_IN_WINDOW: Final = 8
 """So many givings of one offer are remembered, which is the largest cap over a window."""
 
@@ -154,7 +157,15 @@ class OfferPlan:
         """What a table must have for ``decide``."""
         own = [Column(spec.column, "i8", NEVER_MS, (3,)) for spec in self.specs]
         times = (MOST_IN_WINDOW - 1,)
-        return own + [Column(s.earlier, "i8", NEVER_MS, times) for s in self.specs if s.earlier]
+        own += [Column(s.earlier, "i8", NEVER_MS, times) for s in self.specs if s.earlier]
+        return [Column(HAD, "u2"), *own]
+
+    def restore(self, table: Table) -> None:
+        """Work out ``HAD`` for all rows."""
+        had = table[HAD][: table.size]
+        had[:] = 0
+        for place, spec in enumerate(self.specs):
+            had |= np.uint16(1 << place) * (table[spec.column][: table.size, 2] > 0)
 
     def decide(
         self, on: Evaluation, table: Table, rows: I64, before_ms: I64, due_ms: I64
@@ -183,6 +194,8 @@ class OfferPlan:
                 rows,
                 now_ms,
                 before_ms,
+                1 << place,
+                table[HAD],
                 table[spec.column],
                 table[spec.earlier] if spec.earlier else _NO_TIMES,
                 stand,
@@ -271,6 +284,8 @@ def _decide(
     rows: I64,
     now_ms: I64,
     before_ms: I64,
+    bit: int,
+    had: NDArray[np.uint16],
     held: I64,
     earlier: I64,
     stand: I64,
@@ -282,21 +297,22 @@ def _decide(
     lasts, group, most = rule[0], rule[4], rule[5]
     for i in range(len(rows)):
         row, now = rows[i], now_ms[i]
-        end = held[row, 1]
-        if end == NEVER_MS and not truth[i] and len(rise) == 0:
-            continue
+        end = free = NEVER_MS
+        known = had[row] & bit != 0
+        if known:
+            end, free = held[row, 1], _free_ms(rule, held[row], earlier, row)
         stood, stands = end > before_ms[i], end > now
-        free = _free_ms(rule, held[row], earlier, row)
         kept = stands or (truth[i] and free <= now)
         kept = kept and stand[i] < most and groups[i] & group == 0
         if kept:
             if not stands:
-                for k in range(earlier.shape[1] - 1 if len(earlier) else 0, 0, -1):
-                    earlier[row, k] = earlier[row, k - 1]
-                if len(earlier):
+                if known and len(earlier):
+                    for k in range(earlier.shape[1] - 1, 0, -1):
+                        earlier[row, k] = earlier[row, k - 1]
                     earlier[row, 0] = held[row, 0]
                 held[row, 0], held[row, 1] = now, now + lasts
-                held[row, 2] = max(held[row, 2], 0) + 1
+                held[row, 2] = held[row, 2] + 1 if known else 1
+                had[row] |= bit
                 tally[0] += 1
             stand[i] += 1
             groups[i] |= group

@@ -53,7 +53,8 @@ class Saver:
         self._lane = lane
         measures = lane.measures
         self._tables = lane.side_parts()
-        self._records = RecordFormat(lane.table, skip=[*_OWN, *measures.transient()])
+        transient = [*measures.transient(), *(lane.offering.transient if lane.offering else ())]
+        self._records = RecordFormat(lane.table, skip=[*_OWN, *transient])
         self._layouts: Layouts = {"state": self._records.layout()}
         self._layouts |= {name: side.entries.layout() for name, side in self._tables.items()}
         self._layout = msgspec.json.encode(self._layouts)
