@@ -25,7 +25,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from events.compiled import compiled
+from events.compiled import compiled, step
 from state.conditions import POLL_MS, Condition, compile_condition
 from state.evaluation import I64, Bools, Evaluation
 from state.expressions import ExpressionError
@@ -276,6 +276,17 @@ def _free_ms(rule: I64, held: I64, earlier: I64, row: int) -> int:
     return again
 
 
+@step
+def _give(held: I64, earlier: I64, row: int, known: bool, now: int, end: int) -> None:
+    """Note a giving, and the one before it where these are needed."""
+    if known and len(earlier):
+        for k in range(earlier.shape[1] - 1, 0, -1):
+            earlier[row, k] = earlier[row, k - 1]
+        earlier[row, 0] = held[row, 0]
+    held[row, 0], held[row, 1] = now, end
+    held[row, 2] = held[row, 2] + 1 if known else 1
+
+
 @compiled
 def _decide(
     rule: I64,
@@ -306,24 +317,18 @@ def _decide(
         kept = kept and stand[i] < most and groups[i] & group == 0
         if kept:
             if not stands:
-                if known and len(earlier):
-                    for k in range(earlier.shape[1] - 1, 0, -1):
-                        earlier[row, k] = earlier[row, k - 1]
-                    earlier[row, 0] = held[row, 0]
-                held[row, 0], held[row, 1] = now, now + lasts
-                held[row, 2] = held[row, 2] + 1 if known else 1
+                _give(held, earlier, row, known, now, now + lasts)
                 had[row] |= bit
                 tally[0] += 1
             stand[i] += 1
             groups[i] |= group
             due_ms[i] = min(due_ms[i], held[row, 1])
+        elif stands:
+            held[row, 1] = now
         else:
-            if stands:
-                held[row, 1] = now
-                free = _free_ms(rule, held[row], earlier, row)
-            # one that may be given and is held back by others is looked at when those end
-            again = free if free > now else FAR_MS
+            again = free
             if not truth[i]:
-                again = max(rise[i], free) if len(rise) else FAR_MS
-            due_ms[i] = min(due_ms[i], max(again, now + 1))
+                again = max(rise[i], free, now + 1) if len(rise) else FAR_MS
+            if again > now:  # else others hold it back, and their ends are due
+                due_ms[i] = min(due_ms[i], again)
         tally[1] += int(kept) - int(stood)

@@ -173,6 +173,48 @@ def test_no_offer_comes_or_goes_before_it_is_due(defined, offers, most, user, st
             assert not engine.clone().step([user], t_ms).any()
 
 
+def crowded(chance):
+    """Offers of a few milliseconds, in each other's way, and somebody who comes and goes."""
+    active, at_ms, times = False, T0_MS, []
+    for _ in range(12):
+        at_ms += chance.randint(1, 9)
+        active = not active
+        times.append((at_ms, active))
+    offers = []
+    for place in range(chance.randint(1, 5)):
+        tree = chance.choice([ACTIVE, ("flag", "visit.active"), ("not", ("flag", "visit.active"))])
+        cap = chance.choice([None, 1, 2, 3, 5])
+        spec = OfferSpec(
+            f"o{place}",
+            written(tree),
+            lasts_ms=chance.randint(1, 6),
+            priority=chance.randint(1, 3),
+            cap=cap,
+            cap_window_ms=chance.choice([None, *range(1, 30)]) if cap else None,
+            cooldown_ms=chance.choice([0, 0, 1, 3, 9]),
+            exclusive=chance.choice([None, None, "a", "b"]),
+        )
+        offers.append((spec, tree))
+    return User(steps={"visit.active": times}), offers, chance.randint(1, 4)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_looking_only_when_it_is_due_is_like_looking_at_every_millisecond(seed):
+    chance = random.Random(seed)
+    for _ in range(5):
+        user, offers, most = crowded(chance)
+        giver, engine = Giver(offers, most), Given(offers, most, NO_SEGMENTS, 1)
+        for t_ms in range(T0_MS, T0_MS + 80):
+            standing = giver.step(user, t_ms, frozenset())
+            if t_ms == T0_MS or t_ms == engine.due_ms[0] or chance.random() < 0.1:
+                engine.step([user], t_ms)
+                assert engine.standing(0) == standing
+            assert engine.last(0) == {
+                name: [*givings[-1], len(givings)] if givings else [NEVER_MS, NEVER_MS, 0]
+                for name, givings in giver.givings.items()
+            }
+
+
 # -- one by one ---------------------------------------------------------------------------------
 
 
