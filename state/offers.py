@@ -25,13 +25,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from events.compiled import compiled, step
 from state.conditions import POLL_MS, Condition, compile_condition
-from state.evaluation import I64, Bools, Evaluation
+from state.evaluation import I64, Evaluation
 from state.expressions import ExpressionError
+from state.giving import free_ms, give_and_end
 from state.segments import SegmentPlan
 from state.table import Column, Table
-from state.times import FAR_MS, NEVER_MS
+from state.times import NEVER_MS
 from state.view import Kind
 
 MOST_OFFERS: Final = 16
@@ -187,7 +187,7 @@ class OfferPlan:
         tally = np.zeros((len(self.specs), 2), dtype=np.int64)
         for place, (spec, condition) in enumerate(zip(self.specs, self.conditions, strict=True)):
             rise = on.rise(condition.test)
-            _decide(
+            give_and_end(
                 self._rules[place],
                 np.ascontiguousarray(on.truth(condition.test)),
                 _NOTHING if rise is None else np.ascontiguousarray(rise),
@@ -209,7 +209,7 @@ class OfferPlan:
         """When an offer may be given again to somebody whose it is not; ``FAR_MS`` for never."""
         spec = self.specs[place]
         earlier = table[spec.earlier] if spec.earlier else _NO_TIMES
-        return int(_free_ms(self._rules[place], table[spec.column][row], earlier, row))
+        return int(free_ms(self._rules[place], table[spec.column][row], earlier, row))
 
 
 def _rule(spec: OfferSpec, groups: Sequence[str], most: int) -> I64:
@@ -257,78 +257,3 @@ def _check_one(spec: OfferSpec) -> None:
             f"{path}.cap: must be 1 to {MOST_IN_WINDOW} with a cap_window, but {spec.cap} came; "
             "leave cap_window out for a cap in all"
         )
-
-
-@compiled
-def _free_ms(rule: I64, held: I64, earlier: I64, row: int) -> int:
-    """From when on cap and cool-down allow a giving."""
-    cooldown, cap, window = rule[1], rule[2], rule[3]
-    count = held[2]
-    if count <= 0:
-        return NEVER_MS
-    free: int = held[1] + cooldown
-    if cap == 0 or count < cap:
-        return free
-    if window == 0:
-        return FAR_MS
-    first: int = held[0] if cap == 1 else earlier[row, cap - 2]
-    again: int = max(free, first + window)
-    return again
-
-
-@step
-def _give(held: I64, earlier: I64, row: int, known: bool, now: int, end: int) -> None:
-    """Note a giving, and the one before it where these are needed."""
-    if known and len(earlier):
-        for k in range(earlier.shape[1] - 1, 0, -1):
-            earlier[row, k] = earlier[row, k - 1]
-        earlier[row, 0] = held[row, 0]
-    held[row, 0], held[row, 1] = now, end
-    held[row, 2] = held[row, 2] + 1 if known else 1
-
-
-@compiled
-def _decide(
-    rule: I64,
-    truth: Bools,
-    rise: I64,
-    rows: I64,
-    now_ms: I64,
-    before_ms: I64,
-    bit: int,
-    had: NDArray[np.uint16],
-    held: I64,
-    earlier: I64,
-    stand: I64,
-    groups: I64,
-    due_ms: I64,
-    tally: I64,
-) -> None:
-    """One offer for all rows; offers come in order of priority."""
-    lasts, group, most = rule[0], rule[4], rule[5]
-    for i in range(len(rows)):
-        row, now = rows[i], now_ms[i]
-        end = free = NEVER_MS
-        known = had[row] & bit != 0
-        if known:
-            end, free = held[row, 1], _free_ms(rule, held[row], earlier, row)
-        stood, stands = end > before_ms[i], end > now
-        kept = stands or (truth[i] and free <= now)
-        kept = kept and stand[i] < most and groups[i] & group == 0
-        if kept:
-            if not stands:
-                _give(held, earlier, row, known, now, now + lasts)
-                had[row] |= bit
-                tally[0] += 1
-            stand[i] += 1
-            groups[i] |= group
-            due_ms[i] = min(due_ms[i], held[row, 1])
-        elif stands:
-            held[row, 1] = now
-        else:
-            again = free
-            if not truth[i]:
-                again = max(rise[i], free, now + 1) if len(rise) else FAR_MS
-            if again > now:  # else others hold it back, and their ends are due
-                due_ms[i] = min(due_ms[i], again)
-        tally[1] += int(kept) - int(stood)
