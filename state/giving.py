@@ -1,8 +1,8 @@
 """The loops of offers: one offer is given to, or ends for, many users.
 
-``rule`` holds what an offer says of itself, int64: how long it lasts, its cool-down, its cap and the
-cap's window (0 for none), the bit of its group, and how many offers may stand at a time. ``held``
-has since, end and number of givings of each user; ``earlier`` the givings before the last one.
+``rule`` holds what an offer says of itself, int64: how long it lasts, its cool-down, its cap and
+the window of that (0 for none), the bit of its group, and how many offers may stand at a time.
+``held`` has since, end and number of givings of each user, ``earlier`` the givings before the last.
 """
 
 from __future__ import annotations

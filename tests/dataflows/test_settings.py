@@ -70,7 +70,14 @@ def test_every_setting_of_the_shipped_file_is_explained():
     for line in DEFAULTS.read_text().splitlines():
         section = line if line.startswith("[") else section
         if " = " in line and not section.startswith(
-            ("[features", "[segments", "[families", "[offers.", "[models.tasks", "[recommend.weights")
+            (
+                "[features",
+                "[segments",
+                "[families",
+                "[offers.",
+                "[models.tasks",
+                "[recommend.weights",
+            )
         ):
             assert "#" in line + before, line
         before = line
