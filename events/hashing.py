@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Final
 
 import numpy as np
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 from events.compiled import compiled
 from events.texts import I32, I64, U64, Texts, combined
+
+F64 = NDArray[np.float64]
 
 VERSION: Final = 1
 
@@ -45,6 +48,21 @@ def shard_of(users: Texts, shards: int) -> I64:
     out = np.empty(len(users), dtype=np.int64)
     _shards_of_all(users.words, users.start, users.length, shards, _TABLE, out)
     return out
+
+
+def shares(users: Texts, salt: str) -> F64:
+    """Where each user falls between 0 and 1 by chance, for good; float64[n].
+
+    BLAKE2b of salt and id. Users of one salt fall evenly, and independently of where they fall by
+    another salt and of their shard, which a CRC does not give: its bits are linear.
+
+    >>> shares(Texts.of(["ann", "bob"]), "layout").round(3).tolist()
+    [0.105, 0.394]
+    """
+    head = salt.encode() + b"\0"
+    found = [blake2b(head + user, digest_size=8).digest() for user in users.bytes_list()]
+    words = np.frombuffer(b"".join(found), dtype="<u8")
+    return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def _crc32_table() -> NDArray[np.uint32]:

@@ -76,6 +76,7 @@ class Checkpoint:
             self._sharing.open()
         shared = self._store.shared
         self._lane.restored(shared("cuts"), shared("trainer"), shared("models"))
+        self._lane.measures.experiments.adopt(shared("experiments"))
         return [
             Committed(shard, seq, changes)
             for shard in self._lane.shards
@@ -114,12 +115,24 @@ class Checkpoint:
         lane, learner, shared = self._lane, self._lane.learner, self._store.shared
         if not lane.population.measures:
             lane.population.adopt(shared("cuts"), lane.table.size)
+        self._rule()
         if learner is None:
             return
         if not learner.trains:
             learner.adopt(shared("models"))
         elif learner.learn(self._store.examples(learner.positions())):
             self.keep_models()
+
+    def _rule(self) -> None:
+        """One lane rules about experiments from the totals of all shards; the others follow."""
+        experiments = self._lane.measures.experiments
+        if not len(experiments):
+            return
+        experiments.adopt(self._store.shared("experiments"))
+        if self._lane.population.measures:
+            ruled = experiments.judged(self._store.record_fields(experiments.fields))
+            self._store.share("experiments", ruled)
+            experiments.adopt(ruled)
 
     def keep_models(self) -> None:
         """Store what the models have learned, then forget what they have learned it from.

@@ -20,6 +20,7 @@ from events.schema import ADD_TO_CART, PRODUCT_VIEW
 from events.texts import Texts
 from state.carts import Carts
 from state.declared import DecayedSum, PanesCount
+from state.experiments import Experiments
 from state.features import Feature, RowView, column_feature, decayed_feature
 from state.groups import Groups
 from state.local_time import context_features
@@ -75,9 +76,11 @@ class Measures:
             *(DecayedSum(spec) for spec in plan.decayed),
             *(PanesCount(spec) for spec in plan.panes),
         ]
+        self.experiments = Experiments(plan.experiments, plan.shards)
         self.devices, self.countries = TextIndex(), TextIndex()
         self._texts: dict[tuple[int, int], bytes] = {}
         parts: list[Part] = [self.orders, self.sessions, self.carts, *self.declared]
+        parts.append(self.experiments)
         for columns in (COLUMNS, *(part.columns() for part in parts)):
             table.add_columns("", columns)
         self.features = self._features() | context_features(plan.zone)
@@ -100,6 +103,7 @@ class Measures:
         self.carts.update(table, groups, batch, clock_ms)
         for part in self.declared:
             part.update(table, groups, batch)
+        self.experiments.update(table, groups, batch)
 
     def expire(self, clock_ms: int) -> I64:
         """Let go what the clock has passed; the rows that changed, int64[n]."""
@@ -128,6 +132,7 @@ class Measures:
         """All shards are loaded: work out what is not stored."""
         self.orders.restore(self.table, clock_ms)
         self.carts.restore(self.table, clock_ms)
+        self.experiments.restore(self.table)
 
     def session_texts(self, device: int, country: int) -> bytes:
         """The texts of a session as they follow a state record."""
@@ -193,6 +198,7 @@ class Measures:
             "cart.touched": column_feature(Kind.TIME, "cart.touched"),
             **{part.spec.name: part.feature(self.table) for part in self.declared},
             **self.rfm.features(),
+            **self.experiments.features(self.table),
         }
 
     def _order_features(self) -> dict[str, Feature]:

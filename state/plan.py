@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from state.declared import DecayedSpec, PanesSpec
+from state.experiment_plan import ExperimentsPlan
 from state.local_time import Zone
 from state.offers import OfferSpec
 from state.rfm import RfmSpec
@@ -36,6 +37,7 @@ class LanePlan:
         sweep_rows: users checked against new cuts at a step.
         poll_ms: how often conditions without closed form are looked at.
         zone: in which time zone hours and weekdays are.
+        experiments: what is tried, on whom.
     """
 
     shards: int = 64
@@ -61,3 +63,4 @@ class LanePlan:
     sweep_rows: int = 4_000
     poll_ms: int = HOUR_MS
     zone: Zone = field(default_factory=Zone)
+    experiments: ExperimentsPlan = field(default_factory=ExperimentsPlan)

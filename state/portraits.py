@@ -66,6 +66,7 @@ class Portraits:
             [(n, "float" if k is Kind.DECAYED else "int") for n, k in self._declared.items()],
             self._scores,
             has_offers=lane.offering is not None,
+            experiments=len(measures.experiments) > 0,
         )
 
     def encode(self, rows: I64) -> list[bytes]:
@@ -97,6 +98,8 @@ class Portraits:
             "segments": self._add_segments(rows, columns, texts),
             "offers": self._add_offers(rows, columns, texts),
         }
+        if len(measures.experiments):
+            bounds["experiment"] = self._add_experiments(view, texts)
         return self._form.fill(columns, texts, bounds)
 
     def _add_scores(self, view: RowView, columns: dict[str, NDArray[Any]]) -> None:
@@ -157,6 +160,13 @@ class Portraits:
         }
         texts["offers.head"] = offering.heads.take(standing.offer)
         return _bounds(standing.index, len(rows))
+
+    def _add_experiments(self, view: RowView, texts: dict[str, Texts]) -> I64:
+        """The arms as texts; where each row's begin and end."""
+        experiments, table = self._lane.measures.experiments, self._lane.table
+        place, names, arms = experiments.entries(table, view.rows, view.now_ms)
+        texts["experiment.name"], texts["experiment.arm"] = names, arms
+        return _bounds(place, len(view))
 
 
 def _bounds(row: I64, rows: int) -> I64:

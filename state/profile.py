@@ -25,6 +25,7 @@ def profile_form(
     scores: Sequence[Score],
     *,
     has_offers: bool = False,
+    experiments: bool = False,
 ) -> Form:
     """The form of the profiles of one settings file.
 
@@ -32,11 +33,12 @@ def profile_form(
         basis: the RFM basis, a constant of every document.
         features: declared features at the top level, and their kind.
         scores: what models say, null while they cannot say it.
-        has_offers: whether any are declared.
+        has_offers: whether any offers are declared.
+        experiments: whether any are declared.
 
     A slot's column is named by its path in the document. The columns ``is_buyer`` and ``*.ends``
-    say where there are values; those of ``cart.lines``, ``segments`` and ``offers`` have one
-    for each entry.
+    say where there are values; those of ``cart.lines``, ``segments``, ``offers`` and ``experiment``
+    have one for each entry.
     """
     entries: dict[str, Parts] = {
         "v": [pack(VERSION)],
@@ -52,7 +54,7 @@ def profile_form(
         **{name: [Slot(name, kind)] for name, kind in features},
         "scores": _map(_scores(scores)),
         "offers": [Many("offers", "map", _offer())] if has_offers else [pack({})],
-        "experiment": [_NULL],
+        "experiment": [Many("experiment", "map", _trial())] if experiments else [_NULL],
         "consent": [_NULL],
         "attributes": [pack({})],
         "user_id": [Slot("user_id", "text")],
@@ -123,6 +125,10 @@ def _offer() -> list[bytes | Slot]:
         *(pack("valid_to"), Slot("offers.valid_to")),
         *(pack("given"), Slot("offers.given")),
     ]
+
+
+def _trial() -> list[bytes | Slot]:
+    return [Slot("experiment.name", "text"), Slot("experiment.arm", "text")]
 
 
 def _numbers(prefix: str, *names: str, kind: Literal["int", "float"] = "int") -> Parts:

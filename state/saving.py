@@ -167,6 +167,7 @@ class Saver:
             "positions": lane.positions.encode(shard),
             "clock": str(lane.clock.now_ms).encode(),
             "buckets": " ".join(map(str, lane.dedup.buckets(shard))).encode(),
+            **lane.measures.experiments.record(shard),
         }
         if self._saved_layout.get(shard) != self._layout:
             record |= {"layout": self._layout, "segments": lane.segments}

@@ -21,6 +21,7 @@ Keys, with ``{07}`` as the hash tag of shard 7, so that a cluster keeps a shard 
     ag:trainer                 string  the memory of the lane that learns
     ag:items                   hash    item id -> record; see ``state.item_store``
     ag:interactions            stream  what lanes tell each other about items
+    ag:experiments             string  what was ruled about experiments
 """
 
 from __future__ import annotations
@@ -156,6 +157,19 @@ class Store:
         for partition in set().union(*held):
             lowest[partition] = min(positions.get(partition, 0) for positions in held)
         return lowest
+
+    def record_fields(self, names: Sequence[str]) -> list[list[bytes | None]]:
+        """The same fields of every shard's commit record, shard by shard; None where not there.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        with in_words("commit records could not be read"):
+            pipe = self.client.pipeline(transaction=False)
+            for shard in range(self.shards):
+                pipe.hmget(self.key("commit", shard), names)
+            found: list[list[bytes | None]] = pipe.execute()
+        return found
 
     def take_fence(self, shard: int) -> dict[bytes, bytes]:
         """Become the owner of a shard; gives its commit record as it stands then."""
