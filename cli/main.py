@@ -210,6 +210,18 @@ def verify(
     sys.exit(verify_profiles(common.settings(config, sets), share))
 
 
+@app.command()
+def experiments(
+    json: Annotated[bool, typer.Option("--json", help="As JSON, all figures.")] = False,
+    config: Config = None,
+    sets: Sets = None,
+) -> None:
+    """Hold every arm of every experiment against control."""
+    from cli.experiments import show_experiments
+
+    sys.exit(show_experiments(common.settings(config, sets), json))
+
+
 @app.command("settings")
 def show_settings(config: Config = None, sets: Sets = None) -> None:
     """Print the settings in force, secrets hidden."""

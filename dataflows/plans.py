@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from dataflows.experiments import experiments_plan
 from dataflows.sections import DecayedFeature
 from dataflows.settings import Settings, SettingsError
 from dataflows.supervisor import Patience
@@ -91,6 +92,7 @@ def lane_plan(settings: Settings) -> LanePlan:
         timer_budget=lane.timer_budget,
         poll_ms=lane.poll,
         zone=zone(settings.context.timezone),
+        experiments=experiments_plan(settings),
     )
 
 

@@ -7,6 +7,7 @@ as text and held as whole milliseconds.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Annotated, Any, Final, Literal
 
@@ -53,6 +54,26 @@ def _leaves(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
             raise ValueError(f"{prefix}{name} must be a text, a number or true or false")
 
 
+def _to_time_ms(value: Any) -> Any:
+    """A TOML time, or a text, as epoch milliseconds; an empty text is none."""
+    if value == "":
+        return None
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            value = None
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise ValueError('must be a time with an offset, such as "2026-03-01T08:00:00Z"')
+    return (value - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+
+
+def _to_arm(value: Any) -> Any:
+    """A bare weight stands for an arm that changes nothing."""
+    is_weight = isinstance(value, int | float) and not isinstance(value, bool)
+    return {"weight": value} if is_weight else value
+
+
 def _rising(cuts: tuple[float, ...]) -> tuple[float, ...]:
     if any(low >= high for low, high in pairwise(cuts)):
         raise ValueError("must be four numbers, each larger than the one before")
@@ -89,6 +110,8 @@ OptionalMillis = Annotated[
 ]
 Options = Annotated[dict[str, str | int | float | bool], BeforeValidator(_flat)]
 Four = Annotated[tuple[float, ...], Field(min_length=4, max_length=4), AfterValidator(_rising)]
+Moment = Annotated[Annotated[int, Strict()] | None, BeforeValidator(_to_time_ms)]
+"""A time as epoch milliseconds, or none."""
 Version = Annotated[Whole, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 
@@ -371,6 +394,38 @@ class RecommendSettings(Section):
     sources: SourceSettings
 
 
+class ArmSettings(Section):
+    """An arm of an experiment: its weight, and the settings it changes."""
+
+    weight: Annotated[float, Field(gt=0)]
+    overrides: Options = Field(default={}, alias="set")
+
+
+class ExperimentSettings(Section):
+    """Something that is tried on a part of the users."""
+
+    salt: Annotated[str, Field(pattern=r"^[ -~]{0,64}$")] = ""
+    arms: Annotated[
+        dict[Name, Annotated[ArmSettings, BeforeValidator(_to_arm)]],
+        Field(min_length=2, max_length=8),
+    ]
+    start: Moment = None
+    stop: Moment = None
+    conversion: Annotated[tuple[str, ...], Field(min_length=1)] = ("purchase",)
+    window: Span = 7 * 86_400_000
+    guard_rails: tuple[Literal["conversion", "revenue", "clicks"], ...] = ()
+    allocation: Literal["fixed", "thompson"] = "fixed"
+    alpha: Annotated[float, Field(gt=0, le=0.2)] = 0.05
+    planned_users: Annotated[Whole, Field(ge=100)] = 20_000
+
+
+class HoldoutSettings(Section):
+    """Users who are in no experiment and get the fallback."""
+
+    share: Annotated[float, Field(ge=0, le=0.5)]
+    salt: Annotated[str, Field(pattern=r"^[ -~]{1,64}$")]
+
+
 class MetricsSettings(Section):
     """Where Prometheus finds the metrics."""
 
@@ -413,6 +468,8 @@ class Settings(Section):
     offers: dict[Name, OfferSettings]
     models: Models
     recommend: RecommendSettings
+    experiments: Annotated[dict[Name, ExperimentSettings], Field(max_length=8)]
+    holdout: HoldoutSettings
     metrics: MetricsSettings
     supervisor: SupervisorSettings
     embedded: Embedded

@@ -41,7 +41,7 @@ _ENVIRONMENT: Final = {
     "KAFKA_PASSWORD": ("kafka", "password"),
     "REDIS_URL": ("redis", "url"),
 }
-_NAMED: Final = ("features", "segments", "families")
+_NAMED: Final = ("features", "segments", "families", "experiments")
 """Sections whose entries a file replaces whole, because they are named by the user."""
 
 

@@ -157,6 +157,7 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         if lane.recommender is not None:
             for part, measures in lane.recommender.quality().items():
                 metrics.observe_model(part, measures)
+        metrics.observe_experiments(lane.measures.experiments)
         if self._wall_ms is not None:
             now_ms = self._wall_ms()
             metrics.delay.set((now_ms - lane.clock.now_ms) / 1000)

@@ -6,12 +6,15 @@ import time
 from collections import Counter as Tally
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from events.batch import DeadLetter, Span
 from state.counters import Counters
+from state.experiments import Experiments
+from state.totals import arm_totals
 
 _STEP_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
 _FRESH_S = (0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.1, 0.25, 1.0, 5.0, 60.0)
@@ -61,6 +64,24 @@ class Metrics:
         self._given = Counter("afterglow_offers_given", "Givings.", ["offer"], registry=r)
         self.model = Gauge(
             "afterglow_model", "Quality on matured labels.", ["model", "measure"], registry=r
+        )
+        self.experiment = Gauge(
+            "afterglow_experiment",
+            "What the arms came to in this worker's shards; to be summed over workers.",
+            ["experiment", "arm", "measure"],
+            registry=r,
+        )
+        self.ruled = Gauge(
+            "afterglow_experiment_ruled",
+            "Of all shards, as ruled last: weight, stopped, lift, always-valid p, intervals.",
+            ["experiment", "arm", "measure"],
+            registry=r,
+        )
+        self.ratio = Gauge(
+            "afterglow_experiment_sample_ratio_p",
+            "How likely the arms' sizes are if assignment works.",
+            ["experiment"],
+            registry=r,
         )
         self._sizes: Sequence[int] = ()
         self._seen_given: Sequence[int] = ()
@@ -121,6 +142,19 @@ class Metrics:
         for measure, value in measures.items():
             if value is not None:
                 self.model.labels(model, measure).set(value)
+
+    def observe_experiments(self, experiments: Experiments) -> None:
+        """Show what the arms came to, and what has been ruled about them."""
+        for experiment, totals in experiments.totals():
+            for arm, found in zip(experiment.names, arm_totals(totals), strict=True):
+                for measure, value in asdict(found).items():
+                    self.experiment.labels(experiment.name, arm, measure).set(value)
+        for experiment, ruling in experiments.ruled():
+            self.ratio.labels(experiment.name).set(ruling.sample_ratio_p)
+            for arm in experiment.names:
+                figures = ruling.figures.get(arm, {}) | {"stopped": float(arm in ruling.stopped)}
+                for measure, value in figures.items():
+                    self.ruled.labels(experiment.name, arm, measure).set(value)
 
     def serve(self, address: str) -> WSGIServer:
         """Answer scrapes from a thread.

@@ -161,6 +161,11 @@ class Experiments:
         """What the experiments came to in this lane."""
         return [(trial.experiment, trial.totals.sum(axis=0)) for trial in self._trials]
 
+    def ruled(self) -> list[tuple[Experiment, Ruling]]:
+        """What was ruled last about each experiment of which anything was."""
+        known = self.rulings
+        return [(t.experiment, known[t.key]) for t in self._trials if t.key in known]
+
     def judged(self, stored: Sequence[Sequence[bytes | None]]) -> bytes:
         """Rule about all experiments.
 

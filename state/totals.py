@@ -58,7 +58,7 @@ def arm_totals(totals: Totals) -> list[ArmTotals]:
     for row in totals.tolist():
         high, mixed, low = row[HIGH], row[MIXED], row[LOW]
         squares = (high << 2 * HALF_BITS) + (mixed << HALF_BITS + 1) + low
-        out.append(ArmTotals(*row[:HIGH], squares))
+        out.append(ArmTotals(*[*row[:HIGH], squares]))
     return out
 
 

@@ -1,0 +1,63 @@
+"""Off-policy estimates: against the policy's own log, and how often their intervals hold."""
+
+import numpy as np
+import pytest
+
+from models.off_policy import direct, doubly_robust, effective_size, ips, mean, snips
+
+RATES = np.array([[0.1, 0.3, 0.5], [0.4, 0.2, 0.1]])
+"""Of three actions in two contexts."""
+LOGGED = np.array([[0.6, 0.3, 0.1], [0.2, 0.3, 0.5]])
+TARGET = np.array([[0.2, 0.2, 0.6], [0.7, 0.2, 0.1]])
+TRUTH = float((TARGET * RATES).sum(axis=1).mean())
+
+
+def log(rng, n=8_000):
+    context = rng.integers(0, 2, n)
+    action = (rng.random((n, 1)) > LOGGED[context].cumsum(axis=1)).sum(axis=1)
+    reward = (rng.random(n) < RATES[context, action]).astype(float)
+    weight = TARGET[context, action] / LOGGED[context, action]
+    return context, action, reward, weight
+
+
+def estimates(rng, model):
+    context, action, reward, weight = log(rng)
+    expected = (TARGET * model).sum(axis=1)[context]
+    return {
+        "ips": ips(reward, weight),
+        "snips": snips(reward, weight),
+        "direct": direct(expected),
+        "robust": doubly_robust(reward, weight, model[context, action], expected),
+    }
+
+
+@pytest.mark.parametrize("model", [RATES, np.full((2, 3), 0.25), 1.0 - RATES])
+def test_intervals_hold_the_truth_as_often_as_they_say(model):
+    rng = np.random.default_rng(1)
+    runs = [estimates(rng, model) for _ in range(400)]
+    for name in ("ips", "snips", "robust"):
+        held = np.mean([run[name].low <= TRUTH <= run[name].high for run in runs])
+        assert 0.92 < held < 0.98, name
+        assert np.mean([run[name].value for run in runs]) == pytest.approx(TRUTH, abs=0.004)
+
+
+def test_a_good_model_narrows_and_a_bad_direct_method_misses():
+    rng = np.random.default_rng(2)
+    good, bad = estimates(rng, RATES), estimates(rng, 1.0 - RATES)
+    width = {name: each.high - each.low for name, each in good.items()}
+    assert width["direct"] < width["robust"] < width["ips"]
+    assert abs(bad["direct"].value - TRUTH) > 0.2
+
+
+def test_the_same_policy_is_its_own_mean():
+    rng = np.random.default_rng(3)
+    _, _, reward, _ = log(rng)
+    ones = np.ones(len(reward))
+    own = mean(reward)
+    assert ips(reward, ones) == snips(reward, ones) == own
+    assert own.effective == len(reward)
+
+
+def test_the_effective_size_falls_with_uneven_weights():
+    assert effective_size(np.array([100.0, *[0.01] * 99])) < 1.1
+    assert effective_size(np.zeros(3)) == 0.0
