@@ -37,6 +37,7 @@ _ALL_AT_ONCE: Final = (
     "models.least=10",
     "models.value.enabled=false",
     "models.challengers.kinds=[]",
+    "experiments.warm.arms={control=1, variant=1}",
 )
 
 
@@ -58,6 +59,9 @@ def lane() -> None:
     engine.apply(Batch.chained([batch, batch]), _START_MS + 10**7)
     engine.finish(_START_MS + 10**10)  # beyond every window, so that things leave them
     engine.settle(engine.collect(heartbeat=True))
+    experiments, rows = engine.measures.experiments, np.arange(1)
+    experiments.expose(engine.table, "warm", rows, rows + _START_MS)
+    experiments.restore(engine.table)
 
 
 def models() -> None:

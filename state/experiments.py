@@ -18,7 +18,8 @@ do better would mean to keep every event of a user for as long as an impression 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ from events.batch import Batch
 from events.hashing import shares
 from events.texts import Texts
 from state.experiment_plan import (
+    MOST_ARMS,
     Experiment,
     ExperimentsPlan,
     Ruling,
@@ -142,6 +144,21 @@ class Experiments:
         arms: I64 = self._first[trial] + served[place, trial].astype(np.int64)
         return place, self._names.take(trial), self._arms.take(arms)
 
+    def overrides(self, table: Table, rows: I64, t_ms: I64) -> tuple[I64, list[Mapping[str, Any]]]:
+        """The settings that the arms served to each row change, at a time of its own.
+
+        Returns:
+            which: for each row, a place in the list, int64[n].
+            changes: by the path of a setting; where two experiments change one, the later has it.
+        """
+        code = np.zeros(len(rows), dtype=np.int64)
+        for trial in self._trials:
+            code *= MOST_ARMS + 1
+            if any(arm.settings for arm in trial.experiment.arms):
+                code += trial.served(table, rows, t_ms) + 1
+        distinct, which = np.unique(code, return_inverse=True)
+        return which, [self._changes(each) for each in distinct.tolist()]
+
     def features(self, table: Table) -> dict[str, Feature]:
         """``experiment.NAME``, the arm a user was assigned to, as a text."""
         return {f"experiment.{t.experiment.name}": t.feature(table) for t in self._trials}
@@ -190,6 +207,15 @@ class Experiments:
 
     def _trial(self, name: str) -> Trial:
         return next(trial for trial in self._trials if trial.experiment.name == name)
+
+    def _changes(self, code: int) -> dict[str, Any]:
+        """What the arms behind a code change together."""
+        arms = []
+        for trial in reversed(self._trials):
+            code, place = divmod(code, MOST_ARMS + 1)
+            if place:
+                arms.append(trial.experiment.arms[place - 1])
+        return {path: value for arm in reversed(arms) for path, value in arm.settings.items()}
 
     def _assign(self, table: Table, groups: Groups, users: Texts) -> None:
         columns = [trial.column("arm") for trial in self._trials]

@@ -1,4 +1,4 @@
-"""``python -m loadtest.evaluate``: every figure of ``docs/models.md``, one table after another."""
+"""``python -m loadtest.evaluate``: the figures of ``docs/models.md``, ``docs/experiments.md``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,17 @@ from rich.console import Console
 from rich.table import Table
 
 from dataflows.evaluating import evaluate
-from loadtest.evaluate import buyers, challengers, clusters, cost, drift, lanes, predictions
+from loadtest.evaluate import (
+    buyers,
+    challengers,
+    clusters,
+    cost,
+    drift,
+    experiments,
+    lanes,
+    policies,
+    predictions,
+)
 from loadtest.evaluate.logs import CDNOW, DATA, DAY_MS, JOURNEY
 from loadtest.evaluate.predictions import Quality
 
@@ -113,6 +123,43 @@ def costs() -> None:
         _CONSOLE.print(f"{name}: {micros:.2f} µs of CPU per user scored")
 
 
+def tried() -> None:
+    """Experiments without and with a difference, and one policy judged from another one's log."""
+    table = _table("A/A: runs that found a difference at some look", "looks")
+    for name in ("runs", "sequential", "fixed size", "fixed, at its end", "sizes called a fault"):
+        table.add_column(name, justify="right")
+    for every in (20, 200):
+        row = experiments.without_difference(every=every)
+        found = (row.sequential, row.fixed, row.at_end, row.ratio)
+        cells = (f"{count / row.runs:.1%}" for count in found)
+        table.add_row(f"{row.looks:,}", f"{row.runs:,}", *cells)
+    _CONSOLE.print(table)
+    table = _table("A/B: exposed users until the difference was found", "true lift")
+    for name in ("runs", "found", "median", "most", "fixed size, 80 % power"):
+        table.add_column(name, justify="right")
+    for each in experiments.with_difference():
+        users = f"{each.median:,.0f}", f"{each.most:,}", f"{each.fixed:,}"
+        table.add_row(f"{each.lift:+.0%}", str(each.runs), str(each.found), *users)
+    _CONSOLE.print(table)
+    lived = experiments.through_the_engine()
+    _CONSOLE.print(
+        f"through the engine, a lift of 20 %: {lived.events:,} events, {lived.exposed:,} users "
+        f"exposed; called better after {lived.users or 0:,}"
+    )
+    for what, micros in experiments.costs().items():
+        _CONSOLE.print(f"{what}: {micros:.2f} µs of CPU")
+    for policy in policies.judged(DATA / "open_bandit_small.csv.gz"):
+        title = f"{policy.campaign}: click rate of the policy {policy.policy!r}"
+        table = _table(title, "from")
+        for name in ("rate", "from", "to", "rows that count", "agrees"):
+            table.add_column(name, justify="right")
+        for name, found_ in {"its own log": policy.own, **policy.estimates}.items():
+            rates = (f"{value:.2%}" for value in (found_.value, found_.low, found_.high))
+            agrees = "" if found_ is policy.own else "yes" if policy.agrees(name) else "no"
+            table.add_row(name, *rates, f"{found_.effective:,.0f}", agrees)
+        _CONSOLE.print(table)
+
+
 def _qualities(title: str, found: Iterable[Quality]) -> None:
     table = _table(title, "learner")
     for name in ("moments", "came true", "AUC", "log-loss", "calibration error"):
@@ -139,6 +186,7 @@ PARTS: Final[dict[str, Callable[[], None]]] = {
     "clusters": grouped,
     "drift": watched,
     "cost": costs,
+    "experiments": tried,
 }
 
 if __name__ == "__main__":

@@ -306,6 +306,25 @@ def test_a_served_list_is_an_exposure_too():
     assert totals.sum(axis=0)[[0, 2, 4]].tolist() == [2, 2, 2]
 
 
+def test_settings_are_those_of_the_arms_served():
+    banner = Experiment("banner", (Arm("control"), Arm("blue", 1.0, {"colour": 1, "size": 2})), "b")
+    sizes = Experiment("sizes", (Arm("control"), Arm("large", 1.0, {"size": 9})), salt="s")
+    experiments = (banner, PRICES, LAYOUT, sizes)
+    lane = lane_of(ExperimentsPlan(experiments, holdout=0.3))
+    send(lane, [visit(f"u{n}", 3) for n in range(200)])
+    rows, t_ms = np.arange(200), lane.table["as_of"][:200]
+    which, changes = lane.measures.experiments.overrides(lane.table, rows, t_ms)
+    assert len(changes) == len(set(which.tolist())) == 9  # held out, or one of 2 * 2 * 2
+    for row, place in zip(rows.tolist(), which.tolist(), strict=True):
+        truth = {}
+        for experiment in experiments:
+            name = arm_of(experiment, lane.users.ids[row])
+            truth |= next((a.settings for a in experiment.arms if a.name == name), {})
+        assert changes[place] == truth
+    bare = lane_of(ExperimentsPlan()).measures.experiments
+    assert bare.overrides(lane.table, rows, t_ms)[1] == [{}]
+
+
 def test_every_part_of_a_definition_is_in_its_key_and_its_times_are_not():
     key = ExperimentsPlan((LAYOUT,)).keys[0]
 
