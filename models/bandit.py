@@ -18,7 +18,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta
 
 F64 = NDArray[np.float64]
 
@@ -33,16 +32,16 @@ def chances_best(conversions: Sequence[int], users: Sequence[int]) -> F64:
     >>> chances_best([10, 30], [100, 100]).round(3).tolist()
     [0.0, 1.0]
     """
-    won = np.array(conversions, dtype=np.float64)
-    lost = np.array(users, dtype=np.float64) - won
+    from scipy.special import betainc, betaincinv  # slow to load, and not everybody needs it
+
+    won = np.array(conversions, dtype=np.float64) + 1.0
+    lost = np.array(users, dtype=np.float64) + 2.0 - won
     level = (np.arange(_POINTS) + 0.5) / _POINTS
     out = np.empty(len(won))
     for arm in range(len(won)):
-        rate = beta.ppf(level, won[arm] + 1.0, lost[arm] + 1.0)
+        rate = betaincinv(won[arm], lost[arm], level)
         below = [
-            beta.cdf(rate, won[other] + 1.0, lost[other] + 1.0)
-            for other in range(len(won))
-            if other != arm
+            betainc(won[other], lost[other], rate) for other in range(len(won)) if other != arm
         ]
         out[arm] = np.prod(below, axis=0).mean()
     chances: F64 = out / out.sum()

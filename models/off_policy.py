@@ -22,10 +22,10 @@ Joachims, "The self-normalized estimator for counterfactual learning", NIPS 2015
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 F64 = NDArray[np.float64]
 
@@ -132,5 +132,5 @@ def effective_size(weight: F64) -> float:
 def _estimate(values: F64, effective: float, level: float, value: float | None = None) -> Estimate:
     middle = float(values.mean()) if value is None else value
     error = float(values.std(ddof=1)) / np.sqrt(len(values)) if len(values) > 1 else np.inf
-    half = float(norm.ppf(0.5 + level / 2.0) * error)
+    half = float(NormalDist().inv_cdf(0.5 + level / 2.0) * error)
     return Estimate(middle, middle - half, middle + half, effective)

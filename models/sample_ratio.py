@@ -8,11 +8,9 @@ multinomial count data", NeurIPS 2022.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
-
-import numpy as np
-from scipy.special import gammaln
 
 BROKEN: Final = 0.001
 """A ratio less likely than this is held for a fault; it is not to be found by chance."""
@@ -32,10 +30,10 @@ def sample_ratio_p(counts: Sequence[int], weights: Sequence[float]) -> float:
     >>> sample_ratio_p([5_300, 4_700], [0.5, 0.5]) < BROKEN
     True
     """
-    n = np.array(counts, dtype=np.float64)
-    share = np.array(weights, dtype=np.float64) / np.sum(weights)
-    prior = _STRENGTH * share
-    mixture = gammaln(prior + n).sum() - gammaln(prior).sum()
-    mixture += gammaln(_STRENGTH) - gammaln(_STRENGTH + n.sum())
-    evidence = mixture - (n * np.log(share)).sum()
-    return float(np.exp(min(-evidence, 0.0)))
+    whole = sum(weights)
+    evidence = math.lgamma(_STRENGTH) - math.lgamma(_STRENGTH + sum(counts))
+    for count, weight in zip(counts, weights, strict=True):
+        share = weight / whole
+        prior = _STRENGTH * share
+        evidence += math.lgamma(prior + count) - math.lgamma(prior) - count * math.log(share)
+    return math.exp(min(-evidence, 0.0))

@@ -101,12 +101,13 @@ def report(experiment: Experiment, totals: Totals, ruling: Ruling) -> Report:
     control = arms[experiment.control]
     ratio_p = _ratio_p(experiment, arms, ruling)
     weights = ruling.weights or experiment.weights
-    best = bandit.chances_best([a.conversions for a in arms], [a.users for a in arms])
+    moving = experiment.allocation == "thompson"
+    best = _chances_best(arms) if moving else []
     out = []
     for place, name in enumerate(experiment.names):
         found = {} if place == experiment.control else compared(experiment, control, arms[place])
         each = ArmReport(name, arms[place], weights[place], found)
-        chance = float(best[place]) if experiment.allocation == "thompson" else None
+        chance = best[place] if moving else None
         out.append(replace(each, verdict=_arm_verdict(each, ruling, ratio_p, chance)))
     return Report(experiment.name, out, ratio_p, _verdict(out, ratio_p))
 
@@ -147,6 +148,11 @@ def _weights(
         of_running = [experiment.weights[place] / whole for place in runs]
     shared = dict(zip(runs, of_running, strict=True))
     return [shared.get(place, 0.0) for place in range(len(arms))]
+
+
+def _chances_best(arms: Sequence[ArmTotals]) -> list[float]:
+    chances = bandit.chances_best([arm.conversions for arm in arms], [arm.users for arm in arms])
+    return [float(chance) for chance in chances]
 
 
 def _ratio_p(experiment: Experiment, arms: Sequence[ArmTotals], ruling: Ruling) -> float:

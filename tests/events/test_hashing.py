@@ -1,12 +1,13 @@
 """Column hashes against a scalar reference, and shards against zlib."""
 
 import zlib
+from hashlib import blake2b
 
 import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from events.hashing import combine, hash_texts, shard_of
+from events.hashing import combine, hash_texts, shard_of, shares
 from events.texts import Texts
 
 MASK = 2**64 - 1
@@ -46,3 +47,21 @@ def test_hashes_spread():
 @given(columns)
 def test_shard_is_crc32(texts):
     assert shard_of(Texts.of(texts), 64).tolist() == [zlib.crc32(t.encode()) % 64 for t in texts]
+
+
+@given(columns, st.text(max_size=20))
+def test_a_share_is_blake2_of_salt_and_id(texts, salt):
+    def share(text):
+        digest = blake2b(salt.encode() + b"\0" + text.encode(), digest_size=8).digest()
+        return (int.from_bytes(digest, "little") >> 11) / 2**53
+
+    assert shares(Texts.of(texts), salt).tolist() == [share(text) for text in texts]
+
+
+def test_shares_are_even_and_independent_by_salt():
+    users = Texts.of([f"u{i:06d}" for i in range(50_000)])
+    one, other = shares(users, "one"), shares(users, "other")
+    counts = np.bincount((one * 10).astype(int), minlength=10)
+    assert counts.min() > 4_700
+    assert counts.max() < 5_300
+    assert abs(np.corrcoef(one, other)[0, 1]) < 0.015

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from loadtest.evaluate.logs import DATA
+from loadtest.evaluate.policies import judged
 from models.off_policy import direct, doubly_robust, effective_size, ips, mean, snips
 
 RATES = np.array([[0.1, 0.3, 0.5], [0.4, 0.2, 0.1]])
@@ -61,3 +63,17 @@ def test_the_same_policy_is_its_own_mean():
 def test_the_effective_size_falls_with_uneven_weights():
     assert effective_size(np.array([100.0, *[0.01] * 99])) < 1.1
     assert effective_size(np.zeros(3)) == 0.0
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not DATA.is_dir(), reason=f"no real logs in {DATA}")
+def test_estimates_of_a_real_log_agree_with_what_the_policies_earned():
+    """All that weigh the log; a model of the items alone does not always."""
+    found = list(judged(DATA / "open_bandit_small.csv.gz"))
+    assert [(each.campaign, each.policy) for each in found] == [
+        (campaign, policy) for campaign in ("men", "women") for policy in ("random", "bts")
+    ]
+    assert [each.own.value for each in found] == [0.0046, 0.0069, 0.0046, 0.0046]
+    weighed = ("IPS", "SNIPS", "SNIPS, clipped", "doubly robust", "doubly robust, clipped")
+    assert all(each.agrees(name) for each in found for name in weighed)
+    assert not found[0].agrees("direct")

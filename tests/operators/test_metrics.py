@@ -7,6 +7,9 @@ import pytest
 from events.batch import DeadLetter, Span
 from operators.metrics import Metrics, MetricsError
 from state.counters import Counters
+from state.experiment_plan import Arm, Experiment, ExperimentsPlan, Ruling, encode_rulings
+from state.experiments import Experiments
+from state.totals import CONVERSIONS, USERS
 
 
 def shown(metrics, name, **labels):
@@ -82,6 +85,23 @@ def test_offers_are_counted_and_sized():
         assert [shown(metrics, "afterglow_offers_standing", offer=o) for o in ("back", "vip")] == (
             sizes
         )
+
+
+def test_arms_are_shown_with_what_was_ruled_about_them():
+    plan = ExperimentsPlan((Experiment("layout", (Arm("control"), Arm("bold"))),))
+    experiments, metrics = Experiments(plan, 64), Metrics()
+    experiments._trials[0].totals[3, 1, [USERS, CONVERSIONS]] = 40, 7
+    metrics.observe_experiments(experiments)
+    place = {"experiment": "layout", "arm": "bold"}
+    assert shown(metrics, "afterglow_experiment", **place, measure="users") == 40
+    assert shown(metrics, "afterglow_experiment", **place, measure="conversions") == 7
+    assert shown(metrics, "afterglow_experiment_ruled", **place, measure="stopped") is None
+    ruling = Ruling({"bold": "revenue"}, [1.0, 0.0], {"bold": {"conversion_p": 0.03}}, 0.4)
+    experiments.adopt(encode_rulings({plan.keys[0]: ruling}))
+    metrics.observe_experiments(experiments)
+    assert shown(metrics, "afterglow_experiment_ruled", **place, measure="stopped") == 1
+    assert shown(metrics, "afterglow_experiment_ruled", **place, measure="conversion_p") == 0.03
+    assert shown(metrics, "afterglow_experiment_sample_ratio_p", experiment="layout") == 0.4
 
 
 def test_two_processes_worth_of_metrics_do_not_mix():

@@ -52,6 +52,18 @@ def test_what_is_committed_is_loaded(store, each_store_url):
     again.close()
 
 
+def test_fields_of_all_commit_records_are_read_shard_by_shard(store):
+    store.check_meta()
+    store.load(7, [])
+    first = commit(1)
+    first.record["experiment.x"] = b"\xff\x00totals"
+    assert store.commit([first]) == {}
+    found = store.record_fields(["experiment.x", "clock", "nothing"])
+    assert len(found) == 64
+    assert found.pop(7) == [b"\xff\x00totals", b"5", None]
+    assert found == [[None] * 3] * 63
+
+
 def test_entries_that_another_process_has_trimmed_are_not_written_forward(store, each_store_url):
     store.check_meta()
     store.load(7, [])
