@@ -1,4 +1,6 @@
-"""``python -m loadtest.evaluate``: the figures of ``docs/models.md``, ``docs/experiments.md``."""
+"""``python -m loadtest.evaluate``: figures of ``models.md``, ``experiments.md`` and
+``recommendations.md`` in ``docs/``, one table after another.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +27,8 @@ from loadtest.evaluate import (
 )
 from loadtest.evaluate.logs import CDNOW, DATA, DAY_MS, JOURNEY
 from loadtest.evaluate.predictions import Quality
+from loadtest.evaluate.recommend.contests import ENGINE, PUBLISHED, contests
+from loadtest.evaluate.recommend.measures import Lists
 
 _CONSOLE: Final = Console(width=120)
 
@@ -160,6 +164,29 @@ def tried() -> None:
         _CONSOLE.print(table)
 
 
+def recommended() -> None:
+    """Lists of recommendations, beside those of others."""
+    for title, run in contests(ENGINE):
+        try:
+            _lists(title, run())
+        except FileNotFoundError as error:
+            raise SystemExit(str(error)) from error
+    figures = f"hit rate {PUBLISHED['hit_rate']}, MRR {PUBLISHED['mrr']}"
+    _CONSOLE.print(f"VMIS-kNN published: {figures}, {PUBLISHED['lists']} lists")
+
+
+def _lists(title: str, found: Iterable[Lists]) -> None:
+    table = _table(f"{title} (20 in a list)", "recommender", "counts")
+    for name in ("lists", "hit rate", "MRR", "recall", "coverage", "µs a list", "µs an event"):
+        table.add_column(name, justify="right")
+    for row in found:
+        figures = row.hit_rate, row.mrr, row.recall, row.coverage
+        costs = f"{row.list_us:,.0f}", f"{row.event_us:.1f}"
+        cells = f"{len(row.ranks):,}", *(f"{value:.4f}" for value in figures), *costs
+        table.add_row(row.rival, row.convention, *cells)
+    _CONSOLE.print(table)
+
+
 def _qualities(title: str, found: Iterable[Quality]) -> None:
     table = _table(title, "learner")
     for name in ("moments", "came true", "AUC", "log-loss", "calibration error"):
@@ -187,6 +214,7 @@ PARTS: Final[dict[str, Callable[[], None]]] = {
     "drift": watched,
     "cost": costs,
     "experiments": tried,
+    "recommend": recommended,
 }
 
 if __name__ == "__main__":

@@ -61,6 +61,18 @@ class Interactions:
     def __len__(self) -> int:
         return len(self.item)
 
+    def rows(self, chosen: I64 | Bools) -> Interactions:
+        """Some of the events, in the order given; users and items keep their numbers."""
+        return Interactions(
+            self.name,
+            self.user[chosen],
+            self.item[chosen],
+            self.ts_ms[chosen],
+            self.turn[chosen],
+            self.weight[chosen],
+            {name: text[chosen] for name, text in self.texts.items()},
+        )
+
     def of_items(self, column: str) -> Texts:
         """A text of each item, from its first event that has one, text[items].
 
