@@ -1,11 +1,15 @@
 """The rivals on the clicks of a real shop: as good as others have found them."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
 from loadtest.evaluate.logs import DATA
 from loadtest.evaluate.recommend import contests
 from loadtest.evaluate.recommend.logs import SERENADE
+from loadtest.evaluate.recommend.vmis import VmisKnn
+from tests.loadtest.naive_vmis import vmis
 
 pytestmark = [
     pytest.mark.data,
@@ -39,3 +43,20 @@ def test_next_clicks():
     assert len(online.ranks) == 29_193
     assert online.hit_rate == pytest.approx(0.4670, abs=0.002)
     assert online.hit_rate > found["VMIS-kNN, daily", "new to the user"].hit_rate
+
+
+def test_votes_on_real_sessions_as_the_paper_does():
+    log = SERENADE.read()
+    log = log.rows(log.texts["split"] == "train").rows(np.arange(20_000))
+    compiled = VmisKnn(log.users, log.items, latest=2, sessions=500, neighbours=50)
+    sessions, recency = {}, {}
+    for row, (user, item) in enumerate(zip(log.user.tolist(), log.item.tolist(), strict=True)):
+        compiled.observe(user, item, row)
+        sessions.setdefault(user, []).append(item)
+        recency[user] = row
+    held = Counter(item for items in sessions.values() for item in set(items))
+    for user in list(sessions)[:: len(sessions) // 40]:
+        others = {each: items for each, items in sessions.items() if each != user}
+        counts = held.total(), held
+        expected = vmis(sessions[user][-2:], others, recency, 500, 50, counts)
+        assert compiled.recommend(user, 0, 20).tolist() == expected[:20]
