@@ -215,9 +215,15 @@ def prior_corrected(p: F64, kept: float) -> F64:
 
 
 @inlined
-def _logit(p: float) -> float:
-    inner = min(max(p, CLOSEST), 1.0 - CLOSEST)
-    return math.log(inner) - math.log1p(-inner)
+def _inner(p: float) -> float:
+    return min(max(p, CLOSEST), 1.0 - CLOSEST)
+
+
+@inlined
+def _logs(p: float) -> tuple[float, float]:
+    """The logarithms of a probability and of its opposite; their difference is its log-odds."""
+    inner = _inner(p)
+    return math.log(inner), math.log1p(-inner)
 
 
 @inlined
@@ -226,27 +232,25 @@ def _sigmoid(x: float) -> float:
     return 1.0 / (1.0 + math.exp(-x))
 
 
-@inlined
-def _loss(p: float, hit: bool) -> float:
-    inner = min(max(p, CLOSEST), 1.0 - CLOSEST)
-    return -math.log(inner) if hit else -math.log1p(-inner)
-
-
 @compiled
 def _say(p: F64, slope: float, shift: float, said: F64) -> None:
     """Fill ``said`` with what the line says of each score."""
     for i in range(len(p)):
-        said[i] = _sigmoid(slope * _logit(p[i]) + shift)
+        log_p, log_not = _logs(p[i])
+        said[i] = _sigmoid(slope * (log_p - log_not) + shift)
 
 
 @compiled
 def _learn(p: F64, y: Bools, kept: float, kept_evidence: float, learned: F64, said: F64) -> None:
     """Compare, decide and learn label by label; ``said`` gets what was given before each."""
     for i in range(len(p)):
-        x, hit = _logit(p[i]), y[i]
+        hit = y[i]
+        log_p, log_not = _logs(p[i])
+        x = log_p - log_not
         q = _sigmoid(learned[_SLOPE] * x + learned[_SHIFT])
         said[i] = q if learned[_HELPS] else p[i]
-        _weigh(_loss(p[i], hit) - _loss(q, hit), kept_evidence, learned)
+        gain = math.log(_inner(q)) - log_p if hit else math.log1p(-_inner(q)) - log_not
+        _weigh(gain, kept_evidence, learned)
         _step(x, q, hit, kept, learned)
 
 

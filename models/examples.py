@@ -14,8 +14,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from events.compiled import compiled
+from state.runs import in_order
+
 Bools = NDArray[np.bool_]
 F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 U8 = NDArray[np.uint8]
 
@@ -60,13 +64,19 @@ class Examples:
         """All of them in the order of their times, equal times in the order they came."""
         columns = [(e.task, e.ts_ms, e.y, e.p, e.X) for e in (cls.empty(inputs), *parts)]
         task, ts_ms, y, p, X = (np.concatenate(column) for column in zip(*columns, strict=True))
-        return cls(task, ts_ms, y, p, X).take(np.argsort(ts_ms, kind="stable"))
+        return cls(task, ts_ms, y, p, X).take(in_order(ts_ms))
 
     def take(self, index: NDArray[np.integer] | Bools) -> Examples:
         """Some of them."""
         return Examples(
             self.task[index], self.ts_ms[index], self.y[index], self.p[index], self.X[index]
         )
+
+    def inputs_at(self, index: I64, places: I64) -> F64:
+        """Some inputs of some examples, float64[len(index), len(places)]."""
+        out = np.empty((len(index), len(places)))
+        _gather(self.X, index, places, out)
+        return out
 
     def pack(self, fingerprint: int) -> bytes:
         """As bytes, with a number that says which plan they are of (``ModelPlan.fingerprint``).
@@ -94,6 +104,13 @@ class Examples:
 
 
 _MARK: Final = 4
+
+
+@compiled
+def _gather(X: F32, index: I64, places: I64, out: F64) -> None:
+    for i in range(len(index)):
+        for j in range(len(places)):
+            out[i, j] = X[index[i], places[j]]
 
 
 def _record(inputs: int) -> np.dtype[np.void]:

@@ -276,9 +276,10 @@ class Guard:
 
 
 @inlined
-def _loss(p: float, hit: bool) -> float:
+def _losses(p: float) -> tuple[float, float]:
+    """What a probability costs if it comes true, and if not."""
     inner = min(max(p, CLOSEST), 1.0 - CLOSEST)
-    return -math.log(inner) if hit else -math.log1p(-inner)
+    return -math.log(inner), -math.log1p(-inner)
 
 
 @compiled
@@ -287,18 +288,20 @@ def _add(
 ) -> None:
     """Take in labels one by one; the first ``waits`` of them are no evidence."""
     for i in range(len(y)):
-        p, q, hit = live[i], good[i], y[i]
-        rate = (losses[_HITS] + 0.5) / (losses[_WEIGHT] + 1.0)
-        lost, usual = _loss(q, hit), losses[_GOOD] / max(losses[_WEIGHT], 1.0)
+        p, hit = live[i], y[i]
+        (p_true, p_false), (q_true, q_false) = _losses(p), _losses(good[i])
+        base_true, base_false = _losses((losses[_HITS] + 0.5) / (losses[_WEIGHT] + 1.0))
+        lost = q_true if hit else q_false
+        usual = losses[_GOOD] / max(losses[_WEIGHT], 1.0)
         losses[_LATELY] += (lost - losses[_LATELY]) / min(_SHORT, losses[_WEIGHT] + 1.0)
         losses[_WEIGHT] = kept * losses[_WEIGHT] + 1.0
         losses[_HITS] = kept * losses[_HITS] + hit
-        losses[_LIVE] = kept * losses[_LIVE] + _loss(p, hit)
+        losses[_LIVE] = kept * losses[_LIVE] + (p_true if hit else p_false)
         losses[_GOOD] = kept * losses[_GOOD] + lost
-        losses[_BASE] = kept * losses[_BASE] + _loss(rate, hit)
+        losses[_BASE] = kept * losses[_BASE] + (base_true if hit else base_false)
         if i < waits:
             continue
-        if_hit, if_not = _loss(p, True) - _loss(q, True), _loss(p, False) - _loss(q, False)
+        if_hit, if_not = p_true - q_true, p_false - q_false
         worse = if_hit if hit else if_not
         losses[_SUM] += worse - margin - max(losses[_LATELY] - usual, 0.0)
         losses[_SQUARES] += worse * worse

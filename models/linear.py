@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from river import base
 
-from events.compiled import compiled, step
+from events.compiled import compiled, inlined, step
 from models.contract import F64, LARGEST, State, refuse_mismatch, refuse_names, refuse_unfit
 
 I64 = NDArray[np.int64]
@@ -101,12 +101,14 @@ class FtrlClassifier(base.Classifier):  # type: ignore[misc, unused-ignore]
     def learn_one(self, x: Mapping[Any, float], y: bool) -> None:
         """Learn one labelled row; a feature that is missing is left as it is."""
         at, values = self._known(x, grow=self.features is None)
-        self._learn(values[None, :], np.array([bool(y)]), at)
+        own = self._columns.take(at, axis=1)
+        self._learn(values[None, :], np.array([bool(y)]), own)
+        self._columns[:, at] = own
 
     def predict_proba_one(self, x: Mapping[Any, float]) -> dict[bool, float]:
         """Probability of False and of True; a feature that is missing or new does not count."""
         at, values = self._known(x, grow=False)
-        p = float(_predict(values[None, :], at, self._columns, self.intercept)[0])
+        p = float(_predict(values[None, :], self._columns.take(at, axis=1), self.intercept)[0])
         return {False: 1.0 - p, True: p}
 
     # -- whole arrays -----------------------------------------------------------------------------
@@ -127,7 +129,7 @@ class FtrlClassifier(base.Classifier):  # type: ignore[misc, unused-ignore]
         self._refuse(X)
         if len(y) != len(X):
             raise ValueError(f"every row needs a label, but {len(X)} came with {len(y)}")
-        return self._learn(X, y.astype(np.bool_), np.arange(X.shape[1]))
+        return self._learn(X, y.astype(np.bool_), self._columns)
 
     def predict_proba_many(self, X: F64) -> F64:
         """The probability of True for each row of ``X`` float64[n, k], float64[n].
@@ -139,7 +141,7 @@ class FtrlClassifier(base.Classifier):  # type: ignore[misc, unused-ignore]
             ValueError: the wrong shape, or a value that is not finite.
         """
         self._refuse(X)
-        return _predict(X, np.arange(X.shape[1]), self._columns, self.intercept)
+        return _predict(X, self._columns, self.intercept)
 
     @property
     def linear(self) -> tuple[F64, F64, F64, float]:
@@ -213,9 +215,9 @@ class FtrlClassifier(base.Classifier):  # type: ignore[misc, unused-ignore]
         names = ("alpha", "beta", "l1", "l2", "intercept_rate")
         return {name: getattr(self, name) for name in names}
 
-    def _learn(self, X: F64, y: Bools, at: I64) -> F64:
+    def _learn(self, X: F64, y: Bools, held: F64) -> F64:
         rates = np.array([self.alpha, self.beta, self.l1, self.l2, self.intercept_rate])
-        p, self.intercept = _learn(X, y, at, self._columns, self.intercept, rates)
+        p, self.intercept = _learn(X, y, held, self.intercept, rates)
         self.labels += len(y)
         return p
 
@@ -252,50 +254,62 @@ def _scales(var: F64) -> F64:
 
 
 @compiled
-def _predict(X: F64, at: I64, held: F64, intercept: float) -> F64:
-    out = np.empty(len(X))
+def _predict(X: F64, held: F64, intercept: float) -> F64:
+    mean, var, weight = held[_MEAN], held[_VAR], held[_WEIGHT]
+    out, deviation = np.empty(len(X)), np.empty(X.shape[1])
+    for j in range(len(deviation)):
+        deviation[j] = _deviation(var[j])
     for i in range(len(X)):
         raw = 0.0
-        for j in range(len(at)):
-            k = at[j]
-            var = held[_VAR, k]
-            if var > 0.0:
-                raw += (X[i, j] - held[_MEAN, k]) / math.sqrt(var) * held[_WEIGHT, k]
+        for j in range(len(deviation)):
+            raw += (X[i, j] - mean[j]) / deviation[j] * weight[j]
         out[i] = sigmoid(raw + intercept)
     return out
 
 
 @compiled
-def _learn(X: F64, y: Bools, at: I64, held: F64, intercept: float, rates: F64) -> tuple[F64, float]:
+def _learn(X: F64, y: Bools, held: F64, intercept: float, rates: F64) -> tuple[F64, float]:
+    """What was said of each row before it was learned, and the intercept after the last.
+
+    Sums over features stand in loops of their own: what is left of the others has no order, so the
+    processor does several features at once, with the same bits.
+    """
     alpha, beta, l1, l2, intercept_rate = rates
-    out, scaled = np.empty(len(X)), np.empty(len(at))
+    count, mean, var = held[_COUNT], held[_MEAN], held[_VAR]
+    weight, z, n = held[_WEIGHT], held[_Z], held[_N]
+    features = X.shape[1]
+    out, said, scaled = np.empty(len(X)), np.empty(features), np.empty(features)
     for i in range(len(X)):
+        for j in range(features):
+            x = X[i, j]
+            apart = x - mean[j]
+            said[j] = apart / _deviation(var[j]) * weight[j]
+            count[j] += 1.0
+            middle = mean[j] + apart / count[j]
+            spread = var[j] + (apart * (x - middle) - var[j]) / count[j]
+            scaled[j] = (x - middle) / _deviation(spread)
+            mean[j], var[j] = middle, spread
         before = raw = 0.0
-        for j in range(len(at)):
-            k, x = at[j], X[i, j]
-            if held[_VAR, k] > 0.0:
-                before += (x - held[_MEAN, k]) / math.sqrt(held[_VAR, k]) * held[_WEIGHT, k]
-            held[_COUNT, k] += 1.0
-            apart = x - held[_MEAN, k]
-            held[_MEAN, k] += apart / held[_COUNT, k]
-            held[_VAR, k] += (apart * (x - held[_MEAN, k]) - held[_VAR, k]) / held[_COUNT, k]
-            scaled[j] = 0.0
-            if held[_VAR, k] > 0.0:
-                scaled[j] = (x - held[_MEAN, k]) / math.sqrt(held[_VAR, k])
-            raw += scaled[j] * held[_WEIGHT, k]
+        for j in range(features):
+            before += said[j]
+            raw += scaled[j] * weight[j]
         out[i] = sigmoid(before + intercept)
         gap = sigmoid(raw + intercept) - y[i]
         intercept -= intercept_rate * gap
-        for j in range(len(at)):
-            k = at[j]
-            z, n = held[_Z, k], held[_N, k]
-            root = math.sqrt(n)
-            if abs(z) > l1:
-                held[_WEIGHT, k] = -(z - np.sign(z) * l1) / ((beta + root) / alpha + l2)
-            g = gap * scaled[j]
-            held[_Z, k] = z + g - (math.sqrt(n + g * g) - root) / alpha * held[_WEIGHT, k]
-            held[_N, k] = n + g * g
+        for j in range(features):
+            root, g = math.sqrt(n[j]), gap * scaled[j]
+            pulled = -(z[j] - np.sign(z[j]) * l1) / ((beta + root) / alpha + l2)
+            w = pulled if abs(z[j]) > l1 else weight[j]
+            weight[j] = w
+            n[j] += g * g
+            z[j] = z[j] + g - (math.sqrt(n[j]) - root) / alpha * w
     return out, intercept
+
+
+@inlined
+def _deviation(var: float) -> float:
+    """What a feature is divided by: infinity where it has only had one value, which makes it 0."""
+    return math.sqrt(var) if var > 0.0 else math.inf
 
 
 @step

@@ -90,8 +90,9 @@ class Predictor:
         if self._is_kept(said, good, y, int(ts_ms[-1])):
             now = self._corrected(said)
             self.calibration.learn_matured(now, y)
-            sampled = self._sampled(len(y))
-            self._contest(X[sampled], y[sampled], now[sampled], int(ts_ms[-1]))
+            if self.contest is not None:
+                sampled = self._sampled(len(y))
+                self._contest(X[sampled], y[sampled], now[sampled], int(ts_ms[-1]))
         self.seen += len(y)
 
     @property

@@ -28,6 +28,8 @@ from state.table import Column
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 U32 = NDArray[np.uint32]
+F32 = NDArray[np.float32]
+U8 = NDArray[np.uint8]
 I8 = NDArray[np.int8]
 Bools = NDArray[np.bool_]
 
@@ -91,13 +93,20 @@ class Snapshots:
         Returns:
             The same as examples without outcome.
         """
-        keys = bucket_of(now_ms, self._plan.every_ms).astype(np.uint64)
-        slots, _ = self.entries.find_or_add(rows, keys)
+        n = len(rows)
+        seen = Examples(
+            np.full(n, SEEN, np.uint8),
+            now_ms,
+            np.zeros(n, np.bool_),
+            np.full(n, np.nan, np.float32),
+            X.astype(np.float32),
+        )
+        slots = self.entries.add(rows, bucket_of(now_ms, self._plan.every_ms).astype(np.uint64))
         self.entries["ts"][slots] = now_ms
         self.entries["made"][slots] = self._fingerprint
-        self.entries["x"][slots], self.entries["p"][slots] = X, P
+        self.entries["x"][slots], self.entries["p"][slots] = seen.X, P
         self._alarm(slots)
-        return self._examples(slots, SEEN)
+        return seen
 
     def flag(self, groups: Groups, batch: Batch) -> None:
         """Note what the events of a batch decide."""
@@ -133,14 +142,10 @@ class Snapshots:
             alarms = alarms[:0]
         if not len(alarms):
             return Examples.empty(len(self._plan.inputs)), alarms
-        slots, task = alarms // len(self._plan.tasks), alarms % len(self._plan.tasks)
+        examples, slots, ended = self._ripe(alarms)
         owners = self.entries["owner"][slots].astype(np.int64)
-        examples = self._examples(slots, task)
-        np.bitwise_or.at(self.entries["sent"], slots, _bits(task))
-        left = np.unique(slots)
-        ended = self.entries["sent"][left] == (1 << len(self._plan.tasks)) - 1
-        self.entries.mark(left[~ended])
-        self.entries.delete(left[ended])
+        self.entries.mark(slots)
+        self.entries.delete(np.sort(slots[ended]))
         return examples, owners
 
     def restore(self) -> None:
@@ -164,20 +169,46 @@ class Snapshots:
             due = ts[waits] + self._horizons[task]
             self._alarms.push(due, slots[waits] * tasks + task)
 
-    def _examples(self, slots: I64, task: I64 | int) -> Examples:
-        n = len(slots)
-        if isinstance(task, int):
-            y, p = np.zeros(n, np.bool_), np.full(n, np.nan, np.float32)
-        else:
-            came = self.entries["came"][slots] & _bits(task) != 0
-            y, p = came ^ self._absent[task], self.entries["p"][slots, task]
-        tasks = np.broadcast_to(np.asarray(task, dtype=np.uint8), (n,))
-        return Examples(tasks, self.entries["ts"][slots], y, p, self.entries["x"][slots])
+    def _ripe(self, alarms: I64) -> tuple[Examples, I64, Bools]:
+        """What rang as examples; the slot of each, and whether its snapshot has sent all it has."""
+        n, entries = len(alarms), self.entries
+        task, ts_ms, y = np.empty(n, np.uint8), np.empty(n, np.int64), np.empty(n, np.bool_)
+        p, X = np.empty(n, np.float32), np.empty((n, len(self._plan.inputs)), np.float32)
+        slots, ended = np.empty(n, np.int64), np.empty(n, np.bool_)
+        held = entries["ts"], entries["came"], entries["p"], entries["x"]
+        _send(alarms, self._absent, entries["sent"], *held, slots, ended, task, ts_ms, y, p, X)
+        return Examples(task, ts_ms, y, p, X), slots, ended
 
 
-def _bits(task: I64) -> U32:
-    bits: U32 = (np.uint32(1) << task.astype(np.uint32)).astype(np.uint32)
-    return bits
+@compiled
+def _send(
+    alarms: I64,
+    absent: Bools,
+    sent: U32,
+    held_ms: I64,
+    came: U32,
+    held_p: F32,
+    held_x: F32,
+    slots: I64,
+    ended: Bools,
+    task: U8,
+    ts_ms: I64,
+    y: Bools,
+    p: F32,
+    X: F32,
+) -> None:
+    """Fill in the example of each alarm, and note that it has left its snapshot."""
+    tasks = len(absent)
+    for i in range(len(alarms)):
+        slot = alarms[i] // tasks
+        which = alarms[i] - slot * tasks
+        bit = np.uint32(1 << which)
+        sent[slot] |= bit
+        slots[i], ended[i] = slot, sent[slot] == (1 << tasks) - 1
+        task[i], ts_ms[i], p[i] = which, held_ms[slot], held_p[slot, which]
+        y[i] = (came[slot] & bit != 0) != absent[which]
+        for j in range(X.shape[1]):
+            X[i, j] = held_x[slot, j]
 
 
 @compiled

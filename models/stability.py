@@ -86,6 +86,7 @@ class FeatureDrift:
         self._reference = np.zeros((k, _EDGES + 1), dtype=np.int64)
         self._current = np.zeros_like(self._reference)
         self._latest = np.zeros_like(self._reference)
+        self._psi: dict[str, float] | None = None
 
     def note(self, X: F64) -> None:
         """Take in rows, float64[n, k]; how they are batched makes no difference.
@@ -105,9 +106,11 @@ class FeatureDrift:
         """Of the latest full window against the reference; None before there is one."""
         if not self._latest.any():
             return dict.fromkeys(self.features)
-        bins = (np.isfinite(self._edges).sum(axis=1) + 1).tolist()
-        pairs = zip(self.features, self._reference, self._latest, bins, strict=True)
-        return {name: population_stability(r[:b], c[:b]) for name, r, c, b in pairs}
+        if self._psi is None:
+            bins = (np.isfinite(self._edges).sum(axis=1) + 1).tolist()
+            pairs = zip(self.features, self._reference, self._latest, bins, strict=True)
+            self._psi = {name: population_stability(r[:b], c[:b]) for name, r, c, b in pairs}
+        return dict(self._psi)
 
     def shifted(self) -> list[str]:
         """The features whose index is above ``SHIFTED``, farthest first."""
@@ -171,6 +174,7 @@ class FeatureDrift:
         _count(X[:missing], self._edges, self._current)
         if len(X) >= missing:
             self._latest, self._current = self._current, np.zeros_like(self._current)
+            self._psi = None
         return X[missing:]
 
 

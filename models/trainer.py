@@ -29,6 +29,7 @@ from state.times import HOUR_MS, NEVER_MS
 
 FORMAT: Final = 1
 F32 = NDArray[np.float32]
+I64 = NDArray[np.int64]
 
 _RECENT: Final = 2_000
 """Latest snapshots that groups are fitted to anew."""
@@ -75,11 +76,12 @@ class Trainer:
         if not len(examples):
             return
         for task, predictor in enumerate(self.predictors):
-            part = examples.take(examples.task == task)
-            X = part.X[:, self._places[task]].astype(np.float64)
-            predictor.learn(X, part.y, part.p.astype(np.float64), part.ts_ms)
+            own = np.flatnonzero(examples.task == task)
+            X = examples.inputs_at(own, self._places[task])
+            p = examples.p[own].astype(np.float64)
+            predictor.learn(X, examples.y[own], p, examples.ts_ms[own])
             self._note(predictor)
-        self._look(examples.take(examples.task == SEEN))
+        self._look(examples, np.flatnonzero(examples.task == SEEN))
         self._changed()
 
     def wants_population(self, clock_ms: int) -> bool:
@@ -195,20 +197,20 @@ class Trainer:
             with suppress(ModelMismatch):  # other groups than before: they begin anew
                 self.clusters = Clusters.from_state(saved, chosen.inputs, chosen.k)
 
-    def _look(self, seen: Examples) -> None:
+    def _look(self, examples: Examples, seen: I64) -> None:
         """Snapshots that were just taken: groups follow them, and inputs are watched."""
         if not len(seen):
             return
-        self._recent = np.concatenate([self._recent, seen.X])[-_RECENT:]
+        now_ms = int(examples.ts_ms[seen[-1]])
+        self._recent = np.concatenate([self._recent, examples.X[seen[-_RECENT:]]])[-_RECENT:]
         if self.inputs is not None:
-            self.inputs.note(seen.X.astype(np.float64))
-            self._tell_shifts(self.inputs, int(seen.ts_ms[-1]))
+            self.inputs.note(examples.inputs_at(seen, np.arange(len(self.plan.inputs))))
+            self._tell_shifts(self.inputs, now_ms)
         chosen = self.plan.clustering
         if chosen is None or self.clusters is None:
             return
-        places = self.plan.places(chosen.inputs)
-        self.clusters.learn_many(seen.X[:, places].astype(np.float64))
-        now_ms = int(seen.ts_ms[-1])
+        places = np.array(self.plan.places(chosen.inputs), dtype=np.int64)
+        self.clusters.learn_many(examples.inputs_at(seen, places))
         if now_ms - self._refitted_ms >= chosen.refit_every_ms and len(self._recent) == _RECENT:
             self._refitted_ms = now_ms
             self.clusters.refit(self._recent[:, places].astype(np.float64))

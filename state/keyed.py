@@ -116,6 +116,12 @@ class KeyedTable:
         is_new[missing] = True
         return slots, is_new
 
+    def add(self, owners: I64, keys: U64) -> I64:
+        """The slots of new entries, int64[n], for distinct pairs of which there is none yet."""
+        slots = self._place(owners, keys)
+        self.mark(slots)
+        return slots
+
     def delete(self, slots: I64) -> None:
         """End entries, each in use and once per call."""
         if len(slots) == 0:
@@ -263,9 +269,7 @@ class KeyedTable:
     def _add(self, owners: I64, keys: U64) -> I64:
         """One new entry for each distinct pair; the slot of each pair."""
         first, which = distinct_pairs(owners, keys)
-        slots = self._place(owners[first], keys[first])
-        self.mark(slots)
-        return slots[which]
+        return self.add(owners[first], keys[first])[which]
 
     def _place(self, owners: I64, keys: U64) -> I64:
         """Slots for distinct pairs that are not in the table, with initial values."""

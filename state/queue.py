@@ -6,12 +6,14 @@ more, or at another time, recognises the stale pair when it comes out.
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from state.runs import SortedRuns
+from events.compiled import compiled
+from state.runs import SortedRuns, merged
 from state.times import FAR_MS
 
 I64 = NDArray[np.int64]
@@ -45,7 +47,8 @@ class TimeQueue:
 
     def peek_until(self, until_ms: int) -> tuple[I64, I64]:
         """The pairs with time ≤ ``until_ms``: times int64[n] and ids int64[n]; they stay."""
-        return self._first(self._counts(until_ms))
+        counts = self._counts(until_ms)
+        return self._first(counts) if any(counts) else (_NOTHING, _NOTHING)
 
     def pop_until(self, until_ms: int) -> tuple[I64, I64]:
         """The pairs with time ≤ ``until_ms``: times int64[n] and ids int64[n]; they leave."""
@@ -64,10 +67,20 @@ class TimeQueue:
         return [int(np.searchsorted(t, until_ms, side="right")) for t, _ in self._runs.runs]
 
     def _first(self, counts: list[int]) -> tuple[I64, I64]:
-        parts = [
-            (times[:n], ids[:n]) for (times, ids), n in zip(self._runs.runs, counts, strict=True)
-        ]
-        times = np.concatenate([_NOTHING, *(times for times, _ in parts)])
-        ids = np.concatenate([_NOTHING, *(ids for _, ids in parts)])
-        order = np.lexsort((ids, times))
-        return times[order], ids[order]
+        runs = zip(self._runs.runs, counts, strict=True)
+        parts = [(times[:n], ids[:n]) for (times, ids), n in runs if n]
+        times, short = reduce(merged, reversed(parts))  # the shortest are copied most often
+        ids = short.astype(np.int64)
+        _sort_equals(times, ids)
+        return np.array(times), ids
+
+
+@compiled
+def _sort_equals(times: I64, ids: I64) -> None:
+    """Bring the ids of equal times into ascending order; times are."""
+    start = 0
+    for stop in range(1, len(times) + 1):
+        if stop == len(times) or times[stop] != times[start]:
+            if stop - start > 1:
+                ids[start:stop].sort()
+            start = stop

@@ -10,7 +10,7 @@ today's log-structured merge trees).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,11 @@ from events.compiled import compiled, inlined
 
 I32 = NDArray[np.int32]
 Keys = NDArray[Any]
+I64 = NDArray[np.int64]
 Run = tuple[Keys, I32]
+
+_WORTH_PACKING: Final = 500
+"""Keys below which a plain argsort is as fast."""
 
 
 class SortedRuns:
@@ -46,7 +50,7 @@ class SortedRuns:
         """Add pairs: keys of one dtype in any order, ids that fit int32, n each."""
         if len(keys) == 0:
             return
-        order = np.argsort(keys, kind="stable")
+        order = in_order(keys)
         self.runs.append((keys[order], ids[order].astype(np.int32)))
         while len(self.runs) > 1 and len(self.runs[-2][0]) <= 2 * len(self.runs[-1][0]):
             self._merge_last_two()
@@ -62,14 +66,41 @@ class SortedRuns:
 
     def _merge_last_two(self) -> None:
         short, long = self.runs.pop(), self.runs.pop()
-        size = len(long[0]) + len(short[0])
-        keys, ids = np.empty(size, dtype=long[0].dtype), np.empty(size, dtype=np.int32)
-        _merge(*long, *short, keys, ids)
+        keys, ids = merged(long, short)
         if self._keep is not None:
             kept = self._keep(keys, ids)
             keys, ids = keys[kept], ids[kept]
         if len(keys):
             self.runs.append((keys, ids))
+
+
+def in_order(keys: Keys) -> I64:
+    """Where the keys stand in ascending order, equal ones in the order they came, int64[n].
+
+    Many integers of no great range are packed with their places into one number each, because
+    numpy sorts such several times faster than it argsorts.
+
+    >>> in_order(np.array([5, 3, 5, 1])).tolist()
+    [3, 1, 0, 2]
+    """
+    n = len(keys)
+    if n >= _WORTH_PACKING and keys.dtype == np.int64:
+        low, bits = keys.min(), n.bit_length()
+        if (int(keys.max()) - int(low)).bit_length() + bits < 64:
+            packed = (keys - low) << bits
+            packed |= np.arange(n)
+            packed.sort()
+            packed &= (1 << bits) - 1
+            return np.asarray(packed)
+    return np.argsort(keys, kind="stable")
+
+
+def merged(first: Run, then: Run) -> Run:
+    """Two runs of one kind of key as one; of equal keys, those of the first come first."""
+    size = len(first[0]) + len(then[0])
+    keys, ids = np.empty(size, dtype=first[0].dtype), np.empty(size, dtype=np.int32)
+    _merge(*first, *then, keys, ids)
+    return keys, ids
 
 
 @inlined
@@ -82,7 +113,6 @@ def _follows(key: Any, other: Any) -> Any:
 def _merge(
     first_keys: Keys, first_ids: I32, then_keys: Keys, then_ids: I32, keys: Keys, ids: I32
 ) -> None:
-    """Two runs as one; of equal keys, those of the first come first."""
     i = j = 0
     for k in range(len(keys)):
         if i == len(first_keys) or (j < len(then_keys) and _follows(first_keys[i], then_keys[j])):
