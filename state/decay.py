@@ -36,6 +36,9 @@ _HALF: Final = np.int64(1 << 7)
 _KEPT: Final = np.int64(-(1 << 8))
 """Adding the half and keeping these bits rounds a float to 44 bits."""
 
+_BIAS, _FRACTION_BITS = 1023, 52
+"""How a float64 holds its exponent."""
+
 _TINY_SHIFT: Final = -2000
 """A shift that makes every float zero; ``ldexp`` must not see larger ones."""
 
@@ -76,10 +79,8 @@ def at(mantissa: F64, exponent: I32, t_ms: I64, half_life_ms: int) -> F64:
     The last eight of 52 bits are rounded off (3e-14), because each product above may be wrong in
     the last one: two events of weight 4 at one time must make 8, and reach a threshold of 8.
     """
-    halves, rest = np.divmod(np.asarray(t_ms, dtype=np.int64), half_life_ms)
-    value = _shift(mantissa * np.exp2(-rest / half_life_ms), exponent - halves)
-    bits = np.atleast_1d(value).view(np.int64)
-    out: F64 = ((bits + _HALF) & _KEPT).view(np.float64).reshape(np.shape(value))
+    out = np.empty(len(mantissa))
+    _at(mantissa, exponent, np.full(len(out), t_ms, dtype=np.int64), half_life_ms, out)
     return out
 
 
@@ -130,6 +131,24 @@ def _shift(mantissa: F64, by: NDArray[np.integer]) -> F64:
     """``mantissa · 2^by`` without overflow of the shift itself."""
     out: F64 = np.ldexp(mantissa, np.maximum(by, _TINY_SHIFT).astype(np.int32))
     return out
+
+
+@compiled
+def _at(mantissa: F64, exponent: I32, t_ms: I64, half_life_ms: int, out: F64) -> None:
+    bits = out.view(np.int64)
+    for i in range(len(out)):
+        if mantissa[i] == 0.0:
+            out[i] = 0.0
+            continue
+        halves = t_ms[i] // half_life_ms
+        value = mantissa[i] * np.exp2(-((t_ms[i] - halves * half_life_ms) / half_life_ms))
+        by = exponent[i] - halves
+        if abs(by) < _BIAS:
+            bits[i] = (by + _BIAS) << _FRACTION_BITS  # the power of two, written as a float
+            out[i] *= value
+        else:
+            out[i] = np.ldexp(value, max(by, _TINY_SHIFT))
+        bits[i] = (bits[i] + _HALF) & _KEPT
 
 
 @compiled
@@ -199,6 +218,12 @@ def move_terms(
             old_mantissa, old_exponent = _term(-weight[k], before_ms[k], half_life_ms)
             mantissa += np.ldexp(old_mantissa, max(old_exponent - exponent, _TINY_SHIFT))
         _add(row_of[k], mantissa, exponent, mantissas, exponents)
+
+
+@inlined
+def shifted(mantissa: float, by: int) -> float:
+    """``mantissa · 2^by`` of one sum, in a compiled loop."""
+    return mantissa if by == 0 or mantissa == 0.0 else np.ldexp(mantissa, max(by, _TINY_SHIFT))
 
 
 @inlined

@@ -254,7 +254,7 @@ class Measures:
 
 def _code(index: TextIndex) -> Callable[[str], int]:
     def code(text: str) -> int:
-        known = int(index.find(Texts.of([text]))[0])
+        known = index.number_of(text)
         return -2 if known < 0 else known
 
     return code

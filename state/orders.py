@@ -184,12 +184,10 @@ class Orders:
     @staticmethod
     def decayed_spend(table: Table, rows: I64) -> tuple[F64, I32]:
         """Decayed gross less decayed refunds as mantissa and exponent, ≥ 0."""
-        gross, exponent = table[f"{GROSS}.m"][rows], table[f"{GROSS}.e"][rows]
-        settled = table[f"{SETTLED}.m"][rows], table[f"{SETTLED}.e"][rows]
-        refunds = decay.add(*settled, table[f"{LOOSE}.m"][rows], table[f"{LOOSE}.e"][rows])
-        net, top = decay.add(gross, exponent, -refunds[0], refunds[1])
-        least = np.ldexp(gross * _ROUNDING, np.maximum(exponent - top, -2000))
-        return np.where(net > least, net, 0.0), top
+        sums = *decay.sums(table, GROSS), *decay.sums(table, SETTLED), *decay.sums(table, LOOSE)
+        net, top = np.empty(len(rows)), np.empty(len(rows), dtype=np.int32)
+        _net_sums(rows, *sums, net, top)
+        return net, top
 
     def bytes_held(self) -> int:
         """Bytes of all of it, but not of the users' columns."""
@@ -261,6 +259,30 @@ class Orders:
         touched_ms = np.maximum(self.entries["ts"][slots], clock_ms)
         self._retention.keep(slots, touched_ms + self._keep_ms)
         self.entries.mark(slots)
+
+
+@compiled
+def _net_sums(
+    rows: I64,
+    gross_m: F64,
+    gross_e: I32,
+    settled_m: F64,
+    settled_e: I32,
+    loose_m: F64,
+    loose_e: I32,
+    net: F64,
+    top: I32,
+) -> None:
+    """Of each row, the gross sum less both refunded ones; what is left of rounding is nothing."""
+    for i in range(len(rows)):
+        row = rows[i]
+        refunds_e = max(settled_e[row], loose_e[row])
+        refunds = decay.shifted(settled_m[row], settled_e[row] - refunds_e)
+        refunds += decay.shifted(loose_m[row], loose_e[row] - refunds_e)
+        top[i] = max(gross_e[row], refunds_e)
+        gross = decay.shifted(gross_m[row], gross_e[row] - top[i])
+        left = gross - decay.shifted(refunds, refunds_e - top[i])
+        net[i] = left if left > gross * _ROUNDING else 0.0
 
 
 @compiled

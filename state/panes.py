@@ -92,10 +92,10 @@ class Panes:
 
     def value(self, table: Table, rows: I64, t_ms: I64 | int) -> NDArray[Any]:
         """The sum over the panes of the window at each row's time ``t_ms``, n values."""
-        sums, age = table[self._ring].take(rows, axis=0), self._age_at(table, rows, t_ms)
-        inside = (age >= 0) & (age < self._panes)
-        # summed along the longer side: numpy is slow at many short sums
-        out: NDArray[Any] = np.ascontiguousarray((sums * inside).T).sum(axis=0)
+        ring, newest = table[self._ring], table[self._newest]
+        out = np.zeros(len(rows), np.float64 if ring.dtype.kind == "f" else np.int64)
+        at_ms = np.full(len(rows), t_ms, dtype=np.int64)
+        _sum(rows, at_ms, self._pane_ms, self._panes, ring, newest, out)
         return out
 
     def next_step_ms(self, table: Table, rows: I64, t_ms: I64 | int) -> I64:
@@ -122,6 +122,28 @@ class Panes:
 def _narrow(panes: I64) -> I32:
     """A number of panes as int32, held within what no ring is long enough for."""
     return np.clip(panes, -_NO_WAIT, _NO_WAIT).astype(np.int32)
+
+
+@compiled
+def _sum(
+    rows: I64,
+    t_ms: I64,
+    pane_ms: int,
+    panes: int,
+    ring: NDArray[Any],
+    newest: I64,
+    out: NDArray[Any],
+) -> None:
+    """Add up, for each row, the panes of its window that its ring holds."""
+    length = ring.shape[1]
+    for i in range(len(rows)):
+        row = rows[i]
+        last = t_ms[i] // pane_ms
+        first = max(last - panes, newest[row] - length) + 1
+        place = first % length
+        for _ in range(first, min(last, newest[row]) + 1):
+            out[i] += ring[row, place]
+            place = place + 1 if place + 1 < length else 0
 
 
 @compiled

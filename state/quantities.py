@@ -26,6 +26,7 @@ from state.times import DAY_MS, HOUR_MS
 from state.view import Kind, View
 
 F64 = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 _OLDEST_DAYS: Final = 3650.0
 _LARGEST: Final = 1e18
@@ -45,11 +46,6 @@ class Quantity:
     text: str
     operand: Operand
     days: bool
-
-    def of(self, on: Evaluation) -> F64:
-        """Its value for each row, float64[n], or one for all; NaN where it is missing."""
-        value: F64 = np.asarray(on.value(self.operand), dtype=np.float64)
-        return np.minimum(value / DAY_MS, _OLDEST_DAYS) if self.days else value
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,17 +106,24 @@ def matrix(view: View, quantities: Sequence[Quantity]) -> F64:
     Each becomes ``log(1 + x)``, so that amounts, counts and ages are of like size; what is missing
     or negative is 0. The one function for learning and for scoring.
     """
-    out = np.empty((len(view.now_ms), len(quantities)))
+    raw = np.empty((len(quantities), len(view.now_ms)))
     on = Evaluation(view)
     for place, each in enumerate(quantities):
-        out[:, place] = each.of(on)
-    _squash(out)
+        raw[place] = on.value(each.operand)
+    out = np.empty(raw.shape[::-1])
+    _squash(raw, np.array([each.days for each in quantities], dtype=np.bool_), out)
     return out
 
 
 @compiled
-def _squash(X: F64) -> None:
-    for i in range(X.shape[0]):
-        for j in range(X.shape[1]):
-            x = X[i, j]
-            X[i, j] = np.log1p(min(x, _LARGEST)) if x > 0.0 else 0.0  # NaN is not above 0
+def _squash(raw: F64, days: Bools, out: F64) -> None:
+    """Fill a matrix from rows of raw values, of which some are durations in milliseconds."""
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            x = raw[j, i]
+            if not x > 0.0:  # NaN is not
+                out[i, j] = 0.0
+            elif days[j]:
+                out[i, j] = np.log1p(min(x / DAY_MS, _OLDEST_DAYS))
+            else:
+                out[i, j] = np.log1p(min(x, _LARGEST))

@@ -46,6 +46,7 @@ class TextIndex:
         self._block = np.zeros(_LEAST_BYTES, dtype=np.uint8)
         self._words = words_of(self._block)
         self._ends = np.zeros(_LEAST_PLACES, dtype=np.int64)  # text i ends at _ends[i + 1]
+        self._asked: dict[str, int] = {}
 
     def __len__(self) -> int:
         return self._size
@@ -65,6 +66,13 @@ class TextIndex:
     def find(self, texts: Texts) -> I64:
         """The number of each text, int64[n]; -1 for an unknown one, and where there is none."""
         return self._find(texts)[0]
+
+    def number_of(self, text: str) -> int:
+        """The number of one text, -1 for an unknown one; for the few that are asked for often."""
+        number = self._asked.get(text, -1)
+        if number < 0 and (number := int(self.find(Texts.of([text]))[0])) >= 0:
+            self._asked[text] = number
+        return number
 
     def number(self, texts: Texts) -> I64:
         """The number of each text, int64[n]; unknown texts get the next ones. -1 without text."""
