@@ -20,12 +20,14 @@ model", Marketing Science 24(2), 2005.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, astuple, dataclass, fields, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from events.compiled import compiled
 from models.contract import State
 from models.likelihood import (
     FEWEST_USERS,
@@ -109,12 +111,17 @@ class BgNbd:
         Raises:
             ValueError: as for ``p_alive``, or a horizon that is negative or not finite.
         """
+        return self.outlook(x, t_x, T, t)[1]
+
+    def outlook(self, x: F64, t_x: F64, T: F64, t: float) -> tuple[F64, F64]:
+        """Both at once: ``p_alive`` and ``expected_purchases``, float64[n] each."""
         if not 0.0 <= t < np.inf:
             raise ValueError(f"the horizon must be finite and at least 0, but {t!r} came")
         x, t_x, T = checked(x, t_x, T)
+        alive = self._p_alive(x, t_x, T)
         ahead = upcoming(self.r, self.a, self.b, x, t / (self.alpha + T))
-        ahead *= self._p_alive(x, t_x, T)
-        return ahead
+        ahead *= alive
+        return alive, ahead
 
     def log_likelihood(self, x: F64, t_x: F64, T: F64) -> F64:
         """The natural logarithm of the likelihood of each user's past, float64[n].
@@ -153,7 +160,9 @@ class BgNbd:
     # -- inside -------------------------------------------------------------------------------
 
     def _p_alive(self, x: F64, t_x: F64, T: F64) -> F64:
-        return _sigmoid(-self._log_odds(x, t_x, T))
+        out = np.empty(len(x))
+        _fill(self.r, self.alpha, self.a, self.b, x, t_x, T, out)
+        return out
 
     def _log_odds(self, x: F64, t_x: F64, T: F64) -> F64:
         """Logarithm of the odds that a user has left; minus infinity where x = 0."""
@@ -276,14 +285,33 @@ x = 1, t_x = 9, T = 8: clip or drop such users before
         raise ValueError(
             f"x, t_x and T must have one length, but {x.shape}, {t_x.shape} and {T.shape} came"
         )
-    fit_in = (x >= 0.0) & (t_x >= 0.0) & (t_x <= T) & (T <= LARGEST) & (x <= LARGEST)
-    if not fit_in.all():  # also for NaN, which compares with nothing
-        i = int(np.argmin(fit_in))
+    i = _first_unfit(x, t_x, T)
+    if i < len(x):
         raise ValueError(
             f"every user needs x >= 0 and 0 <= t_x <= T, none above {LARGEST:g}, but user {i} "
             f"has x = {x[i]:g}, t_x = {t_x[i]:g}, T = {T[i]:g}: clip or drop such users before"
         )
     return x, t_x, T
+
+
+@compiled
+def _first_unfit(x: F64, t_x: F64, T: F64) -> int:
+    """The first row that cannot be a past, such as one with NaN; n if all can."""
+    for i in range(len(x)):
+        if not (0.0 <= x[i] <= LARGEST and 0.0 <= t_x[i] <= T[i] <= LARGEST):
+            return i
+    return len(x)
+
+
+@compiled
+def _fill(r: float, alpha: float, a: float, b: float, x: F64, t_x: F64, T: F64, alive: F64) -> None:
+    """The probability to be alive: one over 1 + the odds that ``BgNbd._log_odds`` gives."""
+    for i in range(len(x)):
+        alive[i] = 1.0
+        if x[i] > 0.0:
+            silent = math.log1p((T[i] - t_x[i]) / (alpha + t_x[i]))
+            odds = (r + x[i]) * silent - math.log((b - 1.0 + max(x[i], 1.0)) / a)
+            alive[i] = math.exp(-np.logaddexp(0.0, odds))
 
 
 def _sigmoid(odds: F64) -> F64:

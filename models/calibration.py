@@ -232,6 +232,19 @@ def _sigmoid(x: float) -> float:
     return 1.0 / (1.0 + math.exp(-x))
 
 
+_FAR: Final = math.log(1.0 - CLOSEST) - math.log(CLOSEST)
+
+
+@inlined
+def within(odds: float) -> float:
+    """Log-odds as a line takes them in a compiled loop: not beyond those of ``CLOSEST``."""
+    if odds > _FAR:
+        return _FAR
+    if odds < -_FAR:
+        return -_FAR
+    return odds  # also NaN
+
+
 @compiled
 def _say(p: F64, slope: float, shift: float, said: F64) -> None:
     """Fill ``said`` with what the line says of each score."""

@@ -4,7 +4,7 @@ Pure functions; ``models.clusters`` makes a model that learns out of them. Dista
 after each feature was shifted by a mean and divided by a standard deviation. A feature that does
 not vary does not count.
 
-The nearest centre is a compiled loop. Its innermost step runs over the centres, so that a processor
+The nearest centre is a compiled loop. Its innermost step runs over some rows, so that a processor
 does several at once without changing the order of any sum: a row gets the same label, to the bit,
 in any batch, which a product of matrices does not promise. Equal distances go to the lower label.
 
@@ -28,6 +28,9 @@ I64 = NDArray[np.int64]
 
 _STILL: Final = 1e-12
 """A deviation below this share of the mean is rounding, not variation."""
+
+_ABREAST: Final = 16
+"""Rows that are labelled side by side."""
 
 _FEW_STEPS: Final = 10
 """Lloyd steps until the starts are compared."""
@@ -240,18 +243,21 @@ def _squares(Z: F64, of: F64) -> F64:
 def _nearest(X: F64, mean: F64, scale: F64, across: F64, labels: I64) -> None:
     """Label each row; ``across`` holds the scaled centres, float64[f, k]."""
     features, k = across.shape
-    gap = np.empty(k)
-    for i in range(len(X)):
-        gap[:] = 0.0
+    z, gap, least = np.zeros((features, _ABREAST)), np.empty(_ABREAST), np.empty(_ABREAST)
+    for start in range(0, len(X), _ABREAST):
+        rows = min(_ABREAST, len(X) - start)
         for f in range(features):
-            z = (X[i, f] - mean[f]) * scale[f]
-            for c in range(k):
-                gap[c] += (z - across[f, c]) * (z - across[f, c])
-        best = 0
-        for c in range(1, k):
-            if gap[c] < gap[best]:
-                best = c
-        labels[i] = best
+            for r in range(rows):
+                z[f, r] = (X[start + r, f] - mean[f]) * scale[f]
+        for c in range(k):
+            gap[:] = 0.0
+            for f in range(features):
+                for r in range(_ABREAST):
+                    apart = z[f, r] - across[f, c]
+                    gap[r] += apart * apart
+            for r in range(rows):
+                if c == 0 or gap[r] < least[r]:
+                    least[r], labels[start + r] = gap[r], c
 
 
 @compiled

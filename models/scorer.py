@@ -7,19 +7,16 @@ were drawn, calibrated), where the groups of users lie, and what buyers do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from events.compiled import compiled
-from models.calibration import Calibration, prior_corrected
 from models.challengers import unsure
 from models.clusters import Clusters
 from models.contract import F64, ModelMismatch
-from models.linear import sigmoid
+from models.lines import Lines, Told
 from models.plan import ModelPlan
 from models.trees import Trees
 from models.worth import SCORES as WORTH
@@ -28,7 +25,6 @@ from state.features import RowView
 from state.learner import Score
 
 I64 = NDArray[np.int64]
-Told = Mapping[str, Any]
 
 
 class Scorer:
@@ -45,13 +41,15 @@ class Scorer:
         self._tasks = len(plan.tasks)
         self._inputs = [list(task.inputs) for task in plan.tasks]
         self._places = [np.array(plan.places(task.inputs), dtype=np.int64) for task in plan.tasks]
-        self._how: list[Callable[[F64], F64] | None] = [None] * self._tasks
+        self._lines = Lines()
+        self._trees: list[tuple[int, Callable[[F64], F64]]] = []
         self._clusters: Clusters | None = None
         self._worth: Worth | None = None
         self.scores: list[Score] = [Score(task.name) for task in plan.tasks]
         self._clustering, self._valuing = plan.clustering, plan.valuing
         if plan.clustering is not None:
-            self._like = np.array(plan.places(plan.clustering.inputs), dtype=np.int64)
+            like = np.array(plan.places(plan.clustering.inputs), dtype=np.int64)
+            self._like = slice(None) if like.tolist() == [*range(len(plan.inputs))] else like
             self.scores.append(Score(plan.clustering.name, "int"))
         if plan.valuing is not None:
             self.scores += WORTH
@@ -59,11 +57,16 @@ class Scorer:
     def take_over(self, told: Told) -> None:
         """Score by this from now on; see ``models.trainer.Trainer.scoring``."""
         # what was told under other settings or libraries stands there until it is learned anew
-        trios = zip(self._inputs, self._places, told["tasks"], strict=True)
-        self._how = [
-            foreteller(places, task) if task is not None and task["inputs"] == inputs else None
-            for inputs, places, task in trios
+        pairs = enumerate(zip(self._inputs, told["tasks"], strict=True))
+        known = [
+            (column, self._places[column], task)
+            for column, (inputs, task) in pairs
+            if task is not None and task["inputs"] == inputs
         ]
+        self._lines = Lines([each for each in known if each[2]["by"] == "linear"])
+        # trees have seen all examples, and are not calibrated: the line is the champion's
+        trees = [each for each in known if each[2]["by"] == "trees"]
+        self._trees = [(column, _trees(task, places)) for column, places, task in trees]
         groups, worth = self._clustering, told["worth"]
         if groups is not None and told["clusters"] is not None:
             with suppress(ModelMismatch):
@@ -82,9 +85,9 @@ class Scorer:
             NaN where a task cannot be foretold yet.
         """
         out = np.full((len(X), self._tasks), np.nan)
-        for place, how in enumerate(self._how):
-            if how is not None:
-                out[:, place] = how(X)
+        self._lines.foretell(X, out)
+        for column, say in self._trees:
+            out[:, column] = say(X)
         return out
 
     def score(self, X: F64, view: RowView) -> F64:
@@ -101,46 +104,6 @@ class Scorer:
         return np.concatenate(columns, axis=1)
 
 
-def foreteller(places: I64, told: Told) -> Callable[[F64], F64]:
-    """How one task is foretold: from all inputs float64[n, k] to probabilities float64[n].
-
-    Args:
-        places: where the task's inputs stand among all, int64[j].
-        told: as ``models.predictor.Predictor.scoring`` gives it.
-    """
-    foretold = _trees(places, told) if told["by"] == "trees" else _linear(places, told)
-    calibration = Calibration.from_state(told["calibration"])
-
-    def corrected(X: F64) -> F64:
-        out = foretold(X)
-        sane = ~np.isnan(out)  # a poisoned champion says nothing until its guard puts it back
-        p = out[sane]
-        if told["kept"] < 1.0:
-            p = prior_corrected(p, told["kept"])
-        out[sane] = calibration.apply(p) if calibration.helps else p
-        return out
-
-    return corrected
-
-
-def _linear(places: I64, told: Told) -> Callable[[F64], F64]:
-    means = np.array(told["means"], dtype=np.float64)
-    factors = np.array(told["factors"], dtype=np.float64)
-    intercept = float(told["intercept"])
-    return lambda X: _foretell(X, places, means, factors, intercept)
-
-
-def _trees(places: I64, told: Told) -> Callable[[F64], F64]:
+def _trees(told: Told, places: I64) -> Callable[[F64], F64]:
     trees = Trees.from_state(told["trees"])
     return lambda X: unsure(trees.predict_many(np.ascontiguousarray(X[:, places])))
-
-
-@compiled
-def _foretell(X: F64, places: I64, means: F64, factors: F64, intercept: float) -> F64:
-    out = np.empty(len(X))
-    for i in range(len(X)):
-        raw = intercept
-        for j in range(len(places)):
-            raw += (X[i, places[j]] - means[j]) * factors[j]
-        out[i] = sigmoid(raw)
-    return out

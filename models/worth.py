@@ -83,8 +83,7 @@ class Worth:
             return out
         view = view.part(buyers)
         past = _past(view)
-        out[buyers, 0] = self.alive.p_alive(*past)
-        orders = self.alive.expected_purchases(*past, self.horizon_ms / WEEK_MS)
+        out[buyers, 0], orders = self.alive.outlook(*past, self.horizon_ms / WEEK_MS)
         out[buyers, 1] = orders
         if self.spend is not None:
             paid = _paid_per_order(view)

@@ -40,7 +40,7 @@ _BIAS, _FRACTION_BITS = 1023, 52
 """How a float64 holds its exponent."""
 
 _TINY_SHIFT: Final = -2000
-"""A shift that makes every float zero; ``ldexp`` must not see larger ones."""
+"""A shift that makes every sum zero; ``ldexp`` must not see larger ones."""
 
 
 def columns(name: str) -> list[Column]:
@@ -137,17 +137,17 @@ def _shift(mantissa: F64, by: NDArray[np.integer]) -> F64:
 def _at(mantissa: F64, exponent: I32, t_ms: I64, half_life_ms: int, out: F64) -> None:
     bits = out.view(np.int64)
     for i in range(len(out)):
-        if mantissa[i] == 0.0:
+        halves = t_ms[i] // half_life_ms
+        by = exponent[i] - halves
+        if mantissa[i] == 0.0 or by <= _TINY_SHIFT:
             out[i] = 0.0
             continue
-        halves = t_ms[i] // half_life_ms
         value = mantissa[i] * np.exp2(-((t_ms[i] - halves * half_life_ms) / half_life_ms))
-        by = exponent[i] - halves
         if abs(by) < _BIAS:
             bits[i] = (by + _BIAS) << _FRACTION_BITS  # the power of two, written as a float
             out[i] *= value
         else:
-            out[i] = np.ldexp(value, max(by, _TINY_SHIFT))
+            out[i] = np.ldexp(value, by)
         bits[i] = (bits[i] + _HALF) & _KEPT
 
 

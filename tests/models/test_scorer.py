@@ -8,9 +8,10 @@ from models.calibration import Calibration, prior_corrected
 from models.challengers import SURE, Challenger
 from models.clusters import Clusters
 from models.linear import FtrlClassifier
+from models.lines import Lines
 from models.plan import Clustering, ModelPlan, Task, Valuing
 from models.predictor import Predictor
-from models.scorer import Scorer, foreteller
+from models.scorer import Scorer
 from models.worth import SCORES
 
 ONE = Task("one", ("a", "b"))
@@ -181,9 +182,10 @@ def test_trees_are_followed_on_the_tasks_own_columns():
 def test_one_task_is_foretold_from_all_inputs():
     champion = learned(TWO)
     X = inputs(20)
-    said = foreteller(np.array([2, 0]), told_of(champion))(X)
+    said = np.empty((20, 1))
+    Lines([(0, np.array([2, 0]), told_of(champion))]).foretell(X, said)
     own = champion.predict_proba_many(np.ascontiguousarray(X[:, [2, 0]]))
-    np.testing.assert_allclose(said, own, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(said[:, 0], own, rtol=0, atol=1e-12)
 
 
 # -- groups and worth ---------------------------------------------------------------------------
