@@ -38,6 +38,9 @@ _MIX_2: Final = np.uint64(0x94D049BB133111EB)
 class Texts:
     """n texts, any of which may be absent.
 
+    Documents and other bytes that are no text are kept alike; only what makes strings of them
+    (``[i]``, ``tolist``, ``strings``) needs UTF-8.
+
     Args:
         block: UTF-8 bytes, ended by ``PAD``; not written to.
         start: where each text begins, int64[n].
@@ -71,11 +74,16 @@ class Texts:
     @classmethod
     def of_bytes(cls, texts: Sequence[bytes | None]) -> Texts:
         """The texts of a list of UTF-8 bytes."""
-        n = len(texts)
-        length = np.fromiter((-1 if t is None else len(t) for t in texts), np.int32, n)
+        length = np.array([-1 if text is None else len(text) for text in texts], dtype=np.int32)
         held = np.maximum(length, 0).astype(np.int64)
-        block = b"".join([*(text for text in texts if text), PAD])
+        block = b"".join(filter(None, texts)) + PAD
         return cls(block, np.cumsum(held) - held, length)
+
+    @classmethod
+    def of_size(cls, block: bytes, size: int) -> Texts:
+        """The texts that lie one behind another in a block, all of so many bytes."""
+        n = len(block) // size
+        return cls(block + PAD, np.arange(n) * size, np.full(n, size, dtype=np.int32))
 
     @classmethod
     def absent(cls, n: int) -> Texts:
@@ -128,8 +136,11 @@ class Texts:
 
     def take(self, index: I64) -> Texts:
         """Some of them, int64[k]; the block is shared."""
-        hashes = None if self._hashes is None else self._hashes[index]
-        return Texts(self._block, self.start[index], self.length[index], hashes)
+        return self._some(index)
+
+    def between(self, first: int, stop: int) -> Texts:
+        """Those from ``first`` on, but not ``stop`` and beyond; everything is shared."""
+        return self._some(slice(first, stop))
 
     def hashes(self) -> U64:
         """A hash of each, uint64[n]; of what is absent, the hash of nothing.
@@ -162,6 +173,13 @@ class Texts:
         block = np.zeros(size + len(PAD), dtype=np.uint8)
         _copy_all(self.words, self.start, self.length, block, start)
         return Texts(block, start, self.length, self._hashes)
+
+    def _some(self, which: I64 | slice) -> Texts:
+        out = object.__new__(Texts)
+        out._block, out.words = self._block, self.words
+        out.start, out.length = self.start[which], self.length[which]
+        out._hashes = None if self._hashes is None else self._hashes[which]
+        return out
 
     def __reduce__(self) -> tuple[object, tuple[bytes, I32, U64 | None]]:
         return _unpickled, (bytes(self.packed()._block), self.length, self._hashes)

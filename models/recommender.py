@@ -129,9 +129,11 @@ class ItemRecommender:
         return np.sort(chosen)
 
     def make(self, table: Table, ids: Texts, now_ms: I64, rows: I64) -> Lists:
-        """New lists for some users."""
+        """New lists for those of some users who ever had to do with an item."""
+        known = np.flatnonzero(self.recent.at_ms(table, rows)[:, 0] > NEVER_MS)
+        rows, ids, now_ms = rows[known], ids.take(known), now_ms[known]
         if not len(rows):
-            return Lists(rows, [])
+            return Lists(rows, Texts.of([]))
         table[_LISTED][rows] = np.maximum(now_ms, self.recent.at_ms(table, rows)[:, 0])
         return Lists(rows, self.documents(self.candidates(table, rows, now_ms), ids, now_ms))
 
@@ -152,7 +154,7 @@ class ItemRecommender:
         chances = self.ranker.chances(X.reshape(-1, len(INPUTS))).reshape(lists.item.shape)
         return lists.ordered(chances, length)
 
-    def documents(self, lists: Candidates, ids: Texts, now_ms: I64) -> list[bytes]:
+    def documents(self, lists: Candidates, ids: Texts, now_ms: I64) -> Texts:
         """Lists of users, whose ids are given, as documents."""
         bounds = np.concatenate([[0], np.cumsum(lists.count)])
         held = np.arange(lists.item.shape[1]) < lists.count[:, None]

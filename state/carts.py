@@ -159,11 +159,9 @@ class Carts:
 
     # -- form in the store --------------------------------------------------------------------
 
-    def pack(self, slots: I64, serials: NDArray[np.uint32]) -> tuple[list[bytes], list[bytes]]:
+    def pack(self, slots: I64, serials: NDArray[np.uint32]) -> tuple[Texts, Texts]:
         """Fields and values of entries, see ``KeyedTable.pack``."""
-        fields, values = self.entries.pack(slots, serials)
-        ids = self.item_ids(slots).tobytes()
-        return fields, [value + (text or b"") for value, text in zip(values, ids, strict=True)]
+        return self.entries.pack(slots, serials, self.item_ids(slots))
 
     def load(
         self,

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
+
+from events.texts import Texts
+
+_NOTHING: Final = Texts.absent(0)
 
 
 @dataclass(slots=True)
 class TableWrite:
     """Changed entries of one side table: fields to set with their values, fields to remove."""
 
-    fields: list[bytes] = field(default_factory=list)
-    values: list[bytes] = field(default_factory=list)
-    removed: list[bytes] = field(default_factory=list)
+    fields: Texts = _NOTHING
+    values: Texts = _NOTHING
+    removed: Texts = _NOTHING
 
 
 @dataclass(slots=True)
@@ -27,7 +32,8 @@ class ShardCommit:
         record: fields of the commit record beside the sequence: positions, clock, layout.
         users: user ids, n.
         profiles, states: their documents and records, n each.
-        candidates: documents of lists by user id.
+        listed: users with new lists of items.
+        candidates: their lists.
         tables: side tables by name.
         dedup: blocks of ids to append, by bucket.
         dedup_dropped: buckets that ended.
@@ -41,10 +47,11 @@ class ShardCommit:
     seq: int
     expected: int
     record: dict[str, bytes] = field(default_factory=dict)
-    users: Sequence[bytes] = ()
-    profiles: Sequence[bytes] = ()
-    states: Sequence[bytes] = ()
-    candidates: dict[bytes, bytes] = field(default_factory=dict)
+    users: Texts = _NOTHING
+    profiles: Texts = _NOTHING
+    states: Texts = _NOTHING
+    listed: Texts = _NOTHING
+    candidates: Texts = _NOTHING
     tables: dict[str, TableWrite] = field(default_factory=dict)
     dedup: dict[int, bytes] = field(default_factory=dict)
     dedup_dropped: Sequence[int] = ()

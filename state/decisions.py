@@ -244,7 +244,7 @@ class Decisions:
             "values": Texts.of_bytes([v for d in parts for v in d.values]).take(order),
             "thresholds": Texts.of_bytes([t for d in parts for t in d.thresholds]).take(order),
         }
-        return self._form.fill(columns, texts, {})
+        return self._form.fill(columns, texts, {}).bytes_list()
 
     def _listed(self, mask: int) -> bytes:
         """The segments of a mask, as JSON."""

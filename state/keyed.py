@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.compiled import compiled
+from events.texts import Texts
 from state.chain import Chain
 from state.groups import distinct_pairs
 from state.hashset import KeyIndex
@@ -216,20 +217,25 @@ class KeyedTable:
         """The layout of the values, as plain data to be stored beside them."""
         return self._format.layout()
 
-    def pack(self, slots: I64, serials: NDArray[np.uint32]) -> tuple[list[bytes], list[bytes]]:
-        """Fields and values of entries; ``serials`` uint32 is the users' column, by row."""
+    def pack(
+        self, slots: I64, serials: NDArray[np.uint32], texts: Texts | None = None
+    ) -> tuple[Texts, Texts]:
+        """Fields and values of entries, each value followed by a text if there are any.
+
+        Args:
+            slots: of the entries, int64[n].
+            serials: the users' column, by row.
+            texts: n.
+        """
         fields = self.pack_fields(self["owner"][slots], self["key"][slots], serials)
-        return fields, self._format.pack(self._table, slots)
+        return fields, self._format.pack(self._table, slots, texts)
 
     @staticmethod
-    def pack_fields(
-        owners: NDArray[np.integer], keys: U64, serials: NDArray[np.uint32]
-    ) -> list[bytes]:
+    def pack_fields(owners: NDArray[np.integer], keys: U64, serials: NDArray[np.uint32]) -> Texts:
         """The fields of entries that need not exist any more."""
         fields = np.empty(len(owners), dtype=_FIELD)
         fields["serial"], fields["key"] = serials[owners], keys
-        blob, size = fields.tobytes(), _FIELD.itemsize
-        return [blob[at : at + size] for at in range(0, len(blob), size)]
+        return Texts.of_size(fields.tobytes(), _FIELD.itemsize)
 
     def load(
         self,

@@ -244,7 +244,7 @@ class Lane:
     def lists(self, rows: I64) -> Lists:
         """New lists of items for some users, as of now."""
         if self.recommender is None:
-            return Lists(rows[:0], [])
+            return Lists(rows[:0], Texts.of([]))
         ids = self.users.ids.texts(rows)
         return self.recommender.make(self.table, ids, self._times(rows), rows)
 

@@ -69,7 +69,7 @@ class Portraits:
             experiments=len(measures.experiments) > 0,
         )
 
-    def encode(self, rows: I64) -> list[bytes]:
+    def encode(self, rows: I64) -> Texts:
         """The documents of some rows, each at the time it was last evaluated."""
         lane = self._lane
         view = lane.view(rows, lane.table["as_of"][rows])

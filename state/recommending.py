@@ -33,7 +33,7 @@ class Lists:
     """
 
     rows: I64
-    documents: Sequence[bytes]
+    documents: Texts
 
 
 class Recommender(Protocol):
@@ -55,7 +55,14 @@ class Recommender(Protocol):
         """How many users wait for a new list."""
 
     def make(self, table: Table, ids: Texts, now_ms: I64, rows: I64) -> Lists:
-        """New lists for some users at times of their own; ``ids`` are theirs."""
+        """New lists for those of some users who ever had to do with an item.
+
+        Args:
+            table: the users.
+            ids: theirs, n.
+            now_ms: a time for each, int64[n].
+            rows: distinct, ascending, int64[n].
+        """
 
     def due(self, wall_ms: int | None) -> I64:
         """The users whose turn it is, distinct, ascending; they wait no more."""

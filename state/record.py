@@ -1,9 +1,10 @@
 """The engine's private state of one user as a record of fixed layout.
 
-A lane is written and read in bulk: packing copies each column once for all rows, unpacking is one
-``frombuffer`` over the joined values. The layout (names, types, shapes) is stored beside the
-records; a later version finds its columns by name, so it reads what an earlier one wrote, and
-columns that are new start at their initial value. Numbers are little-endian, as the machines are.
+A lane is written and read in bulk: packing copies each column once for all rows, a word at a time,
+unpacking is one ``frombuffer`` over the joined values. The layout (names, types, shapes) is stored
+beside the records; a later version finds its columns by name, so it reads what an earlier one
+wrote, and columns that are new start at their initial value. Numbers are little-endian, as the
+machines are.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.compiled import compiled
-from events.texts import I32, U64, Texts
+from events.texts import I32, I64, PAD, U64, Texts
 from state.table import Column, Table
+from state.writing import open_words, put_bytes
 
-U8 = NDArray[np.uint8]
 Layout = list[tuple[str, str, tuple[int, ...]]]
 
 
@@ -29,7 +30,7 @@ class RecordFormat:
     >>> rows = table.grow(2)
     >>> table["n"][:2] = [7, 8]
     >>> form = RecordFormat(table)
-    >>> blobs = form.pack(table, rows)
+    >>> blobs = form.pack(table, rows).bytes_list()
     >>> len(blobs), len(blobs[0])
     (2, 20)
     >>> fresh = Table([*table, Column("new", "f8", 1.5)])
@@ -54,29 +55,29 @@ class RecordFormat:
         """The record's columns as plain data, to be stored beside the records."""
         return [(c.name, _little(c.dtype), c.shape) for c in self._columns]
 
-    def pack(
-        self, table: Table, rows: NDArray[np.int64], texts: Texts | None = None
-    ) -> list[bytes]:
-        """The records of ``rows``, in their order, each followed by a text if there are any."""
-        size = self._dtype.itemsize
-        lengths = np.full(len(rows), size, dtype=np.int64)
-        if texts is not None:
-            lengths += texts.length
-        ends = np.cumsum(lengths)
-        starts = ends - lengths
-        out = np.empty(int(lengths.sum()), dtype=np.uint8)
-        for column in self._columns:
-            cells = table[column.name]
-            raw = cells.view(np.uint8).reshape(len(cells), -1)
-            _copy_cells(raw, rows, out, starts + self._offsets[column.name])
-        if texts is not None:
-            _copy_texts(texts.words, texts.start, texts.length, out, starts + size)
-        blob = out.tobytes()
-        return [blob[a:b] for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
+    def pack(self, table: Table, rows: I64, texts: Texts | None = None) -> Texts:
+        """The records of ``rows``, in their order, each followed by a text if there are any.
 
-    def unpack(
-        self, table: Table, rows: NDArray[np.int64], records: Sequence[bytes], layout: Layout
-    ) -> None:
+        Rows that ascend are many times faster than rows in no order: what lies close together is
+        then read together.
+        """
+        size = self._dtype.itemsize
+        lengths = np.full(len(rows), size, dtype=np.int32)
+        if texts is not None:
+            lengths += np.maximum(texts.length, 0)
+        ends = np.cumsum(lengths, dtype=np.int64)
+        starts = ends - lengths
+        out = np.empty(int(lengths.sum()) + len(PAD), dtype=np.uint8)
+        if texts is not None:  # first, because a whole word reaches into the record behind it
+            _copy_texts(
+                texts.words, texts.start, texts.length, open_words(out, "<u8"), starts + size
+            )
+        for column in self._columns:
+            cells, unit = _in_words(table[column.name])
+            _copy_cells(cells, rows, open_words(out, unit), starts, self._offsets[column.name])
+        return Texts(out, starts, lengths)
+
+    def unpack(self, table: Table, rows: I64, records: Sequence[bytes], layout: Layout) -> None:
         """Write ``records``, packed with ``layout``, to ``rows``; other columns are not touched."""
         stored = np.frombuffer(b"".join(records), dtype=_dtype(layout))
         if len(stored) != len(rows):
@@ -99,18 +100,25 @@ def _little(kind: str) -> str:
     return np.dtype(kind).newbyteorder("<").str
 
 
-@compiled
-def _copy_cells(cells: U8, rows: NDArray[np.int64], out: U8, starts: NDArray[np.int64]) -> None:
-    width = cells.shape[1]
-    for i in range(len(rows)):
-        for k in range(width):
-            out[starts[i] + k] = cells[rows[i], k]
+def _in_words(cells: NDArray[Any]) -> tuple[NDArray[Any], str]:
+    """A column as the largest words that its cells are made of, [n, words], and their type."""
+    width = cells[:1].nbytes
+    unit = "<u8" if width % 8 == 0 else "<u4" if width % 4 == 0 else "u1"
+    return cells.reshape(len(cells), -1).view(unit), unit
 
 
 @compiled
-def _copy_texts(
-    words: U64, start: NDArray[np.int64], length: I32, out: U8, starts: NDArray[np.int64]
+def _copy_cells(
+    cells: NDArray[Any], rows: I64, out: NDArray[Any], starts: I64, offset: int
 ) -> None:
+    size, words = cells.itemsize, cells.shape[1]
+    for i in range(len(rows)):
+        at = starts[i] + offset
+        for k in range(words):
+            out[at + size * k] = cells[rows[i], k]
+
+
+@compiled
+def _copy_texts(held: U64, start: I64, length: I32, out: U64, starts: I64) -> None:
     for i in range(len(start)):
-        for k in range(length[i]):
-            out[starts[i] + k] = words[start[i] + k] & np.uint64(255)
+        put_bytes(out, starts[i], held, start[i], length[i])

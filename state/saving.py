@@ -12,7 +12,8 @@ ordinary commit, with more rows.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -147,7 +148,7 @@ class Saver:
         table = lane.table
         of_shard = table["shard"][: table.size] == shard
         newer = of_shard & (table["seq"][: table.size] > have)
-        newer[lane.users.ids.find(Texts.of_bytes(commit.users))] = True
+        newer[lane.users.ids.find(commit.users)] = True
         out = self._start(shard, have)
         out.seq, out.changes, out.change_count = commit.seq, commit.changes, commit.change_count
         out.examples = commit.examples
@@ -188,25 +189,32 @@ class Saver:
         rows = np.concatenate([by_shard[c.shard] for c in with_users])
         counts = [len(by_shard[c.shard]) for c in with_users]
         lane.table["seq"][rows] = np.repeat([c.seq for c in with_users], counts)
-        users = lane.users.ids.texts(rows).bytes_list()
-        profiles = lane.portraits.encode(rows)
-        states = self._records.pack(lane.table, rows, self._texts(rows))
+        order = np.argsort(rows)  # columns are read from front to back
+        back = np.empty_like(order)
+        back[order] = np.arange(len(rows))
+        ascending = rows[order]
+        users = lane.users.ids.texts(rows)
+        profiles = lane.portraits.encode(ascending).take(back)
+        states = self._records.pack(lane.table, ascending, self._texts(ascending)).take(back)
         at = 0
         for commit, count in zip(with_users, counts, strict=True):
-            commit.users = users[at : at + count]
-            commit.profiles = profiles[at : at + count]
-            commit.states = states[at : at + count]
+            commit.users = users.between(at, at + count)
+            commit.profiles = profiles.between(at, at + count)
+            commit.states = states.between(at, at + count)
             at += count
 
     def _add_lists(self, commits: list[ShardCommit], lists: Lists) -> None:
         """Share new lists out."""
         if not len(lists.rows):
             return
-        users = self._lane.users.ids.texts(lists.rows).bytes_list()
-        shards = self._lane.table["shard"][lists.rows].tolist()
-        commit_of = {commit.shard: commit for commit in commits}
-        for shard, user, document in zip(shards, users, lists.documents, strict=True):
-            commit_of[shard].candidates[user] = document
+        shards = self._lane.table["shard"][lists.rows]
+        order = np.argsort(shards, kind="stable")
+        users = self._lane.users.ids.texts(lists.rows[order])
+        documents = lists.documents.take(order)
+        bounds = np.searchsorted(shards[order], [(c.shard, c.shard + 1) for c in commits])
+        for commit, (first, stop) in zip(commits, bounds.tolist(), strict=True):
+            commit.listed = users.between(first, stop)
+            commit.candidates = documents.between(first, stop)
 
     def _add_memberships(self, commit: ShardCommit, rows: I64) -> None:
         """All memberships of some rows, whatever changed."""
@@ -229,26 +237,26 @@ class Saver:
 
     def _by_shard(self, rows: I64) -> dict[int, I64]:
         """Rows by their shard."""
-        if len(rows) == 0:
-            return {}
         shard = self._lane.table["shard"][rows]
         order = np.argsort(shard, kind="stable")
-        found, starts = np.unique(shard[order], return_index=True)
-        return dict(zip(found.tolist(), np.split(rows[order], starts[1:]), strict=True))
+        rows = rows[order]
+        return {number: rows[first:stop] for number, (first, stop) in _runs(shard[order])}
 
     def _pending_by_shard(self, side: SideTable) -> dict[int, TableWrite]:
         """The changed and ended entries of a side table, by the shard of their users."""
         table, pending = side.entries, side.entries.pending()
         out: dict[int, TableWrite] = defaultdict(TableWrite)
         serials, shard_of = self._lane.table["serial"], self._lane.table["shard"]
-        fields, values = side.form.pack(pending.slots, serials)
-        shards = shard_of[table["owner"][pending.slots]].tolist()
-        for shard, name, value in zip(shards, fields, values, strict=True):
-            out[shard].fields.append(name)
-            out[shard].values.append(value)
-        ended = table.pack_fields(pending.removed_owners, pending.removed_keys, serials)
-        for shard, name in zip(shard_of[pending.removed_owners].tolist(), ended, strict=True):
-            out[shard].removed.append(name)
+        shard = shard_of[table["owner"][pending.slots]]
+        order = np.argsort(shard, kind="stable")
+        fields, values = (t.take(order) for t in side.form.pack(pending.slots, serials))
+        for number, (first, stop) in _runs(shard[order]):
+            out[number] = TableWrite(fields.between(first, stop), values.between(first, stop))
+        order = np.argsort(shard_of[pending.removed_owners], kind="stable")
+        owners, keys = pending.removed_owners[order], pending.removed_keys[order]
+        ended = table.pack_fields(owners, keys, serials)
+        for number, (first, stop) in _runs(shard_of[owners]):
+            out[number].removed = ended.between(first, stop)
         return out
 
     def _forward_table(
@@ -258,10 +266,12 @@ class Saver:
         live = table.live()
         live = live[of_shard[table["owner"][live]]]
         serials = self._lane.table["serial"]
-        known = set(table.pack_fields(table["owner"][live], table["key"][live], serials))
+        owners, keys = table["owner"][live], table["key"][live]
+        known = set(table.pack_fields(owners, keys, serials).bytes_list())
         newer = live[(table["seq"][live] > have) | table["dirty"][live]]
         fields, values = side.form.pack(newer, serials)
-        return TableWrite(fields, values, [name for name in stored if name not in known])
+        gone = [name for name in stored if name not in known]
+        return TableWrite(fields, values, Texts.of_bytes(gone))
 
     def _is_behind(self, shard: int) -> bool:
         return self._lane.positions.encode(shard) != self._saved_positions.get(shard)
@@ -307,6 +317,13 @@ class Saver:
         for name, column in zip(_TEXTS, codes, strict=True):
             lane.table[name][rows] = column
         return rows
+
+
+def _runs(shard: NDArray[np.integer]) -> Iterator[tuple[int, tuple[int, int]]]:
+    """Each shard of ascending ones, where its entries begin and where they end."""
+    begins = np.flatnonzero(np.diff(shard, prepend=-1))
+    bounds = pairwise([*begins.tolist(), len(shard)])
+    yield from zip(shard[begins].tolist(), bounds, strict=True)
 
 
 def _add_changes(commit: ShardCommit, records: Records) -> None:

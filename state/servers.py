@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import hiredis
@@ -25,6 +25,11 @@ from redis.exceptions import (
     ResponseError,
     TryAgainError,
 )
+
+from state.bulk import Bulk
+
+Command = Sequence[Sequence[Any] | Bulk]
+"""The arguments of a command, one part after another."""
 
 TROUBLE: Final = (RedisError, RedisClusterException, OSError)
 """What a server, or the way to it, may answer instead of an answer."""
@@ -71,7 +76,7 @@ class Servers:
         return self._client
 
     def exchange(
-        self, keys: Sequence[str], command: Callable[[int], tuple[Any, ...]]
+        self, keys: Sequence[str], command: Callable[[int], Command]
     ) -> list[bytes | Exception]:
         """Send a command for each key to where the key lives; all answers, some of them errors.
 
@@ -95,7 +100,8 @@ class Servers:
             try:
                 for at in range(0, len(places), _SLICE):
                     commands = map(command, places[at : at + _SLICE])
-                    connection.send_packed_command([b"".join(map(hiredis.pack_command, commands))])
+                    parts = [part for each in commands for part in _packed(each)]
+                    connection.send_packed_command([b"".join(parts)])
             except TROUBLE as error:
                 connection.disconnect()
                 self._note(error, places, answers)
@@ -155,6 +161,26 @@ class Servers:
             answers[place] = error
         elsewhere = (AskError, ClusterError, TryAgainError)
         self._is_stale |= isinstance(error, elsewhere) or not isinstance(error, ResponseError)
+
+
+def _packed(command: Command) -> Iterator[bytes | memoryview]:
+    """A command as it travels: how many arguments there are, then each of them."""
+    yield b"*%d\r\n" % sum(map(len, command))
+    plain: list[Any] = []
+    for part in command:
+        if isinstance(part, Bulk):
+            yield _bare(plain)
+            yield part.raw
+            plain.clear()
+        else:
+            plain += part
+    yield _bare(plain)
+
+
+def _bare(arguments: list[Any]) -> bytes:
+    """Arguments as they travel, without their number."""
+    packed: bytes = hiredis.pack_command(tuple(arguments))
+    return packed.partition(b"\r\n")[2]
 
 
 def _is_cluster(client: Any) -> bool:

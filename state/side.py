@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from events.texts import Texts
 from state.keyed import KeyedTable
 from state.record import Layout
 
@@ -18,7 +19,7 @@ I64 = NDArray[np.int64]
 class Form(Protocol):
     """Entries as fields and values, and back; a ``KeyedTable`` is a form of itself."""
 
-    def pack(self, slots: I64, serials: NDArray[np.uint32]) -> tuple[list[bytes], list[bytes]]:
+    def pack(self, slots: I64, serials: NDArray[np.uint32]) -> tuple[Texts, Texts]:
         """Fields and values of entries."""
 
     def load(

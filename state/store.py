@@ -36,8 +36,9 @@ from typing import Any
 
 import msgspec
 
+from state.bulk import Bulk
 from state.commit import ShardCommit, StoredShard
-from state.servers import TROUBLE, Servers
+from state.servers import TROUBLE, Command, Servers
 
 FORMAT = 1
 """Version of the keys' layout; a store of another format is refused."""
@@ -284,27 +285,26 @@ class Store:
         elif c.changes:
             self._unpublished[shard].append((c.seq, c.changes))
 
-    def _arguments(self, c: ShardCommit) -> tuple[Any, ...]:
+    def _arguments(self, c: ShardCommit) -> Command:
         """The EVALSHA command of one shard, see ``commit.lua``."""
         keys: list[Any] = [self.key("commit", c.shard), self.key("outbox", c.shard)]
-        work: list[Any] = []
+        work: list[Sequence[Any] | Bulk] = []
 
-        def write(command: str, key: str, arguments: Sequence[Any]) -> None:
+        def write(command: str, key: str, arguments: Sequence[Any] | Bulk) -> None:
             keys.append(key)
-            work.extend((command, len(keys), len(arguments)))
-            work.extend(arguments)
+            work.append((command, len(keys), len(arguments)))
+            work.append(arguments)
 
-        if c.users:
-            write("HSET", self.key("profile", c.shard), _pairs(c.users, c.profiles))
-            write("HSET", self.key("state", c.shard), _pairs(c.users, c.states))
-        if c.candidates:
-            documents = [part for pair in c.candidates.items() for part in pair]
-            write("HSET", self.key("candidates", c.shard), documents)
+        if len(c.users):
+            write("HSET", self.key("profile", c.shard), Bulk.pairs(c.users, c.profiles))
+            write("HSET", self.key("state", c.shard), Bulk.pairs(c.users, c.states))
+        if len(c.listed):
+            write("HSET", self.key("candidates", c.shard), Bulk.pairs(c.listed, c.candidates))
         for name, table in c.tables.items():
-            if table.removed:
-                write("HDEL", self.key(name, c.shard), table.removed)
-            if table.fields:
-                write("HSET", self.key(name, c.shard), _pairs(table.fields, table.values))
+            if len(table.removed):
+                write("HDEL", self.key(name, c.shard), Bulk.of(table.removed))
+            if len(table.fields):
+                write("HSET", self.key(name, c.shard), Bulk.pairs(table.fields, table.values))
         for segment, users in c.left.items():
             write("SREM", self.key("members", c.shard, segment), users)
         for segment, users in c.joined.items():
@@ -322,7 +322,7 @@ class Store:
         flat = [part for entry in entries for part in entry]
         record = [part for item in c.record.items() for part in item]
         head = (self._fences[c.shard], c.expected, c.seq, len(flat), *flat, len(record), *record)
-        return ("EVALSHA", self._servers.sha, len(keys), *keys, *head, *work)
+        return [("EVALSHA", self._servers.sha, len(keys), *keys, *head), *work]
 
     # -- outbox -------------------------------------------------------------------------------
 
@@ -514,10 +514,3 @@ def in_words(what: str) -> Iterator[None]:
             f"{what}: the store says {str(error) or type(error).__name__!r}. It must be reachable, "
             "writable and have memory left; nothing is lost"
         ) from error
-
-
-def _pairs(names: Sequence[Any], values: Sequence[Any]) -> list[Any]:
-    flat: list[Any] = [None] * (2 * len(names))
-    flat[::2] = names
-    flat[1::2] = values
-    return flat

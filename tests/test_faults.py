@@ -290,7 +290,7 @@ def end_ms(log: Log) -> int:
 
 def of_lane(lane: Lane) -> dict[str, Document]:
     """The documents that a lane would write now."""
-    raw = lane.portraits.encode(np.arange(lane.table.size))
+    raw = lane.portraits.encode(np.arange(lane.table.size)).bytes_list()
     return {d["user_id"]: d for d in map(msgspec.msgpack.decode, raw)}
 
 

@@ -252,7 +252,7 @@ def left_in_peace(settings: Settings, shop: OpenShop, as_of: Mapping[str, int]) 
     rows = np.arange(lane.table.size)
     assert set(lane.users.ids) == as_of.keys()
     lane.table["as_of"][rows] = [as_of[user] for user in lane.users.ids]
-    return [msgspec.msgpack.decode(raw) for raw in lane.portraits.encode(rows)]
+    return [msgspec.msgpack.decode(raw) for raw in lane.portraits.encode(rows).bytes_list()]
 
 
 def oracle_settings(settings: Settings) -> naive.Settings:

@@ -513,7 +513,7 @@ class Run:
     def documents(self) -> dict[str, bytes]:
         """Every profile, as it would be stored."""
         ids = self.lane.users.ids
-        raw = self.lane.portraits.encode(np.arange(self.lane.table.size))
+        raw = self.lane.portraits.encode(np.arange(self.lane.table.size)).bytes_list()
         return dict(zip(ids, raw, strict=True))
 
 

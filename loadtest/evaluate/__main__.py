@@ -1,6 +1,4 @@
-"""``python -m loadtest.evaluate``: figures of ``models.md``, ``experiments.md`` and
-``recommendations.md`` in ``docs/``, one table after another.
-"""
+"""``python -m loadtest.evaluate``: figures in ``docs``, one table after another."""
 
 from __future__ import annotations
 

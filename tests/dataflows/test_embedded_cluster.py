@@ -6,6 +6,7 @@ import pytest
 import redis
 
 from dataflows.embedded_cluster import EmbeddedCluster
+from events.texts import Texts
 from state.commit import ShardCommit
 from state.store import Store
 
@@ -17,9 +18,9 @@ def commit(shard, seq):
         seq=seq,
         expected=seq - 1,
         record=record,
-        users=[b"u%d" % shard],
-        profiles=[b"p%d" % seq],
-        states=[b"s"],
+        users=Texts.of([f"u{shard}"]),
+        profiles=Texts.of([f"p{seq}"]),
+        states=Texts.of(["s"]),
     )
 
 

@@ -88,9 +88,9 @@ def again(snapshots):
     """What a new process loads of it."""
     serials = np.arange(10, dtype=np.uint32)
     slots = snapshots.entries.live()
-    fields, values = snapshots.entries.pack(slots, serials)
+    stored = [part.bytes_list() for part in snapshots.entries.pack(slots, serials)]
     fresh = Snapshots(PLAN)
-    fresh.entries.load(fields, values, np.arange(10), snapshots.entries.layout())
+    fresh.entries.load(*stored, np.arange(10), snapshots.entries.layout())
     fresh.restore()
     return fresh
 
@@ -118,8 +118,9 @@ def test_snapshots_of_other_tasks_or_inputs_are_dropped():
     take(snapshots, [(1, 5)])
     other = Snapshots(ModelPlan(PLAN.tasks[:2], every_ms=4))
     slots = snapshots.entries.live()
-    fields, values = snapshots.entries.pack(slots, np.arange(10, dtype=np.uint32))
-    other.entries.load(fields, values, np.arange(10), snapshots.entries.layout())
+    serials = np.arange(10, dtype=np.uint32)
+    stored = [part.bytes_list() for part in snapshots.entries.pack(slots, serials)]
+    other.entries.load(*stored, np.arange(10), snapshots.entries.layout())
     other.restore()
     assert len(other) == 0
     examples, _ = other.mature(END_MS)

@@ -186,7 +186,9 @@ def test_the_next_fit_begins_where_the_last_one_ended(shop, fitted):
 
 def test_a_lane_fits_it_by_itself_and_profiles_show_it(shop):
     assert shop.learner.trainer.worth is not None
-    documents = [msgspec.msgpack.decode(raw) for raw in shop.portraits.encode(np.arange(900))]
+    documents = [
+        msgspec.msgpack.decode(raw) for raw in shop.portraits.encode(np.arange(900)).bytes_list()
+    ]
     scored = [doc["scores"] for doc in documents if doc["lifetime"]["orders"]]
     assert all(0.0 <= each["alive"] <= 1.0 for each in scored)
     assert all(type(each["expected_spend"]) is int for each in scored)
@@ -239,7 +241,7 @@ def test_hostile_amounts_are_survived(amounts):
     assert np.isfinite(scores[:, :2]).all()
     known = scores[~np.isnan(scores[:, 2]), 2]
     assert ((known >= 0.0) & (known < 2.0**63)).all()
-    for raw in lane.portraits.encode(np.arange(lane.table.size)):
+    for raw in lane.portraits.encode(np.arange(lane.table.size)).bytes_list():
         shown = msgspec.msgpack.decode(raw)["scores"]["expected_spend"]
         assert shown is None or 0 <= shown < 2**63
 

@@ -125,9 +125,9 @@ def test_what_is_said_is_committed_once(seed, told):
     count = lane.recover(told, NOW_MS)
     changed = {lane.users.ids[change.row] for change in lane.decider.waiting}
     commits = lane.collect()
-    written = [user.decode() for c in commits for user in c.users]
+    written = [user for c in commits for user in c.users.strings()]
     assert sorted(written) == sorted(changed)
-    profiles = [msgspec.msgpack.decode(raw) for c in commits for raw in c.profiles]
+    profiles = [msgspec.msgpack.decode(raw) for c in commits for raw in c.profiles.bytes_list()]
     assert {p["user_id"]: p["changes"] for p in profiles} == {
         user: n for user, n in column(lane, "changes").items() if user in changed
     }

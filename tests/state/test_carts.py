@@ -161,7 +161,7 @@ def restarted(engine):
         if column.name not in skipped:
             new.table[column.name][:] = engine.table[column.name]
     stored = old.pack(old.entries.live(), np.arange(USERS, dtype=np.uint32))
-    new.carts.load(*stored, np.arange(USERS), old.entries.layout())
+    new.carts.load(*(part.bytes_list() for part in stored), np.arange(USERS), old.entries.layout())
     new.clock_ms, new.row_ms = engine.clock_ms, engine.row_ms
     new.carts.restore(new.table, new.clock_ms)
     return new

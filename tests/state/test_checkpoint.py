@@ -67,7 +67,7 @@ def truth():
     lane = new_lane()
     for a, b in BATCHES:
         lane.apply(batch(a, b))
-    raw = lane.portraits.encode(np.arange(lane.table.size))
+    raw = lane.portraits.encode(np.arange(lane.table.size)).bytes_list()
     return values(map(msgspec.msgpack.decode, raw))
 
 
@@ -142,7 +142,7 @@ def test_a_store_that_came_back_older_is_written_forward(tmp_path):
             assert inside.get(document["user_id"], set()) == set(document["segments"])
         again = new_lane()
         Checkpoint(again, store).open()
-        raw = again.portraits.encode(np.arange(again.table.size))
+        raw = again.portraits.encode(np.arange(again.table.size)).bytes_list()
         assert values(map(msgspec.msgpack.decode, raw)) == truth()
         held = [name for document in documents for name in document["segments"]]
         sizes = [held.count(name) for name in lane.decider.plan.names]

@@ -96,9 +96,11 @@ def test_only_lists_that_are_too_long_are_given_up():
 def stored(table, store, serials):
     """What the store holds after a commit of all that is pending."""
     pending = table.pending()
-    for field in table.pack_fields(pending.removed_owners, pending.removed_keys, serials):
+    removed = table.pack_fields(pending.removed_owners, pending.removed_keys, serials)
+    for field in removed.bytes_list():
         store.pop(field, None)
-    store.update(zip(*table.pack(pending.slots, serials), strict=True))
+    fields, values = table.pack(pending.slots, serials)
+    store.update(zip(fields.bytes_list(), values.bytes_list(), strict=True))
     table.settle()
 
 
@@ -143,9 +145,10 @@ def test_a_stored_entry_without_a_user_is_refused_in_words():
     table = KeyedTable(COLUMNS)
     slots, _ = table.find_or_add(*arrays([(0, 1)]))
     fields, values = table.pack(slots, np.array([4], dtype=np.uint32))
-    assert len(values[0]) == record_bytes(table.layout())
+    stored = fields.bytes_list(), values.bytes_list()
+    assert len(stored[1][0]) == record_bytes(table.layout())
     with pytest.raises(ValueError, match="serial 4 has none"):
-        KeyedTable(COLUMNS).load(fields, values, np.full(5, -1), table.layout())
+        KeyedTable(COLUMNS).load(*stored, np.full(5, -1), table.layout())
 
 
 def test_slots_are_used_again():

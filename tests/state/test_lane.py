@@ -22,7 +22,7 @@ SPEC = RfmSpec(half_life_ms=30 * DAY_MS, window_ms=90 * DAY_MS)
 def documents(lane: Lane) -> dict[str, dict]:
     """Every profile as the lane would write it now."""
     rows = np.arange(lane.table.size)
-    raw = lane.portraits.encode(rows)
+    raw = lane.portraits.encode(rows).bytes_list()
     return {d["user_id"]: d for d in map(msgspec.msgpack.decode, raw)}
 
 

@@ -202,7 +202,7 @@ def restarted(engine):
     old = engine.orders.tables()
     for name, table in new.orders.tables().items():
         stored = old[name].pack(old[name].live(), serials)
-        table.load(*stored, np.arange(USERS), old[name].layout())
+        table.load(*(part.bytes_list() for part in stored), np.arange(USERS), old[name].layout())
     new.clock_ms, new.row_ms = engine.clock_ms, engine.row_ms
     new.orders.restore(new.table, new.clock_ms)
     return new

@@ -4,6 +4,7 @@ from contextlib import closing
 
 import pytest
 
+from events.texts import Texts
 from loadtest.chaos.clients import open_client
 from state.commit import ShardCommit, TableWrite
 from state.store import Store, StoreMismatch, StoreUnavailable
@@ -29,17 +30,21 @@ def test_what_is_committed_is_loaded(store, each_store_url):
     store.load(7, ["orders"])
     first = commit(
         1,
-        users=["ann", "bör"],
-        profiles=[b"pa", b"pb"],
-        states=[b"sa", b"sb"],
-        tables={"orders": TableWrite([b"\x00k1", b"k2"], [b"v1", b"\xffv2"], [])},
+        users=Texts.of(["ann", "bör"]),
+        profiles=Texts.of(["pa", "pb"]),
+        states=Texts.of(["sa", "sb"]),
+        tables={
+            "orders": TableWrite(
+                Texts.of_bytes([b"\x00k1", b"k2"]), Texts.of_bytes([b"v1", b"\xffv2"])
+            )
+        },
         dedup={3: b"0123456789ab"},
         joined={"vip": ["ann"]},
         changes=b"entry",
     )
     first.record["buckets"] = b"3"
     assert store.commit([first]) == {}
-    assert store.commit([commit(2, tables={"orders": TableWrite([], [], [b"k2"])})]) == {}
+    assert store.commit([commit(2, tables={"orders": TableWrite(removed=Texts.of(["k2"]))})]) == {}
     assert store.profile(7, "bör") == b"pb"
     assert store.members(7, "vip") == {"ann"}
     assert store.outbox(7) == [(1, b"entry")]

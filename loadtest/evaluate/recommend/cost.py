@@ -82,9 +82,9 @@ def measured(rows: int, batches: int, warm: int = 10) -> Cost:
 
 
 def _zipf(n: int, exponent: float) -> NDArray[np.float64]:
-    weights: NDArray[np.float64] = 1.0 / np.arange(1, n + 1) ** exponent
-    weights /= weights.sum()
-    return weights
+    weights = np.arange(1, n + 1, dtype=np.float64) ** -exponent
+    shares: NDArray[np.float64] = weights / weights.sum()
+    return shares
 
 
 def _laps() -> Iterator[float]:
