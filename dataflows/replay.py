@@ -30,6 +30,7 @@ from operators.publish import CollectingPublisher
 from operators.routing import lane_names
 from state.changes import decode_entry
 from state.checkpoint import Checkpoint
+from state.experiment_plan import leave
 from state.lane import Lane
 from state.rfm import Cuts
 from state.store import Store
@@ -115,7 +116,10 @@ def replay(
         dead_letters: a file for them.
         take_changes: gets each change as (user id, JSON).
     """
-    plan = replace(plans.lane_plan(settings), order_keep_ms=FAR_MS // 4)
+    plan = plans.lane_plan(settings)
+    # what is ruled about experiments depends on when it is, and a replay reads no wall clock
+    tried = replace(plan.experiments, judge=leave)
+    plan = replace(plan, order_keep_ms=FAR_MS // 4, experiments=tried)
     learner = plans.learner(settings, trains=True, at_once=True)
     recommender = plans.recommender(settings, keeps=True, shares=False)
     lane = Lane(plan, range(settings.redis.shards), learner, recommender)

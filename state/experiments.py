@@ -10,10 +10,10 @@ columns are, and the totals of a shard are those of its users: they are worked o
 loaded, and stored with each of its commits for others to read.
 
 The exposure is the earliest impression, in any order of arrival. Outcomes are held against the
-exposure that is known when they arrive, in the order of the log: where an impression arrives after
-a later one of its user, what came between the two and was taken before is missed, and the window's
-end has moved for what comes later only. In order of time, and for any batching, all is exact. To
-do better would mean to keep every event of a user for as long as an impression may be late.
+exposure that is known when they arrive, in the order of the log, so batching does not matter, and
+neither does order once the first impression has arrived. What arrives before it is missed, but for
+what a later impression has claimed; of that, what lies beyond the earlier window stays. To do
+better would mean to keep every event of a user for as long as an impression may be late.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Experiments:
             groups: the batch's events by row.
             batch: all of it; only events among the groups count.
         """
-        if len(groups):
+        if len(groups) and (self._trials or self.plan.holdout):
             self._assign(table, groups, batch.users)
             for trial in self._trials:
                 trial.update(table, groups, batch)
