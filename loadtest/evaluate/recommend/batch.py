@@ -13,6 +13,7 @@ from typing import Final, Protocol
 import numpy as np
 from scipy.linalg import lapack
 from scipy.sparse import csr_array
+from threadpoolctl import threadpool_limits
 
 from loadtest.evaluate.recommend.popularity import best
 from loadtest.evaluate.recommend.protocol import F32, F64, I64
@@ -173,8 +174,9 @@ def ease(had: csr_array, penalty: float, most: int = EASE_ITEMS) -> Weights:
     of_kept = had[:, kept]
     gram = (of_kept.T @ of_kept).toarray().astype(np.float32)
     gram[np.diag_indices_from(gram)] += penalty
-    factor, _ = lapack.spotrf(gram, lower=1, overwrite_a=1)
-    half, _ = lapack.spotri(factor, lower=1, overwrite_c=1)
+    with threadpool_limits(1):  # threads that wait for each other cost fifteen times as much
+        factor, _ = lapack.spotrf(gram, lower=1, overwrite_a=1)
+        half, _ = lapack.spotri(factor, lower=1, overwrite_c=1)
     inverse = np.tril(half) + np.tril(half, -1).T
     weights = inverse / -inverse.diagonal()[None, :]
     np.fill_diagonal(weights, 0.0)
