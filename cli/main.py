@@ -230,6 +230,78 @@ def show_settings(config: Config = None, sets: Sets = None) -> None:
     print_settings(config, sets)
 
 
+catalog = typer.Typer(
+    name="catalog",
+    help="What the shop says of its items: titles, categories, prices, what is available.",
+    no_args_is_help=True,
+)
+app.add_typer(catalog)
+
+
+@catalog.command("publish")
+def publish_items(
+    file: Annotated[Path, typer.Argument(help="CSV or JSON lines, perhaps gzip.")],
+    config: Config = None,
+    sets: Sets = None,
+) -> None:
+    """Publish items to the catalogue; each replaces all that was said of it."""
+    from cli.catalog import publish_catalog
+
+    sys.exit(publish_catalog(common.settings(config, sets), file))
+
+
+@catalog.command("remove")
+def remove_item(item: str, config: Config = None, sets: Sets = None) -> None:
+    """Take an item out of the catalogue; it is not recommended any more."""
+    from cli.catalog import remove_item as remove
+
+    sys.exit(remove(common.settings(config, sets), item))
+
+
+@catalog.command("show")
+def show_item(item: str, config: Config = None, sets: Sets = None) -> None:
+    """Show what the catalogue says of an item."""
+    from cli.catalog import show_item as show
+
+    sys.exit(show(common.settings(config, sets), item))
+
+
+rules = typer.Typer(
+    name="rules",
+    help="Rules over what is recommended: leave out, push, put in a place.",
+    no_args_is_help=True,
+)
+app.add_typer(rules)
+
+
+@rules.command("set")
+def set_rules(
+    file: Annotated[Path, typer.Argument(help="TOML or JSON: a table for each rule, by name.")],
+    config: Config = None,
+    sets: Sets = None,
+) -> None:
+    """Replace all rules by those of a file, while the engine runs."""
+    from cli.rules import set_rules as write
+
+    sys.exit(write(common.settings(config, sets), file))
+
+
+@rules.command("clear")
+def clear_rules(config: Config = None, sets: Sets = None) -> None:
+    """Let the rules of the settings hold again."""
+    from cli.rules import clear_rules as clear
+
+    sys.exit(clear(common.settings(config, sets)))
+
+
+@rules.command("list")
+def list_rules(config: Config = None, sets: Sets = None) -> None:
+    """Show all rules, and which of them hold now."""
+    from cli.rules import list_rules as show
+
+    sys.exit(show(common.settings(config, sets)))
+
+
 models = typer.Typer(
     name="models",
     help="What has been learned, how well it does, and what it would have said of a log.",

@@ -21,6 +21,7 @@ _WHY = {
     "similar": "described like {because}",
     "category": "popular in the category of {because}",
     "popular": "popular",
+    "pinned": "put there by a rule",
 }
 
 

@@ -17,6 +17,7 @@ from dataflows import plans
 from dataflows.profiles import build
 from dataflows.settings import Settings
 from events.decode import Decoder
+from operators.catalog import CatalogReader
 from operators.dead_letters import DeadLetterWriter
 from operators.decode_step import DecodeStep
 from operators.heart import Heart
@@ -123,6 +124,19 @@ def open_lane(settings: Settings, place: Place = ALONE) -> Lane:
     return Lane(plans.lane_plan(settings), shards, learner, recommender)
 
 
+def open_catalog(settings: Settings, lane: Lane, heart: Heart) -> CatalogReader | None:
+    """The catalogue, read to its end: no list goes out before it is known what is available."""
+    if lane.recommender is None or not settings.kafka.catalog:
+        return None
+    reader = CatalogReader(
+        plans.kafka_config(settings), settings.kafka.catalog, plans.event_rules(settings)
+    )
+    for facts in reader.catch_up():
+        lane.recommender.take_facts(facts)
+        heart.beat()
+    return reader
+
+
 def assemble(
     settings: Settings,
     store: Store,
@@ -142,11 +156,13 @@ def assemble(
         checkpoint = Checkpoint(lane, store, heart.beat)
         left = checkpoint.open()
         recover(lane, kafka, topics, wall_clock_ms())
+        catalog = open_catalog(settings, lane, heart)
+        lane.steer(wall_clock_ms())
         settle_memory()
         heart.beat()
         prepare(lane)
         policy = plans.commit_policy(settings)
-        logic = LaneLogic(lane, checkpoint, policy, wall_clock_ms, metrics, left, heart)
+        logic = LaneLogic(lane, checkpoint, policy, wall_clock_ms, metrics, left, heart, catalog)
         return witness.watch(logic, "on_batch", "on_eof")
 
     source = EventSource(

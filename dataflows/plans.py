@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from dataflows.experiments import experiments_plan
-from dataflows.sections import DecayedFeature
+from dataflows.sections import DecayedFeature, RuleSettings
 from dataflows.settings import Settings, SettingsError
 from dataflows.supervisor import Patience
 from dataflows.zones import zone
@@ -16,6 +16,8 @@ from models.item_plan import ItemPlan
 from models.online import OnlineModels, UnknownInput
 from models.plan import MOST_TASKS, Challenging, Clustering, Learning, ModelPlan, Task, Valuing
 from models.recommender import ItemRecommender
+from models.rules import Boost, Pin, Rule, RuleError
+from models.ruling import Rules
 from operators.courier import Terms
 from operators.lane_step import CommitPolicy
 from operators.source import SourceSpec
@@ -28,6 +30,7 @@ from state.lane import Lane
 from state.offers import OfferError, OfferSpec
 from state.plan import LanePlan
 from state.rfm import Cuts, RfmSpec
+from state.times import FAR_MS, NEVER_MS
 
 _TAKEN: Final = frozenset(
     (
@@ -191,7 +194,29 @@ def item_plan(settings: Settings) -> ItemPlan | None:
         ranked=chosen.ranked,
         click_ms=chosen.click_window,
         rank_least=chosen.rank_least,
+        rules=item_rules(chosen.rules),
     )
+
+
+def item_rules(
+    chosen: Mapping[str, RuleSettings], path: str = "recommend.rules"
+) -> dict[str, Rule]:
+    """The shop's rules over what is recommended, all of which mean something."""
+    rules = {
+        name: Rule(
+            exclude=rule.exclude,
+            boost=None if rule.boost is None else Boost(rule.boost.when, rule.boost.factor),
+            pin=None if rule.pin is None else Pin(rule.pin.items, rule.pin.place),
+            valid_from=NEVER_MS if rule.valid_from is None else rule.valid_from,
+            valid_to=FAR_MS if rule.valid_to is None else rule.valid_to,
+        )
+        for name, rule in chosen.items()
+    }
+    try:
+        Rules(rules)
+    except RuleError as error:
+        raise SettingsError(f"{path}.{error}") from error
+    return rules
 
 
 def recommender(settings: Settings, *, keeps: bool, shares: bool = True) -> ItemRecommender | None:
@@ -256,7 +281,7 @@ def source_spec(settings: Settings) -> SourceSpec:
 def topics(settings: Settings) -> Topics:
     """The topics that the engine writes."""
     kafka = settings.kafka
-    return Topics(kafka.changes, kafka.memberships, kafka.positions, kafka.dead)
+    return Topics(kafka.changes, kafka.memberships, kafka.positions, kafka.dead, kafka.catalog)
 
 
 def publisher_terms(settings: Settings, *, has_transactions: bool) -> Terms:

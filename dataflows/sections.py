@@ -7,7 +7,7 @@ as text and held as whole milliseconds.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from itertools import pairwise
 from typing import Annotated, Any, Final, Literal
 
@@ -39,6 +39,19 @@ def _to_optional_ms(value: Any) -> Any:
     return None if value == "" else _to_ms(value)
 
 
+def _to_epoch_ms(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            value = datetime.min
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ValueError("must be a time with an offset, such as 2026-12-01T00:00:00Z")
+        return round(value.timestamp() * 1000)
+    return value
+
+
 def _flat(options: Any) -> Any:
     """``security.protocol`` names one librdkafka setting, though TOML reads a table in a table."""
     return dict(_leaves(options, "")) if isinstance(options, Mapping) else options
@@ -56,16 +69,7 @@ def _leaves(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
 
 def _to_time_ms(value: Any) -> Any:
     """A TOML time, or a text, as epoch milliseconds; an empty text is none."""
-    if value == "":
-        return None
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            value = None
-    if not isinstance(value, datetime) or value.tzinfo is None:
-        raise ValueError('must be a time with an offset, such as "2026-03-01T08:00:00Z"')
-    return (value - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+    return None if value == "" else _to_epoch_ms(value)
 
 
 def _to_arm(value: Any) -> Any:
@@ -108,9 +112,11 @@ LongSpan = Annotated[int, Strict(), BeforeValidator(_to_ms), Field(ge=1000)]
 OptionalMillis = Annotated[
     Annotated[int, Strict(), Field(ge=0)] | None, BeforeValidator(_to_optional_ms)
 ]
+Moment = Annotated[int, Strict(), BeforeValidator(_to_epoch_ms)]
+"""A time: RFC 3339 text or a TOML date-time, with an offset, or epoch milliseconds."""
 Options = Annotated[dict[str, str | int | float | bool], BeforeValidator(_flat)]
 Four = Annotated[tuple[float, ...], Field(min_length=4, max_length=4), AfterValidator(_rising)]
-Moment = Annotated[Annotated[int, Strict()] | None, BeforeValidator(_to_time_ms)]
+OptionalMoment = Annotated[Annotated[int, Strict()] | None, BeforeValidator(_to_time_ms)]
 """A time as epoch milliseconds, or none."""
 Version = Annotated[Whole, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
@@ -144,6 +150,7 @@ class Kafka(Section):
     changes: str
     memberships: str
     positions: str
+    catalog: str
     transactions: bool
     unpublished: Annotated[Whole, Field(ge=1)]
     group: str
@@ -363,6 +370,32 @@ class SourceSettings(Section):
     popular: Annotated[float, Field(ge=0)]
 
 
+class BoostSettings(Section):
+    """Scores that a rule multiplies."""
+
+    when: str
+    factor: Annotated[float, Field(gt=0, le=1000)]
+
+
+class PinSettings(Section):
+    """Items that a rule puts at places of every list."""
+
+    items: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=128)], ...], Field(min_length=1)
+    ]
+    place: Annotated[Whole, Field(ge=1, le=100)] = 1
+
+
+class RuleSettings(Section):
+    """A rule of the shop's people over what is recommended."""
+
+    exclude: str = ""
+    boost: BoostSettings | None = None
+    pin: PinSettings | None = None
+    valid_from: Moment | None = None
+    valid_to: Moment | None = None
+
+
 class RecommendSettings(Section):
     """Lists of items for users."""
 
@@ -392,6 +425,7 @@ class RecommendSettings(Section):
     rank_least: Annotated[Whole, Field(ge=1)]
     weights: dict[str, Annotated[float, Field(gt=0)]]
     sources: SourceSettings
+    rules: dict[Name, RuleSettings] = {}
 
 
 class ArmSettings(Section):
@@ -409,8 +443,8 @@ class ExperimentSettings(Section):
         dict[Name, Annotated[ArmSettings, BeforeValidator(_to_arm)]],
         Field(min_length=2, max_length=8),
     ]
-    start: Moment = None
-    stop: Moment = None
+    start: OptionalMoment = None
+    stop: OptionalMoment = None
     conversion: Annotated[tuple[str, ...], Field(min_length=1)] = ("purchase",)
     window: Span = 7 * 86_400_000
     guard_rails: tuple[Literal["conversion", "revenue", "clicks"], ...] = ()

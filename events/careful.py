@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 from msgspec import DecodeError, ValidationError
@@ -36,6 +36,8 @@ _MISSING: Final = re.compile(r"missing required field `(.*?)`")
 _MONEY: Final = {TYPES[PURCHASE], TYPES[REFUND]}
 _CART: Final = {TYPES[ADD_TO_CART], TYPES[REMOVE_FROM_CART]}
 _SHOWN: Final = 60
+
+T = TypeVar("T")
 
 
 class Refused(Exception):
@@ -82,15 +84,25 @@ def is_json(payload: bytes) -> bool:
 
 def parse(payload: bytes, rules: EventRules) -> Message:
     """The message in some bytes, its fields within their bounds, or ``Refused``."""
-    if len(payload) > rules.max_bytes:
-        raise Refused("too_large", "", f"at most {rules.max_bytes} bytes, but {len(payload)} came")
+    return read_map(payload, rules.max_bytes, _JSON, _PACKED)
+
+
+def read_map(
+    payload: bytes,
+    max_bytes: int,
+    json: msgspec.json.Decoder[T],
+    packed: msgspec.msgpack.Decoder[T],
+) -> T:
+    """What a JSON object or a MessagePack map holds, by the decoder of its kind, or ``Refused``."""
+    if len(payload) > max_bytes:
+        raise Refused("too_large", "", f"at most {max_bytes} bytes, but {len(payload)} came")
     try:
         if is_packed(payload):
-            return _PACKED.decode(payload)
+            return packed.decode(payload)
         if is_json(payload):
             if not payload.isascii():
                 payload.decode()  # the parser lets pass what is not UTF-8 in fields that it skips
-            return _JSON.decode(payload)
+            return json.decode(payload)
     except ValidationError as error:
         raise _invalid(str(error)) from error
     except (DecodeError, RecursionError) as error:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.schema import ADD_TO_CART, CLICK, PRODUCT_VIEW, PURCHASE, TYPES
+from models.rules import Rule
 from state.times import DAY_MS, MINUTE_MS, SECOND_MS
 
 SOURCES: Final = ("covisits", "reminders", "together", "similar", "category", "popular")
@@ -67,6 +68,7 @@ class ItemPlan:
         click_ms: how long a user has to take what was shown.
         rank_least: examples before ranking may be used.
         popular_every_ms: how often popular items are looked up anew, in event time.
+        rules: of the shop's people, by name, unless the store has others.
     """
 
     weights: Mapping[int, float] = field(default_factory=_weights)
@@ -95,6 +97,7 @@ class ItemPlan:
     click_ms: int = 30 * MINUTE_MS
     rank_least: int = 2_000
     popular_every_ms: int = 10 * SECOND_MS
+    rules: Mapping[str, Rule] = field(default_factory=dict)
 
     @property
     def weight_of(self) -> NDArray[np.float64]:

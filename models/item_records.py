@@ -19,7 +19,7 @@ from state.times import NEVER_MS
 
 I64 = NDArray[np.int64]
 
-_PLAIN = ("last_ms", "price", "blocked", "boost")
+_PLAIN = ("first_ms", "last_ms", "price", "available")
 _WEIGHTS = ("popularity", "impressions", "clicks")
 
 
@@ -32,10 +32,10 @@ def _record(near: int, together: int) -> np.dtype[np.void]:
             ("popularity", "<f8"),
             ("impressions", "<f4"),
             ("clicks", "<f4"),
+            ("first_ms", "<i8"),
             ("last_ms", "<i8"),
             ("price", "<i8"),
-            ("blocked", "?"),
-            ("boost", "<f4"),
+            ("available", "?"),
             ("covisits.hash", "<u8", (near,)),
             ("covisits.weight", "<f4", (near,)),
             ("together.hash", "<u8", (together,)),

@@ -21,7 +21,7 @@ from models.neighbours import Neighbours, add_one
 from state.hash_index import HashIndex
 from state.table import Column, Table
 from state.text_index import TextIndex
-from state.times import NEVER_MS
+from state.times import FAR_MS, NEVER_MS
 
 Bools = NDArray[np.bool_]
 F32 = NDArray[np.float32]
@@ -61,6 +61,7 @@ class ItemTable:
         category_start, category_items: the same by category, int32; those of category c stand from
             ``category_start[c]`` up to, not including, ``category_start[c + 1]``.
         learned: interactions that were learned.
+        renumbered: how often rows got other numbers.
         forgotten: ids of items that were forgotten to keep the cap.
     """
 
@@ -68,6 +69,7 @@ class ItemTable:
         self.plan = plan
         self._weight_of = plan.weight_of
         self.forgotten: list[bytes] = []
+        self.renumbered = 0
         self.reset()
 
     def reset(self) -> None:
@@ -77,6 +79,7 @@ class ItemTable:
         self._popular_ms, self._unranked = NEVER_MS, _WORTH_A_LOOK
         self.categories = TextIndex()
         self._unsaved = np.empty(0, dtype=np.int64)
+        self.renumbered += 1
         self._clear()
 
     def _clear(self) -> None:
@@ -86,9 +89,15 @@ class ItemTable:
                 Column("popularity", "f8"),
                 Column("impressions", "f4"),
                 Column("clicks", "f4"),
+                Column("first_ms", "i8", FAR_MS),
                 Column("last_ms", "i8", NEVER_MS),
                 Column("price", "i8"),
+                Column("price.said", "?"),
                 Column("category", "i4", NO_CATEGORY),
+                Column("category.said", "?"),
+                *(Column(name, "i4", -1) for name in ("title", "brand", "tags")),
+                Column("described", "?"),
+                Column("available", "?", True),
                 Column("blocked", "?"),
                 Column("boost", "f4", 1.0),
                 Column("changed", "?"),
@@ -126,12 +135,12 @@ class ItemTable:
         return rows
 
     def describe(self, seen: Seen) -> None:
-        """Take over what was said of items."""
+        """Take over what events say of items; what the catalogue says of them stays."""
         rows = self.rows(seen.ids)
-        said = np.flatnonzero(seen.categories.present)
+        said = np.flatnonzero(seen.categories.present & ~self.table["category.said"][rows])
         codes = self.categories.number(seen.categories.take(said))
         self.table["category"][rows[said]] = codes
-        priced = np.flatnonzero(seen.price > 0)
+        priced = np.flatnonzero((seen.price > 0) & ~self.table["price.said"][rows])
         self.table["price"][rows[priced]] = seen.price[priced]
         self.table["changed"][rows] = True
 
@@ -157,9 +166,10 @@ class ItemTable:
         self.describe(some.seen)
         newest_ms = int(some.ts_ms.max())
         self._move_landmark(newest_ms)
-        table = self.table
+        table, rows = self.table, self.find(some.item)
+        np.minimum.at(table["first_ms"], rows[rows >= 0], some.ts_ms[rows >= 0])
         _learn(
-            self.find(some.item),
+            rows,
             some.ts_ms,
             some.type,
             self.find(some.before),
@@ -253,9 +263,17 @@ class ItemTable:
         self.landmark_ms = landmark_ms
 
     def _forget_some(self) -> None:
-        """Keep nine tenths of the cap, the most popular; the others' rows are given anew."""
+        """Keep nine tenths of the cap, the most popular; the others' rows are given anew.
+
+        What the catalogue has spoken of is kept on top of that.
+        """
         size = len(self)
-        kept = np.sort(_largest(self.table["popularity"][:size], self.plan.most_items * 9 // 10))
+        stays = self.table["described"][:size] | ~self.table["available"][:size]
+        if size - np.count_nonzero(stays) <= self.plan.most_items:
+            return
+        popularity = np.where(stays, 0.0, self.table["popularity"][:size])
+        others = _largest(popularity, self.plan.most_items * 9 // 10)
+        kept = np.sort(np.concatenate([np.flatnonzero(stays), others]))
         moved = np.full(size, -1, dtype=np.int64)
         moved[kept] = np.arange(len(kept))
         ids = self.ids.texts(kept).packed()
@@ -269,6 +287,7 @@ class ItemTable:
             kind.renumber(moved, len(kept))
         unsaved = moved[self._unsaved]
         self._unsaved = unsaved[unsaved >= 0]
+        self.renumbered += 1
         self.find_popular()
 
     def _forget_categories(self) -> None:

@@ -10,15 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.batch import Batch
+from events.catalog import Facts
 from events.schema import ADD_TO_CART, CLICK, IMPRESSION, PURCHASE, TYPES
 from events.texts import Texts
+from models.arranging import SAID, arranged
 from models.candidates import Candidates, Gatherer
 from models.impressions import Impressions, Shown
 from models.interactions import Interactions, seen_of
-from models.item_plan import SOURCES, ItemPlan
+from models.item_plan import ItemPlan
 from models.item_records import load_items, pack_items
 from models.items import ItemTable
 from models.ranker import INPUTS, Ranker, inputs
+from models.relisting import Relisting
+from models.steering import Steering
 from state.candidates import candidates_form
 from state.groups import Groups
 from state.recent import RecentItems
@@ -38,6 +42,10 @@ _NEWEST: Final = 0.75
 rest, so that nobody waits for ever."""
 _LOOKED_THROUGH: Final = 60
 """Candidates among which an item that was shown is sought."""
+_FOR_OTHERS: Final = 0.25
+"""Share of the lists in a second that goes to users whose lists others have made stale."""
+_WIDER: Final = 5
+"""So many times the length of a list is gathered where some of it may be left out."""
 _UNSENT_MOST: Final = 1_000_000
 """Interactions that may wait for an exchange; a store that is away must not fill the memory."""
 
@@ -52,6 +60,7 @@ class ItemRecommender:
 
     Attributes:
         items: what is known of items.
+        steering: what catalogue and rules make of them.
     """
 
     def __init__(self, plan: ItemPlan, *, keeps: bool = True, shares: bool = True) -> None:
@@ -74,7 +83,9 @@ class ItemRecommender:
         self._impressions = Impressions(len(INPUTS), plan.click_ms)
         self._taken: list[Shown] = []
         self._form = candidates_form()
-        self._sources = Texts.of(SOURCES)
+        self._sources = Texts.of(SAID)
+        self.steering = Steering(self.items, plan.rules)
+        self._relisting = Relisting(plan.length, _LISTED, "recent.at")
         self.dropped = 0
 
     # -- in the lane ------------------------------------------------------------------------------
@@ -82,7 +93,7 @@ class ItemRecommender:
     def columns(self) -> list[Column]:
         """What users had to do with last, and when their list was made."""
         own = [*self.recent.columns(), *self.bought.columns()]
-        return [*own, Column(_LISTED, "i8", NEVER_MS)]
+        return [*own, Column(_LISTED, "i8", NEVER_MS), *self._relisting.columns()]
 
     def observe(self, table: Table, groups: Groups, batch: Batch) -> None:
         """Take in a batch: what its users touched, and what that teaches about items."""
@@ -105,18 +116,26 @@ class ItemRecommender:
 
     def waiting(self) -> int:
         """How many users wait for a new list, some perhaps counted twice."""
-        return sum(map(len, self._waiting))
+        return sum(map(len, self._waiting)) + len(self._relisting)
 
     def due(self, wall_ms: int | None) -> I64:
         """The users whose turn it is: all, or as many as the budget allows."""
+        if not self.waiting():
+            return np.empty(0, dtype=np.int64)
+        most = self._allowed(wall_ms)
+        acted = self._acted(most - min(len(self._relisting), int(most * _FOR_OTHERS)))
+        others = self._relisting.take(most - len(acted))
+        self._spend(len(acted) + len(others))
+        return np.union1d(acted, others)
+
+    def _acted(self, most: int) -> I64:
+        """Those of the users who acted whose turn it is."""
         if not self._waiting:
             return np.empty(0, dtype=np.int64)
         asked = np.concatenate(self._waiting)[::-1]
         self._waiting.clear()
         distinct, first = np.unique(asked, return_index=True)
-        most = self._allowed(wall_ms)
         if len(distinct) <= most:
-            self._spend(len(distinct))
             return distinct
         newest_first = asked[np.sort(first)]
         from_front = int(most * _NEWEST)
@@ -125,7 +144,6 @@ class ItemRecommender:
             [newest_first[:from_front], newest_first[len(newest_first) - from_back :]]
         )
         self._waiting.append(newest_first[from_front : len(newest_first) - from_back][::-1])
-        self._spend(most)
         return np.sort(chosen)
 
     def make(self, table: Table, ids: Texts, now_ms: I64, rows: I64) -> Lists:
@@ -135,7 +153,10 @@ class ItemRecommender:
         if not len(rows):
             return Lists(rows, Texts.of([]))
         table[_LISTED][rows] = np.maximum(now_ms, self.recent.at_ms(table, rows)[:, 0])
-        return Lists(rows, self.documents(self.candidates(table, rows, now_ms), ids, now_ms))
+        found = self.candidates(table, rows, now_ms)
+        hashes = np.where(found.item >= 0, self.items.table["hash"][found.item], 0)
+        self._relisting.note_lists(table, rows, hashes)
+        return Lists(rows, self.documents(found, ids, now_ms))
 
     def candidates(
         self, table: Table, rows: I64, now_ms: I64, length: int | None = None
@@ -145,14 +166,12 @@ class ItemRecommender:
         bought = self.items.find(self.bought.items(table, rows))
         old = self.bought.at_ms(table, rows) < now_ms[:, None] - self.plan.bought_ms
         bought = np.where(old, -1, bought)
-        length = length or self.plan.length
-        if self.ranker is None or not self.ranker.in_force:
-            return self.gatherer.gather(recent, bought, length)
-        lists = self.gatherer.gather(recent, bought, 2 * length)
-        looked_at = np.ones(lists.item.shape)
-        X = inputs(self.items, lists, recent, now_ms, looked_at)
-        chances = self.ranker.chances(X.reshape(-1, len(INPUTS))).reshape(lists.item.shape)
-        return lists.ordered(chances, length)
+        pins, cap, length = self.steering.pins, self.plan.per_category, length or self.plan.length
+        if not cap and not len(pins.items):
+            return self._ranked(recent, bought, now_ms, length, 2 * length)
+        wide = _WIDER * length
+        found = self._ranked(recent, bought, now_ms, wide, wide)
+        return arranged(found, self.items, recent, bought, pins, length, cap)
 
     def documents(self, lists: Candidates, ids: Texts, now_ms: I64) -> Texts:
         """Lists of users, whose ids are given, as documents."""
@@ -237,15 +256,29 @@ class ItemRecommender:
     def load_items(
         self, fields: Sequence[bytes], values: Sequence[bytes], beside: bytes = b""
     ) -> None:
-        """Take over stored items, and what is stored beside them, in place of what is known."""
+        """Take over stored items, and what is stored beside them, in place of what is known.
+
+        What the catalogue says stays.
+        """
+        facts = self.steering.catalog.held()
         self.items.reset()
         if fields:
             load_items(self.items, fields, values)
+        self.steering.again(facts)
         state = msgspec.msgpack.decode(beside) if beside else None
         if self.ranker is not None and state is not None:
             self.ranker.restore(state)
 
     # -- ranking ----------------------------------------------------------------------------------
+
+    def _ranked(self, recent: I64, bought: I64, now_ms: I64, length: int, among: int) -> Candidates:
+        """The best candidates; where ranking is in force, those of some more."""
+        if self.ranker is None or not self.ranker.in_force:
+            return self.gatherer.gather(recent, bought, length)
+        lists = self.gatherer.gather(recent, bought, among)
+        X = inputs(self.items, lists, recent, now_ms, np.ones(lists.item.shape))
+        chances = self.ranker.chances(X.reshape(-1, len(INPUTS))).reshape(lists.item.shape)
+        return lists.ordered(chances * self.items.table["boost"][lists.item], length)
 
     def _follow(self, table: Table, events: Groups, batch: Batch) -> None:
         """Park what was shown as it stands before the batch is learned; see what was taken."""
@@ -282,6 +315,27 @@ class ItemRecommender:
             self._taken.append(some)
         else:
             self.ranker.learn(some)
+
+    # -- catalogue and rules ----------------------------------------------------------------------
+
+    def take_facts(self, facts: Facts) -> None:
+        """Take over what the catalogue says of items."""
+        self.steering.take_facts(facts)
+
+    def take_rules(self, raw: bytes | None) -> None:
+        """Take over the stored rules."""
+        self.steering.take_rules(raw)
+
+    def steer(self, table: Table, now_ms: int, rules_ms: int) -> None:
+        """Bring items up to date with catalogue and rules; note whose lists that makes stale."""
+        turn = self.steering.look(rules_ms)
+        if turn is None or now_ms == NEVER_MS:
+            return
+        since_ms = now_ms - self.plan.validity_ms
+        if turn.rules:
+            self._relisting.want_all(table, since_ms)
+        else:
+            self._relisting.want_without(table, turn.blocked, since_ms)
 
     # -- inside -----------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ import structlog
 from bytewax.operators import StatefulBatchLogic
 
 from events.batch import Batch
+from operators.catalog import CatalogReader
 from operators.heart import Heart
 from operators.metrics import Metrics
 from operators.publish import PULSE, Published
@@ -65,6 +66,7 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         metrics: where to count.
         left: what the outbox still held when the lane was loaded; goes out before all else.
         heart: beats with the work.
+        catalog: what the shop says of its items, if anything.
     """
 
     def __init__(
@@ -76,8 +78,10 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         metrics: Metrics,
         left: Sequence[Committed] = (),
         heart: Heart | None = None,
+        catalog: CatalogReader | None = None,
     ) -> None:
         self._heart = heart or Heart()
+        self._catalog = catalog
         self._lane = lane
         self._left = [_published(c) for c in left]
         self._checkpoint = checkpoint
@@ -173,6 +177,11 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
             self._shared_s = now_s
             with self._metrics.step("share"):
                 self._checkpoint.share_items()
+            with self._metrics.step("steer"):
+                if self._catalog is not None:
+                    recommender.take_facts(self._catalog.poll())
+                    self._metrics.observe_catalog(self._catalog.counts)
+                self._lane.steer(None if self._wall_ms is None else self._wall_ms())
 
     def _is_due(self, more: bool) -> bool:
         return (

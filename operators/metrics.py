@@ -43,6 +43,12 @@ class Metrics:
         }
         self._dead = Counter("afterglow_dead_letters", "Dead letters.", ["reason"], registry=r)
         self._changes = Counter("afterglow_changes", "Segment changes.", ["cause"], registry=r)
+        self._catalog = Counter(
+            "afterglow_catalog_messages",
+            "Messages of the catalogue; without reason those that were taken.",
+            ["reason"],
+            registry=r,
+        )
         self._steps = Histogram(
             "afterglow_step_seconds", "Time of one step.", ["step"], buckets=_STEP_S, registry=r
         )
@@ -83,6 +89,7 @@ class Metrics:
             ["experiment"],
             registry=r,
         )
+        self._seen_catalog: Mapping[str, int] = {}
         self._sizes: Sequence[int] = ()
         self._seen_given: Sequence[int] = ()
         self._seen = Counters()
@@ -109,6 +116,12 @@ class Metrics:
         for cause, count in counters.changes.items():
             self._changes.labels(cause).inc(count - self._seen_changes[cause])
             self._seen_changes[cause] = count
+
+    def observe_catalog(self, counts: Mapping[str, int]) -> None:
+        """Take over what a reader of the catalogue has counted since the last time, by reason."""
+        for reason, count in counts.items():
+            self._catalog.labels(reason).inc(count - self._seen_catalog.get(reason, 0))
+        self._seen_catalog = dict(counts)
 
     def observe_commit(self, age_s: float) -> None:
         """A batch was committed so long after the log's timestamp of its last event."""

@@ -1,4 +1,4 @@
-"""The topics that the engine writes: their names, and making them as they must be.
+"""The topics beside the events: their names, and making them as they must be.
 
 The events topic is not among them: it belongs to the producers.
 """
@@ -42,12 +42,14 @@ class Topics:
         memberships: compacted; the segments that each user is in.
         positions: compacted; how far each shard's changes have been published.
         dead: dead letters.
+        catalog: compacted; what the shop says of its items. Empty for none.
     """
 
     changes: str = "segment-changes"
     memberships: str = "memberships"
     positions: str = "publisher-positions"
     dead: str = "events.dead"
+    catalog: str = ""
 
 
 def make_topics(config: Mapping[str, Any], topics: Topics, like: str) -> bool:
@@ -71,6 +73,8 @@ def make_topics(config: Mapping[str, Any], topics: Topics, like: str) -> bool:
             topics.positions: (1, _COMPACTED),
             topics.dead: (1, {}),
         }
+        if topics.catalog:
+            wanted[topics.catalog] = (1, _COMPACTED)
         new = [
             NewTopic(name, num_partitions=n, replication_factor=-1, config=settings)
             for name, (n, settings) in wanted.items()

@@ -3,6 +3,7 @@
 ``ag:interactions`` is a stream to which every lane adds what its users did and from which it reads
 what the others' did. ``ag:items`` is a hash: one field per item, and beside them the field ``""``
 (no item's id is empty), which says up to which entry of the stream the rows have learned.
+``ag:rules`` is JSON: the rules of the shop's people, where they are not those of the settings.
 
 The rows are written in parts and their head after them, so that a crash in between lets the last
 seconds be learned a second time; they are statistics, and nothing of a user rests on them.
@@ -20,6 +21,9 @@ _AT_ONCE = 500
 """Rows of one command, so that the store is not busy for long."""
 BEGIN = "0-0"
 """Before the first entry of the exchange."""
+
+
+RULES = "rules"
 
 
 class Head(msgspec.Struct, array_like=True):
@@ -66,6 +70,10 @@ class ItemStore:
         with in_words("interactions could not be read"):
             entries = self._store.client.xrevrange(self._stream, count=1)
         return entries[0][0].decode() if entries else BEGIN
+
+    def rules(self) -> bytes | None:
+        """The rules in force, if they are not those of the settings."""
+        return self._store.shared(RULES)
 
     def head(self) -> Head:
         """What the stored table is; the beginning where there is none."""

@@ -146,6 +146,12 @@ class Lane:
             cause = Occasion("cuts", occasion.decided_at_ms)
             self._decide(moved, self._times(moved), cause)
 
+    def steer(self, wall_ms: int | None) -> None:
+        """Let the catalogue and the rules of the shop take effect on lists of items."""
+        if self.recommender is not None:
+            now_ms = self.clock.now_ms
+            self.recommender.steer(self.table, now_ms, now_ms if wall_ms is None else wall_ms)
+
     def finish(self, at_ms: int) -> None:
         """Bring every user to one time: the values, cuts and labels of a replay's end."""
         self.clock.restore(at_ms)

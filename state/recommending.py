@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.batch import Batch
+from events.catalog import Facts
 from events.texts import Texts
 from state.groups import Groups
 from state.table import Column, Table
@@ -97,3 +98,20 @@ class Recommender(Protocol):
         self, fields: Sequence[bytes], values: Sequence[bytes], beside: bytes = b""
     ) -> None:
         """Take over stored items, and what is stored beside them, in place of what is known."""
+
+    # -- catalogue and rules ----------------------------------------------------------------------
+
+    def take_facts(self, facts: Facts) -> None:
+        """Take over what the catalogue says of items."""
+
+    def take_rules(self, raw: bytes | None) -> None:
+        """Take over the rules as they are stored; None if there are none."""
+
+    def steer(self, table: Table, now_ms: int, rules_ms: int) -> None:
+        """Let catalogue and rules take effect; note whose lists must be made anew.
+
+        Args:
+            table: the users.
+            now_ms: the lane's clock, which tells what lists still hold.
+            rules_ms: what tells which rules hold.
+        """

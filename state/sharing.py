@@ -47,6 +47,7 @@ class ItemSharing:
         """Load what is stored, and learn what came after it."""
         head, fields, values = self._store.load()
         self._recommender.load_items(fields, values, head.beside)
+        self._recommender.take_rules(self._store.rules())
         self._position = head.position
         self._alive()
         for place, _, block in self._store.posted(self._position):
@@ -59,6 +60,7 @@ class ItemSharing:
         Raises:
             StoreUnavailable: to be tried again; what was not told waits.
         """
+        self._recommender.take_rules(self._store.rules())
         self._tell()
         if not self._recommender.keeps and _is_before(self._position, self._store.head().forgotten):
             self.open()

@@ -20,6 +20,7 @@ Keys, with ``{07}`` as the hash tag of shard 7, so that a cluster keeps a shard 
     ag:cuts, ag:models         string  statistics that lanes share
     ag:trainer                 string  the memory of the lane that learns
     ag:items                   hash    item id -> record; see ``state.item_store``
+    ag:rules                   string  rules over what is recommended, JSON
     ag:interactions            stream  what lanes tell each other about items
     ag:experiments             string  what was ruled about experiments
 """
@@ -430,6 +431,11 @@ class Store:
                     raise
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, 1.0)
+
+    def unshare(self, name: str) -> bool:
+        """Delete a value that belongs to no shard; whether there was one."""
+        with in_words(f"{name!r} could not be deleted"):
+            return bool(self.client.delete(f"{self.prefix}:{name}"))
 
     def sequences(self) -> dict[int, int]:
         """The sequence that each shard of ours has reached in the store; none without answer."""

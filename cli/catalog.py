@@ -1,0 +1,164 @@
+"""``afterglow catalog``: what the shop says of its items, sent and shown."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from cli.common import QUIET, UserError, need_kafka, topics_of
+from dataflows.plans import event_rules, kafka_config
+from dataflows.settings import Settings
+from events.careful import Refused
+from events.catalog import read_item
+from events.schema import EventRules
+from operators.compacted import latest
+
+_FIELDS: Final = (
+    *("item_id", "title", "category", "brand", "price", "currency", "tags", "available"),
+)
+_TRUTHS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+_SHOWN: Final = 10
+
+
+def publish_catalog(settings: Settings, file: Path) -> int:
+    """Publish every item of a file, keyed by its id; 0 if all were good and taken."""
+    need_kafka(settings)
+    topic = _topic(settings)
+    rules, sender = event_rules(settings), _Sender(settings, topic)
+    bad = 0
+    for place, raw in _items(file):
+        try:
+            key = _checked(raw, rules)
+        except Refused as error:
+            bad += 1
+            if bad <= _SHOWN:
+                print(f"{file}:{place}: {error.path}: {error.detail}", file=sys.stderr)
+            continue
+        sender.send(key, raw)
+    sender.flush()
+    print(f"{sender.sent:,} items published to {topic}, {bad:,} bad, {sender.failed:,} failed")
+    if sender.failed:
+        print(f"the first failure: {sender.first_error}", file=sys.stderr)
+    return 1 if bad or sender.failed else 0
+
+
+def remove_item(settings: Settings, item: str) -> int:
+    """Take an item out of the catalogue."""
+    need_kafka(settings)
+    sender = _Sender(settings, _topic(settings))
+    sender.send(item.encode(), None)
+    sender.flush()
+    if sender.failed:
+        raise UserError(f"{item!r} was not taken out: {sender.first_error}")
+    print(f"{item!r} is taken out")
+    return 0
+
+
+def show_item(settings: Settings, item: str) -> int:
+    """Print what the catalogue says of an item, as JSON."""
+    need_kafka(settings)
+    topic, key = _topic(settings), item.encode()
+    config = {**QUIET, **kafka_config(settings)}
+    topics_of(Producer(config))
+    raw = latest(config, topic, wanted=lambda other: other == key).get(key)
+    if not raw:
+        raise UserError(f"the catalogue {topic!r} holds no item {item!r}")
+    try:
+        _, found = read_item(key, raw, event_rules(settings))
+    except Refused as error:
+        raise UserError(f"what {topic!r} says of {item!r} is refused: {error.detail}") from error
+    print(msgspec.json.format(msgspec.json.encode(found)).decode())
+    return 0
+
+
+def _topic(settings: Settings) -> str:
+    if not settings.kafka.catalog:
+        raise UserError("kafka.catalog must name the topic of the catalogue, but is empty")
+    return settings.kafka.catalog
+
+
+def _checked(raw: bytes, rules: EventRules) -> bytes:
+    """The key of a message; ``Refused`` if the engine would refuse the message."""
+    item_id, _ = read_item(b"", raw, rules)
+    return item_id.encode()
+
+
+def _items(file: Path) -> Iterator[tuple[int, bytes]]:
+    """(line, message) of every item in a file."""
+    kind = file.name.removesuffix(".gz").rpartition(".")[2]
+    if not file.is_file():
+        raise UserError(f"{file}: there is no such file")
+    if kind not in ("csv", "jsonl", "ndjson", "json"):
+        raise UserError(f"{file}: must be .csv or .jsonl (.json, .ndjson), perhaps with .gz")
+    opened = gzip.open if file.name.endswith(".gz") else open
+    try:
+        with opened(file, "rt", encoding="utf-8", newline="") as text:
+            yield from _rows(file, text) if kind == "csv" else _lines(text)
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{file}: cannot be read: {error}") from error
+
+
+def _lines(text: Iterable[str]) -> Iterator[tuple[int, bytes]]:
+    for place, line in enumerate(text, 1):
+        if line.strip():
+            yield place, line.strip().encode()
+
+
+def _rows(file: Path, text: Iterable[str]) -> Iterator[tuple[int, bytes]]:
+    """CSV: an empty cell is an absent field, and ``|`` stands between tags."""
+    rows = csv.DictReader(text)
+    strange = [name for name in rows.fieldnames or () if name not in _FIELDS]
+    if strange or "item_id" not in (rows.fieldnames or ()):
+        raise UserError(
+            f"{file}: columns must be item_id and any of {', '.join(_FIELDS[1:])}, but are "
+            f"{', '.join(rows.fieldnames or ()) or 'none'}"
+        )
+    for row in rows:
+        item: dict[str, Any] = {name: cell for name, cell in row.items() if name and cell}
+        if "tags" in item:
+            item["tags"] = [tag.strip() for tag in item["tags"].split("|") if tag.strip()]
+        if "available" in item:
+            item["available"] = _TRUTHS.get(item["available"].strip().lower(), item["available"])
+        yield rows.line_num, msgspec.json.encode(item)
+
+
+class _Sender:
+    def __init__(self, settings: Settings, topic: str) -> None:
+        defaults: dict[str, Any] = {**QUIET, "compression.type": "zstd", "linger.ms": 5}
+        self._producer = Producer({**defaults, **kafka_config(settings)})
+        topics_of(self._producer)
+        self._topic, self.first_error = topic, ""
+        self.sent = self.failed = 0
+
+    def send(self, key: bytes, value: bytes | None) -> None:
+        """Hand one message on; wait while the queue is full."""
+        while True:
+            try:
+                self._producer.produce(self._topic, value, key, on_delivery=self._done)
+                return
+            except BufferError:
+                self._producer.poll(0.1)
+            except KafkaException as error:
+                self._done(error.args[0], None)
+                return
+
+    def flush(self) -> None:
+        """Wait for the last deliveries; what is left then has failed."""
+        left = self._producer.flush(60)
+        self.failed += left
+        if left and not self.first_error:
+            self.first_error = "no acknowledgement within 60 s; does the broker run?"
+
+    def _done(self, error: KafkaError | None, _message: Message | None) -> None:
+        if error is None:
+            self.sent += 1
+        else:
+            self.failed += 1
+            self.first_error = self.first_error or str(error)
