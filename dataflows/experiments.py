@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataflows.sections import ExperimentSettings
 from dataflows.settings import Settings, SettingsError
 from events.schema import TYPES
+from models.item_plan import SOURCES
 from models.verdicts import judge
 from state.experiment_plan import CONTROL, Arm, Experiment, ExperimentsPlan, leave
 from state.times import FAR_MS, NEVER_MS
@@ -23,6 +24,7 @@ def experiments_plan(settings: Settings) -> ExperimentsPlan:
             "first one exposes a user, but it has not"
         )
     by_salt: dict[str, str] = {settings.holdout.salt: "holdout.salt"}
+    by_path: dict[str, str] = {}
     for name, chosen in declared.items():
         _check(f"experiments.{name}", chosen)
         salt = chosen.salt or name
@@ -32,6 +34,13 @@ def experiments_plan(settings: Settings) -> ExperimentsPlan:
                 f"that of {by_salt[salt]} too"
             )
         by_salt[salt] = f"experiments.{name}"
+        changed = {path for arm in chosen.arms.values() for path in arm.overrides}
+        for path in sorted(changed & by_path.keys()):
+            raise SettingsError(
+                f"experiments.{name}.arms: {path!r} is changed by experiments.{by_path[path]} "
+                "already; what comes of either could not be told apart"
+            )
+        by_path |= dict.fromkeys(changed, name)
     return ExperimentsPlan(
         experiments=tuple(_experiment(name, chosen) for name, chosen in declared.items()),
         holdout=settings.holdout.share,
@@ -64,8 +73,22 @@ def _check(path: str, chosen: ExperimentSettings) -> None:
         )
     if chosen.start is not None and chosen.stop is not None and chosen.stop <= chosen.start:
         raise SettingsError(f"{path}.stop: must be later than start, but is not")
+    for arm, changes in chosen.arms.items():
+        for key, value in changes.overrides.items():
+            _check_override(f"{path}.arms.{arm}.set", key, value)
     for kind in chosen.conversion:
         if kind not in TYPES:
             raise SettingsError(
                 f"{path}.conversion: must be types of event ({', '.join(TYPES)}), but {kind!r} came"
             )
+
+
+def _check_override(path: str, key: str, value: object) -> None:
+    source = key.removeprefix("sources.")
+    if source == key or source not in SOURCES:
+        raise SettingsError(
+            f"{path}: an arm may change what a source of candidates weighs "
+            f"({', '.join(f'sources.{name}' for name in SOURCES)}), but {key!r} came"
+        )
+    if isinstance(value, bool | str) or not isinstance(value, int | float) or value < 0:
+        raise SettingsError(f"{path}.{key}: must be a number of 0 or more, but {value!r} came")

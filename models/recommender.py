@@ -17,7 +17,7 @@ from models.arranging import SAID, arranged
 from models.candidates import Candidates, Gatherer
 from models.impressions import Impressions, Shown
 from models.interactions import Interactions, seen_of
-from models.item_plan import ItemPlan
+from models.item_plan import POPULAR, SOURCES, ItemPlan
 from models.item_records import load_items, pack_items
 from models.items import ItemTable
 from models.ranker import INPUTS, Ranker, inputs
@@ -26,7 +26,7 @@ from models.steering import Steering
 from state.candidates import candidates_form
 from state.groups import Groups
 from state.recent import RecentItems
-from state.recommending import Lists
+from state.recommending import Lists, Served
 from state.table import Column, Table
 from state.times import NEVER_MS, SECOND_MS
 
@@ -46,6 +46,8 @@ _FOR_OTHERS: Final = 0.25
 """Share of the lists in a second that goes to users whose lists others have made stale."""
 _WIDER: Final = 5
 """So many times the length of a list is gathered where some of it may be left out."""
+_OVERRIDDEN: Final = "sources."
+"""Begins the paths of settings that an arm may change."""
 _UNSENT_MOST: Final = 1_000_000
 """Interactions that may wait for an exchange; a store that is away must not fill the memory."""
 
@@ -146,35 +148,51 @@ class ItemRecommender:
         self._waiting.append(newest_first[from_front : len(newest_first) - from_back][::-1])
         return np.sort(chosen)
 
-    def make(self, table: Table, ids: Texts, now_ms: I64, rows: I64) -> Lists:
+    def make(self, table: Table, ids: Texts, now_ms: I64, rows: I64, served: Served) -> Lists:
         """New lists for those of some users who ever had to do with an item."""
         known = np.flatnonzero(self.recent.at_ms(table, rows)[:, 0] > NEVER_MS)
-        rows, ids, now_ms = rows[known], ids.take(known), now_ms[known]
+        rows, ids, now_ms, served = rows[known], ids.take(known), now_ms[known], served.take(known)
         if not len(rows):
             return Lists(rows, Texts.of([]))
         table[_LISTED][rows] = np.maximum(now_ms, self.recent.at_ms(table, rows)[:, 0])
-        found = self.candidates(table, rows, now_ms)
+        found = self.candidates(table, rows, now_ms, weights=self._weights(served))
         hashes = np.where(found.item >= 0, self.items.table["hash"][found.item], 0)
         self._relisting.note_lists(table, rows, hashes)
-        return Lists(rows, self.documents(found, ids, now_ms))
+        return Lists(rows, self.documents(found, ids, now_ms, served))
 
     def candidates(
-        self, table: Table, rows: I64, now_ms: I64, length: int | None = None
+        self,
+        table: Table,
+        rows: I64,
+        now_ms: I64,
+        length: int | None = None,
+        weights: F64 | None = None,
     ) -> Candidates:
-        """The candidates of some users at times of their own, int64[n] each."""
+        """The candidates of some users.
+
+        Args:
+            table: the users.
+            rows: which, int64[n].
+            now_ms: at a time of each, int64[n].
+            length: of a list; the plan's if None.
+            weights: of the sources for each user, float64[n, sources]; the plan's if None.
+        """
         recent = self.items.find(self.recent.items(table, rows))
         bought = self.items.find(self.bought.items(table, rows))
         old = self.bought.at_ms(table, rows) < now_ms[:, None] - self.plan.bought_ms
         bought = np.where(old, -1, bought)
         pins, cap, length = self.steering.pins, self.plan.per_category, length or self.plan.length
         if not cap and not len(pins.items):
-            return self._ranked(recent, bought, now_ms, length, 2 * length)
+            return self._ranked(recent, bought, now_ms, length, 2 * length, weights)
         wide = _WIDER * length
-        found = self._ranked(recent, bought, now_ms, wide, wide)
+        found = self._ranked(recent, bought, now_ms, wide, wide, weights)
         return arranged(found, self.items, recent, bought, pins, length, cap)
 
-    def documents(self, lists: Candidates, ids: Texts, now_ms: I64) -> Texts:
+    def documents(
+        self, lists: Candidates, ids: Texts, now_ms: I64, served: Served | None = None
+    ) -> Texts:
         """Lists of users, whose ids are given, as documents."""
+        served = served or Served.plainly(len(ids))
         bounds = np.concatenate([[0], np.cumsum(lists.count)])
         held = np.arange(lists.item.shape[1]) < lists.count[:, None]
         columns = {
@@ -185,12 +203,14 @@ class ItemRecommender:
         }
         texts = {
             "user_id": ids,
-            "arm": Texts.absent(len(ids)),
+            "experiment.name": served.names,
+            "experiment.arm": served.arms,
             "items.item_id": self.items.ids.texts(lists.item[held]),
             "items.source": self._sources.take(lists.source[held].astype(np.int64)),
             "items.because": self.items.ids.texts(lists.because[held]),
         }
-        return self._form.fill(columns, texts, {"items": bounds})
+        arms = np.searchsorted(served.place, np.arange(len(ids) + 1)).astype(np.int64)
+        return self._form.fill(columns, texts, {"items": bounds, "experiment": arms})
 
     def restored(self, table: Table) -> None:
         """Note whose lists are older than what they did."""
@@ -271,11 +291,19 @@ class ItemRecommender:
 
     # -- ranking ----------------------------------------------------------------------------------
 
-    def _ranked(self, recent: I64, bought: I64, now_ms: I64, length: int, among: int) -> Candidates:
+    def _ranked(
+        self,
+        recent: I64,
+        bought: I64,
+        now_ms: I64,
+        length: int,
+        among: int,
+        weights: F64 | None,
+    ) -> Candidates:
         """The best candidates; where ranking is in force, those of some more."""
         if self.ranker is None or not self.ranker.in_force:
-            return self.gatherer.gather(recent, bought, length)
-        lists = self.gatherer.gather(recent, bought, among)
+            return self.gatherer.gather(recent, bought, length, weights)
+        lists = self.gatherer.gather(recent, bought, among, weights)
         X = inputs(self.items, lists, recent, now_ms, np.ones(lists.item.shape))
         chances = self.ranker.chances(X.reshape(-1, len(INPUTS))).reshape(lists.item.shape)
         return lists.ordered(chances * self.items.table["boost"][lists.item], length)
@@ -363,6 +391,20 @@ class ItemRecommender:
         return Interactions(
             item[order], ts_ms[order], kinds[order], before[order], together[order], seen
         )
+
+    def _weights(self, served: Served) -> F64 | None:
+        """What each source says for each user, float64[n, sources]; None where all are alike."""
+        if not any(served.changes) and not served.held_out.any():
+            return None
+        changed = [
+            {**self.plan.sources, **{p.removeprefix(_OVERRIDDEN): v for p, v in each.items()}}
+            for each in served.changes
+        ]
+        weights = np.array([[each.get(name, 0.0) for name in SOURCES] for each in changed])
+        out: F64 = weights[served.which].astype(np.float64)
+        out[served.held_out] = 0.0
+        out[served.held_out, POPULAR] = 1.0
+        return out
 
     def _allowed(self, wall_ms: int | None) -> int:
         """How many lists may be made now."""

@@ -2,7 +2,8 @@
 
 A MessagePack map::
 
-    {v, as_of, valid_to, model, user_id, arm, items: [{item_id, score, source, because}]}
+    {v, as_of, valid_to, model, user_id, experiment: {name: arm},
+     items: [{item_id, score, source, because}]}
 
 ``source`` says where a candidate comes from, ``because`` names the user's own item that it goes
 with, null where there is none.
@@ -25,13 +26,17 @@ def candidates_form() -> Form:
         "valid_to": [Slot("valid_to")],
         "model": [Slot("model")],
         "user_id": [Slot("user_id", "text")],
-        "arm": [Slot("arm", "text")],
+        "experiment": [Many("experiment", "map", _arm())],
         "items": [Many("items", "list", _candidate())],
     }
     parts: list[bytes | Slot | Many] = [map_head(len(entries))]
     for name, value in entries.items():
         parts += [pack(name), *value]
     return Form(parts)
+
+
+def _arm() -> list[bytes | Slot]:
+    return [Slot("experiment.name", "text"), Slot("experiment.arm", "text")]
 
 
 def _candidate() -> list[bytes | Slot]:

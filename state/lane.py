@@ -36,7 +36,7 @@ from state.plan import LanePlan
 from state.population import Population
 from state.portraits import Portraits
 from state.positions import Positions
-from state.recommending import Lists, Recommender
+from state.recommending import Lists, Recommender, Served
 from state.saving import Saver
 from state.segments import SegmentPlan
 from state.side import SideTable
@@ -251,8 +251,8 @@ class Lane:
         """New lists of items for some users, as of now."""
         if self.recommender is None:
             return Lists(rows[:0], Texts.of([]))
-        ids = self.users.ids.texts(rows)
-        return self.recommender.make(self.table, ids, self._times(rows), rows)
+        ids, now_ms = self.users.ids.texts(rows), self._times(rows)
+        return self.recommender.make(self.table, ids, now_ms, rows, self._served(rows, now_ms))
 
     def settle(self, commits: Sequence[ShardCommit]) -> None:
         """The store has these; what they held is not dirty any more."""
@@ -365,6 +365,14 @@ class Lane:
         if learner.wants_population(now_ms):
             sample = self.population.sample(self.table.size)
             learner.learn_population(self._view_now(sample))
+
+    def _served(self, rows: I64, now_ms: I64) -> Served:
+        experiments = self.measures.experiments
+        if not len(experiments):
+            return Served.plainly(len(rows))
+        which, changes = experiments.overrides(self.table, rows, now_ms)
+        held_out = experiments.held_out(self.table, rows)
+        return Served(which, changes, held_out, *experiments.entries(self.table, rows, now_ms))
 
     def _decided_at(self, wall_ms: int | None) -> int:
         return self.clock.now_ms if wall_ms is None else wall_ms

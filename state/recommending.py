@@ -8,9 +8,9 @@ out in the commit that holds the events which changed them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,41 @@ class Lists:
     documents: Texts
 
 
+@dataclass(slots=True, frozen=True)
+class Served:
+    """What experiments say of some users, n.
+
+    Attributes:
+        which: for each user, a place in ``changes``, int64[n].
+        changes: settings of ``[recommend]`` that arms change, by their path.
+        held_out: users who get what is popular and nothing of their own, bool[n].
+        place: of each entry of the documents' ``experiment``, its user, ascending, int64[k].
+        names, arms: of each entry.
+    """
+
+    which: I64
+    changes: Sequence[Mapping[str, Any]]
+    held_out: NDArray[np.bool_]
+    place: I64
+    names: Texts
+    arms: Texts
+
+    @classmethod
+    def plainly(cls, n: int) -> Served:
+        """No experiments."""
+        none = np.zeros(n, dtype=np.int64)
+        return cls(none, [{}], none > 0, none[:0], Texts.of([]), Texts.of([]))
+
+    def take(self, index: I64) -> Served:
+        """Of some users, ascending."""
+        moved = np.full(len(self.which), -1, dtype=np.int64)
+        moved[index] = np.arange(len(index))
+        kept = np.flatnonzero(moved[self.place] >= 0)
+        place = moved[self.place[kept]]
+        named = self.names.take(kept), self.arms.take(kept)
+        return Served(self.which[index], self.changes, self.held_out[index], place, *named)
+
+
 class Recommender(Protocol):
     """Keeps what users had to do with last, learns items from it, and makes lists."""
 
@@ -55,7 +90,7 @@ class Recommender(Protocol):
     def waiting(self) -> int:
         """How many users wait for a new list."""
 
-    def make(self, table: Table, ids: Texts, now_ms: I64, rows: I64) -> Lists:
+    def make(self, table: Table, ids: Texts, now_ms: I64, rows: I64, served: Served) -> Lists:
         """New lists for those of some users who ever had to do with an item.
 
         Args:
@@ -63,6 +98,7 @@ class Recommender(Protocol):
             ids: theirs, n.
             now_ms: a time for each, int64[n].
             rows: distinct, ascending, int64[n].
+            served: what experiments say of them.
         """
 
     def due(self, wall_ms: int | None) -> I64:
