@@ -151,15 +151,24 @@ def profile(user: str, config: Config = None, sets: Sets = None) -> None:
 
 @app.command()
 def recommend(
-    user: str,
+    user: Annotated[str, typer.Argument(help="A customer, or the word evaluate.")],
+    item: Annotated[str, typer.Argument(help="An item of the list, or the file.")] = "",
     json: Annotated[bool, typer.Option("--json", help="The document as it is.")] = False,
+    maps: Maps = None,
+    types: Types = None,
     config: Config = None,
     sets: Sets = None,
 ) -> None:
-    """Show what is recommended to a customer now, and why."""
-    from cli.recommend import show_candidates
+    """Show a customer's list; with ITEM why it is in it; `evaluate FILE`: how well lists foretell.
 
-    sys.exit(show_candidates(common.settings(config, sets), user, json))
+    FILE is CSV or JSON lines, perhaps gzip, by time.
+    """
+    from cli.recommend import evaluate_file, show_candidates
+
+    settings = common.settings(config, sets)
+    if user == "evaluate" and item:
+        sys.exit(evaluate_file(settings, Path(item), maps or [], types or []))
+    sys.exit(show_candidates(settings, user, item, json))
 
 
 @app.command()

@@ -1,18 +1,23 @@
-"""``afterglow recommend``: what is recommended to whom, and why."""
+"""``afterglow recommend``: what is recommended to whom, why, and how well that foretells a log."""
 
 from __future__ import annotations
 
+import sys
 import time
 import zlib
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from rich.console import Console
+from rich.progress import Progress as Bar
 from rich.table import Table
 
 from cli.common import UserError, need_redis
 from dataflows.engine import open_store
+from dataflows.foretelling import foretell
 from dataflows.settings import Settings
+from events.rows import parse_pairs, read_messages
 
 _WHY = {
     "covisits": "seen together with {because}",
@@ -25,8 +30,8 @@ _WHY = {
 }
 
 
-def show_candidates(settings: Settings, user: str, as_json: bool) -> int:
-    """Print one user's list."""
+def show_candidates(settings: Settings, user: str, item: str, as_json: bool) -> int:
+    """Print one user's list, or say of one item why it is in it."""
     need_redis(settings)
     shard = zlib.crc32(user.encode()) % settings.redis.shards
     raw = open_store(settings).candidates(shard, user)
@@ -37,11 +42,62 @@ def show_candidates(settings: Settings, user: str, as_json: bool) -> int:
             "recommend.enabled is false, or the id is written differently"
         )
     document = msgspec.msgpack.decode(raw)
-    if as_json:
+    if item:
+        print(_explained(document, item))
+    elif as_json:
         print(msgspec.json.format(msgspec.json.encode(document)).decode())
     else:
         _print(document)
     return 0
+
+
+def evaluate_file(settings: Settings, file: Path, maps: list[str], types: list[str]) -> int:
+    """Predict, then learn: how often the lists would have held what came next."""
+    columns, renamed = parse_pairs(maps, "--map"), parse_pairs(types, "--type")
+    quiet = not sys.stderr.isatty()
+    with Bar(console=Console(stderr=True), transient=True, disable=quiet) as bar:
+        doing = bar.add_task("events", total=None)
+        run = foretell(
+            settings,
+            file.name,
+            read_messages(file, columns, renamed),
+            lambda events: bar.update(doing, completed=events),
+        )
+    if not run.events:
+        raise UserError(
+            f"{file.name} has no interaction to learn from: recommend.weights names the types of "
+            "event that are ones, and each needs an item_id"
+        )
+    title = f"{run.events:,} interactions with {run.items:,} items; {run.dead:,} dead letters"
+    table = Table(title=title)
+    table.add_column("what came, in the second half")
+    for name in ("lists", f"hit rate@{settings.recommend.length}", "MRR"):
+        table.add_column(name, justify="right")
+    for name, found in (("anything", run.every), ("new to the customer", run.new)):
+        table.add_row(name, f"{found.asked:,}", f"{found.hit_rate:.4f}", f"{found.mrr:.4f}")
+    console = Console()
+    console.print(table)
+    console.print(f"{run.coverage:.1%} of the items stood in some list")
+    return 0
+
+
+def _explained(document: dict[str, Any], item: str) -> str:
+    """Why an item is in a list, or that it is not."""
+    user, items = document["user_id"], document["items"]
+    for place, each in enumerate(items, 1):
+        if each["item_id"] == item:
+            why = _WHY[each["source"]].format(because=each["because"])
+            arms = ", ".join(f"{name} = {arm}" for name, arm in document["experiment"].items())
+            tried = f" Experiments: {arms}." if arms else ""
+            return (
+                f"{item} is number {place} of {len(items)} for {user}: {why} (source "
+                f"{each['source']}, score {each['score']:.3f}, as of {_utc(document['as_of'])}, "
+                f"after {document['model']:,} interactions).{tried}"
+            )
+    return (
+        f"{item} is not among the {len(items)} items for {user}: no source ranks it high enough "
+        "(recommend.sources), or it was just seen, lately bought, is unavailable or excluded"
+    )
 
 
 def _print(document: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from dataflows import plans
 from dataflows.settings import Settings, SettingsError
-from events.batch import Batch, Read
+from events.batch import Batch
 from events.decode import Decoder
 from events.hashing import shard_of
 from models.examples import Examples
@@ -90,7 +90,7 @@ def evaluate(
     crew = _Crew(settings, lanes, store, found.append)
     decode, reader = Decoder(plans.event_rules(settings)), FileReader(name, payloads, 1, rows)
     events = dead = newest_ms = 0
-    for read in _reads(reader):
+    for read in reader.reads():
         batch, letters = decode(read)
         dead += len(letters)
         events += len(batch)
@@ -185,14 +185,6 @@ def stepped(batch: Batch, step_ms: int) -> Iterator[Batch]:
         ]
         start = stop
         yield part
-
-
-def _reads(reader: FileReader) -> Iterator[Read]:
-    while True:
-        try:
-            yield from reader.next_batch()
-        except StopIteration:
-            return
 
 
 def _by_task(learner: OnlineModels, examples: Examples) -> list[Foretold]:

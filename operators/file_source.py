@@ -62,6 +62,11 @@ class FileReader(StatefulSourcePartition[Read, None]):
         self._ended = len(payloads) < self._rows
         return [self._read(payloads, at_end=self._ended)]
 
+    def reads(self) -> Iterator[Read]:
+        """All reads, for whoever needs no dataflow."""
+        while not self._ended:
+            yield from self.next_batch()
+
     def snapshot(self) -> None:
         """Nothing: a replay begins at the beginning."""
 
