@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.evaluate.recommend.vmis import VmisKnn
-from tests.loadtest.naive_vmis import vmis
+from tests.loadtest.naive_vmis import Naive
 
 USERS, ITEMS = 8, 9
 EVENTS = st.lists(
@@ -32,8 +32,8 @@ def naive(events, learned, user, latest, m, k, own=False):
             recency[of] = row
     evolving = [item for of, item in events if of == user][-latest:]
     # Rarity counts the whole index, and so the session itself.
-    holders = Counter(item for _, item in set(events[:learned]))
-    return vmis(evolving, sessions, recency, m, k, counts=(holders.total(), holders))
+    held = Counter(item for _, item in set(events[:learned]))
+    return Naive(sessions, recency, held).votes(evolving, m, k)
 
 
 @given(EVENTS, st.integers(1, 9), st.integers(1, 8), st.integers(1, 8), st.booleans())

@@ -67,6 +67,7 @@ def next_clicks(makers: Sequence[Make] = ()) -> list[Lists]:
     online = partial(VmisKnn, *sizes, name="VMIS-kNN, online")
     rivals: list[NextItem] = [
         popularity(log),
+        Popularity(log.items, DAY_MS, "popularity, half-life of a day"),
         daily(),
         Reminders(daily()),
         online(),
@@ -79,8 +80,9 @@ def next_clicks(makers: Sequence[Make] = ()) -> list[Lists]:
 def published(makers: Sequence[Make] = ()) -> list[Lists]:
     """``serenade_bol`` as its publishers measure: learn ``train``, then foretell ``test``.
 
-    Their settings, and like them without the longest of the sessions: those with more different
-    items than 99.5 % have. Others than VMIS-kNN also learn each click of ``test`` after its list.
+    With the settings of their example, and like them without the longest of the sessions: those
+    with more different items than 99.5 % have. Others than VMIS-kNN also learn each click of
+    ``test`` after its list.
     """
     log = SERENADE.read()
     split = log.texts["split"]

@@ -2,8 +2,9 @@
 
 Two lists are joined by reciprocal rank: an item's score is the sum of ``weight / rank`` over the
 lists that have it. Cormack, Clarke and Buettcher, "Reciprocal rank fusion outperforms Condorcet and
-individual rank learning methods", SIGIR 2009; their constant beside the rank, and weights, were
-tried on the second quarter of ``serenade_bol``, and none did better than weight 2 and no constant.
+individual rank learning methods", SIGIR 2009. Their constant beside the rank and other weights were
+tried on the second quarter of ``serenade_bol``: none did better by hit rate and MRR both than
+weight 2 for what was had, without a constant.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class VmisKnn:
         self,
         users: int,
         items: int,
-        latest: int = 5,
+        latest: int = 8,
         sessions: int = 1_500,
         neighbours: int = 500,
         every_ms: int = 0,
