@@ -82,8 +82,8 @@ class Catalog:
             gone=~table["described"][rows],
         )
 
-    def again(self, facts: Facts) -> None:
-        """Begin anew with some facts, because the item table did."""
+    def again(self, facts: Facts) -> I64:
+        """Begin anew with some facts, because the item table did; the items' rows."""
         facts = Facts(
             facts.ids,
             facts.titles.packed(),
@@ -95,7 +95,7 @@ class Catalog:
             facts.gone,
         )
         self.texts = {name: TextIndex() for name in _TEXTS}
-        self.take(facts)
+        return self.take(facts)
 
     def tags(self) -> list[list[str]]:
         """The tags that each code of ``tags`` stands for."""

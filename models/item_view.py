@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from events.texts import Texts
 from models.catalog import Catalog
+from models.item_features import plain
 from models.items import ItemTable
 from state import syntax
 from state.atoms import Member
@@ -138,8 +139,8 @@ class ItemView:
                 column = "tags"
                 found = [wanted in tags for tags in self._catalog.tags()]
             else:
-                column, wanted = "title", _plain(wanted)
-                found = [wanted in _plain(title) for title in self._catalog.titles()]
+                column, wanted = "title", plain(wanted)
+                found = [wanted in plain(title) for title in self._catalog.titles()]
             # the last place is that of items without a code
             held = np.array([*found, False], dtype=np.bool_)
             self._had[name] = held[self._items.table[column][: len(self._items)]]
@@ -149,12 +150,6 @@ class ItemView:
         if name == "item_id":
             return self._items.ids
         return self._items.categories if name == "category" else self._catalog.texts[name]
-
-
-def _plain(text: str) -> str:
-    """Lower case, words apart by one space, and a space at both ends."""
-    words = "".join(c if c.isalnum() else " " for c in text.casefold()).split()
-    return f" {' '.join(words)} "
 
 
 class _Named(Collection[str]):

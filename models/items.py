@@ -96,6 +96,7 @@ class ItemTable:
                 Column("category", "i4", NO_CATEGORY),
                 Column("category.said", "?"),
                 *(Column(name, "i4", -1) for name in ("title", "brand", "tags")),
+                Column("slot", "i4", -1),
                 Column("described", "?"),
                 Column("available", "?", True),
                 Column("blocked", "?"),

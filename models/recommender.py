@@ -48,6 +48,8 @@ _WIDER: Final = 5
 """So many times the length of a list is gathered where some of it may be left out."""
 _OVERRIDDEN: Final = "sources."
 """Begins the paths of settings that an arm may change."""
+_COMPARED_AT_ONCE: Final = 10
+"""Items that are held against others in one go: a few milliseconds."""
 _UNSENT_MOST: Final = 1_000_000
 """Interactions that may wait for an exchange; a store that is away must not fill the memory."""
 
@@ -353,6 +355,10 @@ class ItemRecommender:
     def take_rules(self, raw: bytes | None) -> None:
         """Take over the stored rules."""
         self.steering.take_rules(raw)
+
+    def think(self) -> None:
+        """Go on with what takes long, a little at a time: which items are described alike."""
+        self.steering.content.compare(_COMPARED_AT_ONCE)
 
     def steer(self, table: Table, now_ms: int, rules_ms: int) -> None:
         """Bring items up to date with catalogue and rules; note whose lists that makes stale."""

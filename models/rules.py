@@ -62,8 +62,8 @@ class RuleError(ValueError):
 def encode_rules(rules: RuleSet) -> bytes:
     """Rules as they are stored, JSON.
 
-    >>> decode_rules(encode_rules(RuleSet(5, {"a": Rule(exclude="price < 100")})))
-    RuleSet(set_at=5, rules={'a': Rule(exclude='price < 100', boost=None, pin=None)})
+    >>> encode_rules(RuleSet(5, {"a": Rule(exclude="price < 100")}))
+    b'{"set_at":5,"rules":{"a":{"exclude":"price < 100"}}}'
     """
     return msgspec.json.encode(rules)
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from events.catalog import Facts
 from models.catalog import Catalog
+from models.content import Content
 from models.item_view import ItemView
 from models.items import ItemTable
 from models.rules import Rule, RuleError, decode_rules
@@ -50,13 +51,14 @@ class Steering:
 
     Attributes:
         catalog: what is said of items.
+        content: which items are described alike.
         pins: items with a place in every list.
         trouble: why the stored rules are not in force; empty if they are.
     """
 
     def __init__(self, items: ItemTable, rules: Mapping[str, Rule]) -> None:
         self._items = items
-        self.catalog = Catalog(items)
+        self.catalog, self.content = Catalog(items), Content(items)
         self.pins = NO_PINS
         self.trouble = ""
         self._own = self._rules = Rules(rules)
@@ -69,7 +71,7 @@ class Steering:
     def take_facts(self, facts: Facts) -> None:
         """Take over what the catalogue says."""
         if len(facts):
-            self.catalog.take(facts)
+            self.content.take(facts, self.catalog.take(facts))
             self._stale = True
 
     def take_rules(self, raw: bytes | None) -> None:
@@ -89,7 +91,8 @@ class Steering:
 
     def again(self, facts: Facts) -> None:
         """The item table began anew: put back what the catalogue said, and what it comes to."""
-        self.catalog.again(facts)
+        self.content.again()
+        self.content.take(facts, self.catalog.again(facts))
         self._stale = True
         if self._looked_ms != NEVER_MS:
             self._apply(self._looked_ms)

@@ -31,6 +31,9 @@ _LOG: Final = structlog.get_logger("afterglow.lane")
 _PULSE_S: Final = 0.2
 """The publisher is woken at least so often, so that it trims the outbox while nothing changes."""
 
+_THINK_S: Final = 0.05
+"""The recommender goes on with what takes long so often."""
+
 WallClock = Callable[[], int]
 """Gives epoch milliseconds."""
 
@@ -92,6 +95,7 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         self._newest_record_ms = -1
         self._first_waiting_s = 0.0
         self._heartbeat_s = self._sent_s = self._shared_s = time.monotonic()
+        self._thought_s = self._shared_s
 
     def on_batch(self, values: list[Batch]) -> tuple[Iterable[Published], bool]:
         """Apply all batches at hand, then commit if it is time."""
@@ -108,6 +112,7 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
             if self._is_due(batch.more):
                 out += self._commit()
         now_s = time.monotonic()
+        self._think(now_s, waits=bool(values) and values[-1].more)
         if out or now_s - self._sent_s >= _PULSE_S:
             self._sent_s = now_s
             return out or [PULSE], False
@@ -182,6 +187,14 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
                     recommender.take_facts(self._catalog.poll())
                     self._metrics.observe_catalog(self._catalog.counts)
                 self._lane.steer(None if self._wall_ms is None else self._wall_ms())
+
+    def _think(self, now_s: float, *, waits: bool) -> None:
+        """Let the recommender go on with what takes long, where no input is known to wait."""
+        if self._lane.recommender is None or waits or now_s - self._thought_s < _THINK_S:
+            return
+        self._thought_s = now_s
+        with self._metrics.step("think"):
+            self._lane.recommender.think()
 
     def _is_due(self, more: bool) -> bool:
         return (

@@ -143,6 +143,9 @@ class Recommender(Protocol):
     def take_rules(self, raw: bytes | None) -> None:
         """Take over the rules as they are stored; None if there are none."""
 
+    def think(self) -> None:
+        """Go on with what takes long, for a few milliseconds."""
+
     def steer(self, table: Table, now_ms: int, rules_ms: int) -> None:
         """Let catalogue and rules take effect; note whose lists must be made anew.
 
