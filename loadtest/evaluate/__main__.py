@@ -25,7 +25,10 @@ from loadtest.evaluate import (
 )
 from loadtest.evaluate.logs import CDNOW, DATA, DAY_MS, JOURNEY
 from loadtest.evaluate.predictions import Quality
+from loadtest.evaluate.recommend import cost as list_cost
+from loadtest.evaluate.recommend import shown
 from loadtest.evaluate.recommend.contests import ENGINE, PUBLISHED, contests
+from loadtest.evaluate.recommend.contests import shared as contests_of_lanes
 from loadtest.evaluate.recommend.measures import Lists
 
 _CONSOLE: Final = Console(width=120)
@@ -173,6 +176,35 @@ def recommended() -> None:
     _CONSOLE.print(f"VMIS-kNN published: {figures}, {PUBLISHED['lists']} lists")
 
 
+def shared() -> None:
+    """Lists by several lanes beside one."""
+    _lists("lanes that exchange once a minute", contests_of_lanes())
+
+
+def ranked() -> None:
+    """What ranking by impressions is worth where the truth is known."""
+    table = _table("a made-up shop: clicks per item shown", "steps")
+    for name in ("not ranked", "ranked", "AUC", "AUC of the fused score"):
+        table.add_column(name, justify="right")
+    pairs = zip(shown.periods(ranked=False), shown.periods(ranked=True), strict=True)
+    for place, (plain, own) in enumerate(pairs, 1):
+        aucs = ("" if auc is None else f"{auc:.3f}" for auc in (own.auc, own.fused_auc))
+        table.add_row(f"to {50 * place}", f"{plain.clicks:.4f}", f"{own.clicks:.4f}", *aucs)
+    _CONSOLE.print(table)
+
+
+def listed() -> None:
+    """What items and lists cost."""
+    table = _table("CPU microseconds of items and lists", "events in a batch")
+    for name in ("learn, an event", "find, a list", "write, a list", "lists an event", "B an item"):
+        table.add_column(name, justify="right")
+    for rows, batches in ((5_000, 100), (200, 500)):
+        found = list_cost.measured(rows, batches)
+        costs = (f"{us:.2f}" for us in (found.learn_us, found.gather_us, found.write_us))
+        table.add_row(f"{rows:,}", *costs, f"{found.lists:.2f}", f"{found.item_bytes:,.0f}")
+    _CONSOLE.print(table)
+
+
 def _lists(title: str, found: Iterable[Lists]) -> None:
     table = _table(f"{title} (20 in a list)", "recommender", "counts")
     for name in ("lists", "hit rate", "MRR", "recall", "coverage", "µs a list", "µs an event"):
@@ -213,6 +245,9 @@ PARTS: Final[dict[str, Callable[[], None]]] = {
     "cost": costs,
     "experiments": tried,
     "recommend": recommended,
+    "sharing": shared,
+    "ranking": ranked,
+    "lists": listed,
 }
 
 if __name__ == "__main__":

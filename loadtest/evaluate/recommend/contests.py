@@ -17,6 +17,7 @@ import numpy as np
 
 from loadtest.evaluate.logs import DAY_MS
 from loadtest.evaluate.recommend.batch import Fit, Retrained, cosine, ease, visited_together
+from loadtest.evaluate.recommend.engines import afterglow, in_lanes
 from loadtest.evaluate.recommend.joined import Filled, Reminders
 from loadtest.evaluate.recommend.logs import (
     BASKETS,
@@ -44,7 +45,7 @@ from loadtest.evaluate.recommend.walk import (
 
 Make = Callable[[Interactions], NextItem]
 
-ENGINE: Final[Sequence[Make]] = ()
+ENGINE: Final[Sequence[Make]] = (afterglow,)
 """This engine's own recommenders."""
 
 NEVER_MS: Final = 2**62
@@ -173,6 +174,12 @@ def batch(log: Interactions, every_ms: int, ease_every_ms: int) -> list[NextItem
 def _days(every_ms: int) -> str:
     days = every_ms // DAY_MS
     return "daily" if days == 1 else f"every {days} days"
+
+
+def shared() -> list[Lists]:
+    """``serenade_bol`` by lanes that exchange what they saw."""
+    log = SERENADE.read()
+    return walk(log, in_lanes(log), (NEXT, NEW), from_half(log))
 
 
 def _made(makers: Sequence[Make], log: Interactions) -> list[NextItem]:
