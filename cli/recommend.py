@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress as Bar
 from rich.table import Table
 
@@ -103,14 +104,14 @@ def _explained(document: dict[str, Any], item: str) -> str:
 def _print(document: dict[str, Any]) -> None:
     left_s = document["valid_to"] / 1000 - time.time()
     old = "" if left_s > 0 else "; it has outlived its validity"
-    table = Table(title=f"{document['user_id']}, as of {_utc(document['as_of'])}{old}")
+    table = Table(title=f"{escape(document['user_id'])}, as of {_utc(document['as_of'])}{old}")
     table.add_column("#", justify="right")
     table.add_column("item")
     table.add_column("score", justify="right")
     table.add_column("why")
     for place, item in enumerate(document["items"], 1):
         why = _WHY[item["source"]].format(because=item["because"])
-        table.add_row(str(place), item["item_id"], f"{item['score']:.3f}", why)
+        table.add_row(str(place), escape(item["item_id"]), f"{item['score']:.3f}", escape(why))
     Console().print(table)
 
 
