@@ -51,9 +51,9 @@ class RecentItems:
         """The items, their latest events' times, and those events' types."""
         shape = (self.places,)
         return [
-            Column(self._item, "u8", NO_ITEM, shape),
-            Column(self._at, "i8", NEVER_MS, shape),
-            Column(self._type, "i1", -1, shape),
+            Column(self._item, "u8", NO_ITEM, shape, ranked=True),
+            Column(self._at, "i8", NEVER_MS, shape, ranked=True),
+            Column(self._type, "i1", -1, shape, ranked=True),
         ]
 
     def update(

@@ -90,6 +90,9 @@ class RecordFormat:
                 values = stored[column.name]
                 if values.shape[1:] == column.shape:
                     table[column.name][rows] = values
+                elif column.ranked and values.ndim == 1 + len(column.shape) == 2:
+                    width = min(values.shape[1], *column.shape)
+                    table[column.name][rows, :width] = values[:, :width]
 
 
 def _dtype(layout: Layout) -> np.dtype[Any]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import mmap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -26,12 +26,22 @@ _PAGES_BYTES: Final = 1 << 20
 
 @dataclass(slots=True, frozen=True)
 class Column:
-    """One column: its name, numpy dtype, the value of a new row, and the shape of one cell."""
+    """One column.
+
+    Attributes:
+        name: of the column.
+        dtype: of numpy.
+        initial: the value of a new row.
+        shape: of one cell.
+        ranked: a cell's first values matter most, so a stored one of another length is cut or
+            filled up; other columns begin anew when their shape has changed.
+    """
 
     name: str
     dtype: str
     initial: int | float = 0
     shape: tuple[int, ...] = ()
+    ranked: bool = False
 
 
 class Table:
@@ -58,7 +68,7 @@ class Table:
             name = prefix + column.name
             if name in self._columns:
                 raise ValueError(f"column names must be unique, but {name!r} is declared twice")
-            self._columns[name] = Column(name, column.dtype, column.initial, column.shape)
+            self._columns[name] = replace(column, name=name)
             self._arrays[name] = self._fresh(column)
             self._arrays[name][: self.size] = column.initial
 
