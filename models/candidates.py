@@ -183,8 +183,9 @@ class Gatherer:
             np.zeros(n, dtype=np.int64),
         )
         fades = np.arange(1, plan.looks_back + 1, dtype=np.float64) ** -plan.fade
+        # a copy, because a view that is not to be written would be compiled for anew
         rules = _Rules(
-            np.ascontiguousarray(weights), fades, plan.damping, plan.rank_offset, plan.per_category
+            np.array(weights, order="C"), fades, plan.damping, plan.rank_offset, plan.per_category
         )
         columns = out.item, out.score, out.source, out.because, out.ranks, out.count
         most = self._most(recent.shape[1], bought.shape[1], length)

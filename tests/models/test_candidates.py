@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from events.texts import Texts
-from models.candidates import UNRANKED, Gatherer
+from models.candidates import UNRANKED, Gatherer, _gather
 from models.item_plan import SOURCES, ItemPlan
 from models.items import ItemTable
 
@@ -256,6 +256,17 @@ def test_a_category_that_came_after_the_last_look_at_popular_items_is_no_source_
     assert SOURCES.index("category") not in found.source[0, : found.count[0]].tolist()
     items.find_popular()
     assert_gathered(items, recent, recent[:, 1:], 20)
+
+
+def test_a_list_of_one_user_is_made_by_the_loop_that_was_compiled_for_many():
+    items = world(8, 30)
+    recent, bought = users(np.random.default_rng(8), 30, 4, 8, 6)
+    gatherer = Gatherer(items.plan, items)
+    gatherer.gather(recent, bought, 20)
+    known = len(_gather.signatures)
+    gatherer.gather(recent[:1], bought[:1], 20)
+    gatherer.gather(recent[:0], bought[:0], 20)
+    assert len(_gather.signatures) == known
 
 
 def test_sources_that_are_off_say_nothing():
