@@ -109,14 +109,16 @@ class ItemRecommender:
         if self.ranker is not None:
             self._follow(table, events, batch)
         some = self._interactions(table, events, batch)
-        self.items.learn(some)
+        self._learn(some)
         if self.exchange_ms:
             self._unsent.append(some)
             self._unsent_count += len(some)
             while self._unsent_count > _UNSENT_MOST:
                 self.dropped += len(self._unsent[0])
                 self._unsent_count -= len(self._unsent.pop(0))
-        self._waiting.append(events.where(self._matters[kinds[noted]]).rows)
+        rows = events.where(self._matters[kinds[noted]]).rows
+        table[_LISTED][rows] = NEVER_MS
+        self._waiting.append(rows)
 
     def waiting(self) -> int:
         """How many users wait for a new list, some perhaps counted twice."""
@@ -133,22 +135,26 @@ class ItemRecommender:
         return np.union1d(acted, others)
 
     def _acted(self, most: int) -> I64:
-        """Those of the users who acted whose turn it is."""
+        """Those of the users who acted whose turn it is.
+
+        The newest are those who acted last, the oldest those who have waited longest since their
+        last list, however often they have acted again.
+        """
         if not self._waiting:
             return np.empty(0, dtype=np.int64)
-        asked = np.concatenate(self._waiting)[::-1]
+        asked = np.concatenate(self._waiting)
         self._waiting.clear()
-        distinct, first = np.unique(asked, return_index=True)
-        if len(distinct) <= most:
-            return distinct
-        newest_first = asked[np.sort(first)]
-        from_front = int(most * _NEWEST)
-        from_back = most - from_front
-        chosen = np.concatenate(
-            [newest_first[:from_front], newest_first[len(newest_first) - from_back :]]
-        )
-        self._waiting.append(newest_first[from_front : len(newest_first) - from_back][::-1])
-        return np.sort(chosen)
+        users, first = np.unique(asked, return_index=True)
+        if len(users) <= most:
+            return users
+        last = len(asked) - 1 - np.unique(asked[::-1], return_index=True)[1]
+        chosen = np.zeros(len(users), dtype=np.bool_)
+        newest = int(most * _NEWEST)
+        chosen[np.argsort(-last)[:newest]] = True
+        oldest = np.argsort(np.where(chosen, len(asked), first))
+        chosen[oldest[: most - newest]] = True
+        self._waiting.append(asked[np.union1d(first[~chosen], last[~chosen])])
+        return users[chosen]
 
     def make(self, table: Table, ids: Texts, now_ms: I64, rows: I64, served: Served) -> Lists:
         """New lists for those of some users who ever had to do with an item."""
@@ -252,7 +258,7 @@ class ItemRecommender:
         """
         told, examples = msgspec.msgpack.decode(block, type=tuple[bytes, list[bytes]])
         if told and not own:
-            self.items.learn(Interactions.unpack(told))
+            self._learn(Interactions.unpack(told))
         if self.ranker is not None:
             for some in examples:
                 self.ranker.learn(Shown.unpack(some, len(INPUTS)))
@@ -262,18 +268,21 @@ class ItemRecommender:
         state = None if self.ranker is None else self.ranker.to_state()
         return msgspec.msgpack.encode(state)
 
-    def begin_saving(self) -> None:
-        """All items that have changed up to now are to be saved."""
+    def begin_saving(self, *, everything: bool = False) -> None:
+        """All items that have changed up to now are to be saved, or all there are."""
+        if everything:
+            self.items.table["changed"][: len(self.items)] = True
         self.items.begin_saving()
 
     def some_unsaved(self, most: int) -> tuple[list[bytes], list[bytes]]:
         """Fields and values of some of them."""
         return pack_items(self.items, self.items.some_unsaved(most))
 
-    def forgotten(self) -> list[bytes]:
-        """Ids of items that were forgotten since this was last asked."""
-        gone, self.items.forgotten = self.items.forgotten, []
-        return gone
+    def forgotten(self, again: Sequence[bytes] = ()) -> list[bytes]:
+        """Ids of items that were forgotten since this was last asked and have not come back."""
+        gone, self.items.forgotten = list({*again, *self.items.forgotten}), []
+        unknown = self.items.ids.find(Texts.of_bytes(gone)) < 0
+        return [field for field, is_gone in zip(gone, unknown.tolist(), strict=True) if is_gone]
 
     def load_items(
         self, fields: Sequence[bytes], values: Sequence[bytes], beside: bytes = b""
@@ -372,6 +381,11 @@ class ItemRecommender:
             self._relisting.want_without(table, turn.blocked, since_ms)
 
     # -- inside -----------------------------------------------------------------------------------
+
+    def _learn(self, some: Interactions) -> None:
+        self.items.learn(some)
+        if not (self.keeps and self.exchange_ms):
+            self.items.forgotten.clear()  # nobody will ask
 
     def _interactions(self, table: Table, events: Groups, batch: Batch) -> Interactions:
         """What some events teach, by their times; updates what users had to do with last."""

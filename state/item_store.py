@@ -11,7 +11,7 @@ seconds be learned a second time; they are statistics, and nothing of a user res
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -19,6 +19,8 @@ from state.store import Store, in_words
 
 _AT_ONCE = 500
 """Rows of one command, so that the store is not busy for long."""
+_ENTRIES_AT_ONCE = 50
+"""Entries that are in memory at once; each holds what a lane's users did in a second."""
 BEGIN = "0-0"
 """Before the first entry of the exchange."""
 
@@ -56,14 +58,19 @@ class ItemStore:
         with in_words("interactions could not be shared"):
             self._store.client.xadd(self._stream, {"lane": self._store.name, "block": block})
 
-    def posted(self, after: str) -> list[tuple[str, bool, bytes]]:
+    def posted(self, after: str) -> Iterator[tuple[str, bool, bytes]]:
         """Entries beyond a position: (position, whether it is one's own, block), oldest first."""
-        with in_words("interactions could not be read"):
-            entries = self._store.client.xrange(self._stream, min=f"({after}")
         own = self._store.name.encode()
-        return [
-            (place.decode(), fields[b"lane"] == own, fields[b"block"]) for place, fields in entries
-        ]
+        while True:
+            with in_words("interactions could not be read"):
+                entries = self._store.client.xrange(
+                    self._stream, min=f"({after}", count=_ENTRIES_AT_ONCE
+                )
+            for place, fields in entries:
+                after = place.decode()
+                yield after, fields[b"lane"] == own, fields[b"block"]
+            if len(entries) < _ENTRIES_AT_ONCE:
+                return
 
     def last(self) -> str:
         """The position of the newest entry."""
@@ -101,9 +108,11 @@ class ItemStore:
 
     def forget(self, fields: Sequence[bytes]) -> None:
         """Delete some rows."""
-        if fields:
-            with in_words("items could not be deleted"):
-                self._store.client.hdel(self._items, *fields)
+        with in_words("items could not be deleted"):
+            pipe = self._store.client.pipeline(transaction=False)
+            for at in range(0, len(fields), _AT_ONCE):
+                pipe.hdel(self._items, *fields[at : at + _AT_ONCE])
+            pipe.execute()
 
     def conclude(self, head: Head) -> None:
         """All rows up to a position are written: say so, and forget what nobody needs."""

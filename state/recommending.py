@@ -121,14 +121,18 @@ class Recommender(Protocol):
     def beside(self) -> bytes:
         """What is stored beside the items."""
 
-    def begin_saving(self) -> None:
-        """All items that have changed up to now are to be saved."""
+    def begin_saving(self, *, everything: bool = False) -> None:
+        """All items that have changed up to now are to be saved, or all there are."""
 
     def some_unsaved(self, most: int) -> tuple[list[bytes], list[bytes]]:
         """Fields and values of some of them, which count as saved then; empty after the last."""
 
-    def forgotten(self) -> list[bytes]:
-        """Fields of items that are not kept any more, told once."""
+    def forgotten(self, again: Sequence[bytes] = ()) -> list[bytes]:
+        """Fields of items that are not kept any more, told once.
+
+        Args:
+            again: what was told before and could not be deleted; left out is what has come back.
+        """
 
     def load_items(
         self, fields: Sequence[bytes], values: Sequence[bytes], beside: bytes = b""

@@ -42,13 +42,17 @@ class ItemSharing:
         self._save_every, self._exchanges = save_every, 0
         self._untold = b""
         self._is_saving, self._saving, self._beside = False, BEGIN, b""
+        self._stored = Head()
+        self._unwritten: tuple[list[bytes], list[bytes]] | None = None
+        self._gone: list[bytes] = []
 
     def open(self) -> None:
         """Load what is stored, and learn what came after it."""
         head, fields, values = self._store.load()
         self._recommender.load_items(fields, values, head.beside)
         self._recommender.take_rules(self._store.rules())
-        self._position = head.position
+        self._position = self._saving = head.position
+        self._saved, self._stored = deque([head.forgotten]), head
         self._alive()
         for place, _, block in self._store.posted(self._position):
             self._recommender.take(block)
@@ -77,20 +81,37 @@ class ItemSharing:
             self._untold = b""
 
     def _save(self) -> None:
-        """Go on with writing what has changed; begin anew when it is time."""
+        """Go on with writing what has changed; begin anew when it is time.
+
+        What the store did not take is written again at the next exchange. A head that is not the
+        one written last means that the store was set back, or somebody else wrote: then every row
+        is written.
+        """
         self._exchanges += 1
         if not self._is_saving:
             if self._exchanges < self._save_every or self._position == self._saving:
                 return
+            is_other = self._store.head() != self._stored
             self._exchanges, self._saving, self._is_saving = 0, self._position, True
-            self._recommender.begin_saving()
+            self._recommender.begin_saving(everything=is_other)
             self._beside = self._recommender.beside()
-        fields, values = self._recommender.some_unsaved(_ROWS_AT_ONCE)
+        if self._unwritten is None:
+            self._unwritten = self._recommender.some_unsaved(_ROWS_AT_ONCE)
+        fields, values = self._unwritten
         self._store.save(fields, values)
+        self._unwritten = None
         if len(fields) < _ROWS_AT_ONCE:
-            self._is_saving = False
-            self._store.forget(self._recommender.forgotten())
-            self._store.conclude(Head(self._saving, self._old_enough(), self._beside))
+            self._conclude()
+
+    def _conclude(self) -> None:
+        """All rows are written: delete what is not kept, then say up to where they have learned."""
+        self._gone = self._recommender.forgotten(self._gone)
+        self._store.forget(self._gone)
+        self._gone = []
+        head = Head(self._saving, self._old_enough(), self._beside)
+        self._stored = head
+        self._store.conclude(head)
+        self._is_saving = False
 
     def _old_enough(self) -> str:
         """Up to where the exchange may forget."""

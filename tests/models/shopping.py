@@ -2,12 +2,16 @@
 
 from collections import defaultdict
 
+import msgspec
 import numpy as np
 
 from events.schema import CLICK, IMPRESSION, PRODUCT_VIEW, PURCHASE, TYPES
 from events.texts import Texts
 from models.interactions import Interactions, Seen
+from state.groups import group
+from state.table import Table
 from state.times import DAY_MS
+from tests.state.batches import batch_of
 
 START_MS = 1_780_000_000_000
 KINDS = (PRODUCT_VIEW, PRODUCT_VIEW, CLICK, PURCHASE, IMPRESSION, TYPES.index("rating"))
@@ -143,3 +147,40 @@ def assert_sound(items):
     assert start[-1] == len(items.category_items)
     assert (np.diff(start) >= 0).all()
     assert len(start) <= len(items.categories) + 1
+
+
+class Shoppers:
+    """Users of one lane, known to its recommender.
+
+    Args:
+        recommender: of the lane.
+        users: how many.
+    """
+
+    def __init__(self, recommender, users=10):
+        self.recommender = recommender
+        self.table = Table(recommender.columns())
+        self.rows = self.table.grow(users)
+        self.ids = Texts.of([f"u{k}" for k in range(users)])
+
+    def act(self, *events, categories=None, amounts=None):
+        """Events of one batch: (user, item, time, type)."""
+        rows, item, ts, kind = zip(*events, strict=True)
+        batch = batch_of(type=list(kind), ts_ms=list(ts), item=list(item))
+        batch.category = Texts.of([(categories or {}).get(name) for name in item])
+        batch.amount_minor = np.array([(amounts or {}).get(name, 0) for name in item])
+        self.recommender.observe(self.table, group(np.array(rows)), batch)
+
+    def due(self, wall_ms=None):
+        return self.recommender.due(wall_ms).tolist()
+
+    def documents(self, rows, now_ms):
+        """The lists of some users, decoded."""
+        rows = np.array(rows, dtype=np.int64)
+        now = np.full(len(rows), now_ms)
+        lists = self.recommender.make(self.table, self.ids.take(rows), now, rows)
+        return [msgspec.msgpack.decode(raw) for raw in lists.documents]
+
+    def listed(self, row, now_ms=START_MS):
+        """The items of one user's list."""
+        return [item["item_id"] for item in self.documents([row], now_ms)[0]["items"]]
