@@ -179,11 +179,15 @@ def test_a_list_is_stored_in_the_commit_of_the_event_that_changed_it(store_url, 
             for event in map(msgspec.json.decode, life.log[before : life.at])
             if event["type"] != "search"
         }
-        listed = {user.decode(): c for c in commits[made:] for user in c.candidates}
+        listed = {
+            user: (c, raw)
+            for c in commits[made:]
+            for user, raw in zip(c.listed.tolist(), c.candidates.bytes_list(), strict=True)
+        }
         assert listed.keys() == acted
-        for user, c in listed.items():
-            assert user.encode() in list(c.users)
-            assert life.document(user) == msgspec.msgpack.decode(c.candidates[user.encode()])
+        for user, (c, raw) in listed.items():
+            assert user in c.users.tolist()
+            assert life.document(user) == msgspec.msgpack.decode(raw)
         assert_sound(life.lanes[0].recommender.items)
     assert_lists_are_current(life)
     life.close()

@@ -9,6 +9,7 @@ from events.schema import CLICK, IMPRESSION, PRODUCT_VIEW, PURCHASE, TYPES
 from events.texts import Texts
 from models.interactions import Interactions, Seen
 from state.groups import group
+from state.recommending import Served
 from state.table import Table
 from state.times import DAY_MS
 from tests.state.batches import batch_of
@@ -178,9 +179,11 @@ class Shoppers:
         """The lists of some users, decoded."""
         rows = np.array(rows, dtype=np.int64)
         now = np.full(len(rows), now_ms)
-        lists = self.recommender.make(self.table, self.ids.take(rows), now, rows)
-        return [msgspec.msgpack.decode(raw) for raw in lists.documents]
+        served = Served.plainly(len(rows))
+        lists = self.recommender.make(self.table, self.ids.take(rows), now, rows, served)
+        return [msgspec.msgpack.decode(raw) for raw in lists.documents.bytes_list()]
 
     def listed(self, row, now_ms=START_MS):
         """The items of one user's list."""
-        return [item["item_id"] for item in self.documents([row], now_ms)[0]["items"]]
+        found = self.documents([row], now_ms)
+        return [item["item_id"] for item in found[0]["items"]] if found else []

@@ -31,9 +31,6 @@ def taught(plan=PLAN, seed=1, count=500, items=30):
             prices={n: k for k, n in enumerate(names)},
         )
     )
-    rng = np.random.default_rng(seed)
-    table.table["blocked"][: len(table)] = rng.random(len(table)) < 0.2
-    table.table["boost"][: len(table)] = rng.choice([0.5, 1.0, 3.0], len(table))
     return table
 
 
@@ -50,7 +47,7 @@ def facts(items):
     table, out = items.table, {}
     for row, name in enumerate(names_of(items)):
         code = np.array([table["category"][row]], dtype=np.int64)
-        plain = [table[n][row].item() for n in ("last_ms", "price", "blocked", "boost")]
+        plain = [table[n][row].item() for n in ("last_ms", "price")]
         out[name] = [*plain, items.categories.texts(code)[0]]
     return out
 

@@ -223,10 +223,12 @@ def test_a_document_says_what_when_and_why():
     t = START_MS
     shoppers.act((0, "a", t, PRODUCT_VIEW), (0, "ü" * 64, t + 1, PRODUCT_VIEW))
     shoppers.act((1, "x" * 128, t + 2, PRODUCT_VIEW), (1, "a", t + 3, PRODUCT_VIEW))
-    first, second, third = shoppers.documents([0, 1, 5], t + 10)
-    assert list(first) == ["v", "as_of", "valid_to", "model", "user_id", "arm", "items"]
+    shoppers.act((2, "z", t + 4, PRODUCT_VIEW))
+    first, second, third = shoppers.documents([0, 1, 2], t + 10)
+    assert shoppers.documents([5], t + 10) == []  # who never had to do with an item
+    assert list(first) == ["v", "as_of", "valid_to", "model", "user_id", "experiment", "items"]
     assert (first["v"], first["as_of"], first["valid_to"]) == (1, t + 10, t + 1_010)
-    assert (first["model"], first["user_id"], first["arm"]) == (4, "u0", None)
+    assert (first["model"], first["user_id"], first["experiment"]) == (5, "u0", {})
     assert [item["item_id"] for item in first["items"]] == ["a", "x" * 128]
     assert first["items"][0]["source"] == "reminders"
     assert first["items"][0]["because"] == "a"
