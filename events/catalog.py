@@ -155,7 +155,8 @@ def _item_id(key: bytes) -> str:
 
 
 def _check(item_id: str, item: CatalogItem, rules: EventRules) -> None:
-    for path, text in (("$.item_id", item_id), *(("$.tags[...]", tag) for tag in item.tags)):
+    tags = ((f"$.tags[{place}]", tag) for place, tag in enumerate(item.tags))
+    for path, text in (("$.item_id", item_id), *tags):
         if _CONTROL.search(text):
             raise Refused(
                 "invalid", path, f"must hold no control characters, but {text[:_SHOWN]!r} came"

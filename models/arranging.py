@@ -19,6 +19,7 @@ from models.item_plan import SOURCES
 from models.items import ItemTable
 from models.ruling import Pins
 
+Bools = NDArray[np.bool_]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 F32 = NDArray[np.float32]
@@ -62,6 +63,7 @@ def arranged(
     rows = items.find(pins.items)
     known = (rows >= 0) & (pins.places < length)
     known[known] = ~items.table["blocked"][rows[known]]
+    pinned = np.zeros((n, length), dtype=np.bool_)
     at = _chosen(
         found.item,
         found.count,
@@ -74,6 +76,7 @@ def arranged(
         len(items.categories),
         out.item,
         out.count,
+        pinned,
     )
     user, place = np.nonzero(at >= 0)
     held = at[user, place]
@@ -84,7 +87,6 @@ def arranged(
         (out.ranks, found.ranks),
     ):
         new[user, place] = old[user, held]
-    pinned = np.isin(out.item, rows[known]) & (out.item >= 0)
     out.source[pinned], out.because[pinned] = PINNED, -1
     return out
 
@@ -102,6 +104,7 @@ def _chosen(
     categories: int,
     out_item: I32,
     out_count: I64,
+    pinned: Bools,
 ) -> I64:
     """Fill lists; where each item stood among the candidates, -1 for those that did not."""
     length = out_item.shape[1]
@@ -121,7 +124,7 @@ def _chosen(
             while p < len(pins) and not fits[p]:
                 p += 1
             if p < len(pins) and (places[p] <= n or k >= count[i]):
-                out_item[i, n] = pins[p]
+                out_item[i, n], pinned[i, n] = pins[p], True
                 for other in range(count[i]):
                     if item[i, other] == pins[p]:
                         at[i, n] = other

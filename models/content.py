@@ -100,12 +100,13 @@ class Content:
 
     def compare(self, most: int) -> int:
         """Compare some of the items that wait; how many."""
-        if not self._waiting:
+        table, slots = self._table, np.empty(0, dtype=np.int64)
+        while self._waiting and not len(slots):
+            slots = self._waiting.pop()
+            slots = slots[table["waits"][slots]]
+        if not len(slots):
             return 0
         self._follow()
-        table = self._table
-        slots = self._waiting.pop()
-        slots = slots[table["waits"][slots]]
         if len(slots) > most:
             popularity = self._items.table["popularity"][table["row"][slots]]
             order = np.argsort(-popularity, kind="stable")

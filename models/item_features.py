@@ -44,7 +44,7 @@ def features(facts: Facts) -> tuple[I32, F32]:
     >>> found, _ = features(facts)
     >>> a, b = (set(row[row >= 0].tolist()) for row in found)
     >>> len(a), len(b), len(a & b)  # blue, its letters, mu and ug of mug, the brand
-    (11, 10, 8)
+    (11, 12, 8)
     """
     n = len(facts)
     buckets = np.full((n, FEATURES), NO_FEATURE, dtype=np.int32)

@@ -54,12 +54,12 @@ class Afterglow:
         self._hashes = self._items.hashes()
         self._number = {int(h): place for place, h in enumerate(self._hashes.tolist())}
         self._categories = Texts.of(list(categories)) if categories else Texts.absent(len(items))
-        self._lanes: list[ItemRecommender] = []
+        self.lanes: list[ItemRecommender] = []
         for place in range(lanes):
             lane = plans.recommender(settings, keeps=place == 0, shares=lanes > 1)
             assert lane is not None
-            self._lanes.append(lane)
-        self._tables = [Table(lane.columns()) for lane in self._lanes]
+            self.lanes.append(lane)
+        self._tables = [Table(lane.columns()) for lane in self.lanes]
         for table in self._tables:
             table.grow(users)
         ids = Texts.of([f"user-{user}" for user in range(users)])
@@ -69,7 +69,7 @@ class Afterglow:
     def recommend(self, user: int, ts_ms: int, count: int) -> I64:
         """See ``NextItem``."""
         place = int(self._lane_of[user])
-        lane, table = self._lanes[place], self._tables[place]
+        lane, table = self.lanes[place], self._tables[place]
         some = lane.candidates(table, np.array([user]), np.array([ts_ms]), count)
         hashes = lane.items.table["hash"][some.item[0, : some.count[0]]]
         return np.array([self._number[h] for h in hashes.tolist()], dtype=np.int64)
@@ -82,22 +82,22 @@ class Afterglow:
         weight: float = 1.0,  # noqa: ARG002 what an event says depends on its type
     ) -> None:
         """See ``NextItem``."""
-        if len(self._lanes) > 1 and ts_ms - self._exchanged_ms >= self._exchange_ms:
+        if len(self.lanes) > 1 and ts_ms - self._exchanged_ms >= self._exchange_ms:
             self._exchanged_ms = ts_ms
             self._exchange()
         place = int(self._lane_of[user])
         event = batch(self._items.take(np.array([item])), self._kinds, np.array([ts_ms]))
         event.category = self._categories.take(np.array([item]))
-        self._lanes[place].observe(self._tables[place], group(np.array([user])), event)
+        self.lanes[place].observe(self._tables[place], group(np.array([user])), event)
 
     def bytes_per_item(self) -> float:
         """Memory of the item table, by item."""
-        items = self._lanes[0].items
+        items = self.lanes[0].items
         return items.bytes_held() / max(len(items), 1)
 
     def _exchange(self) -> None:
-        blocks = [lane.outgoing() for lane in self._lanes]
-        for place, lane in enumerate(self._lanes):
+        blocks = [lane.outgoing() for lane in self.lanes]
+        for place, lane in enumerate(self.lanes):
             for sender, block in enumerate(blocks):
                 if block and sender != place:
                     lane.take(block)
