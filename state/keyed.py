@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from events.compiled import compiled
 from events.texts import Texts
 from state.chain import Chain
-from state.groups import distinct_pairs
+from state.groups import distinct, distinct_pairs
 from state.hashset import KeyIndex
 from state.record import Layout, RecordFormat
 from state.table import Column, Table
@@ -191,7 +191,7 @@ class KeyedTable:
         return self._pending
 
     def _look(self) -> Pending:
-        slots = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *self._touched]))
+        slots = distinct(np.concatenate([np.empty(0, dtype=np.int64), *self._touched]))
         owners = [np.empty(0, dtype=np.int64), *(owners for owners, _ in self._removed)]
         keys = [np.empty(0, dtype=np.uint64), *(keys for _, keys in self._removed)]
         return Pending(slots[self["dirty"][slots]], np.concatenate(owners), np.concatenate(keys))

@@ -27,7 +27,7 @@ from state.counters import Counters
 from state.deciding import Decider, Occasion
 from state.dedup import Dedup
 from state.features import RowView
-from state.groups import Groups, group
+from state.groups import Groups, distinct, group
 from state.learner import Learner
 from state.measures import Measures
 from state.offering import Offering
@@ -243,7 +243,7 @@ class Lane:
         due = np.empty(0, dtype=np.int64)
         if self.recommender is not None:
             due = self.recommender.due(self._wall_ms)
-        rows = np.unique(np.concatenate([due, *self._touched]))
+        rows = distinct(np.concatenate([due, *self._touched]))
         lists = self.lists(due)
         return self._saver.collect(rows, lists, heartbeat=heartbeat, stored=stored or {})
 

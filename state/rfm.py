@@ -30,6 +30,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from events.compiled import compiled
 from state.times import DAY_MS, FAR_MS
 
 I8 = NDArray[np.int8]
@@ -142,14 +143,13 @@ def score(
     if cuts.version == 0:
         zero = np.zeros(len(days), dtype=np.int8)
         return zero, zero.copy(), zero.copy()
-    r = 5 - np.searchsorted(cuts.recency_days, days, side="left")
-    m = 1 + np.searchsorted(cuts.monetary, monetary, side="left")
-    f = 1 + np.searchsorted(cuts.frequency, frequency, side="left")
-    for cut, boundary in zip(cuts.frequency, cuts.frequency_ids, strict=False):
-        tied = np.flatnonzero(frequency == cut)
-        above = (user_ids[i] > boundary for i in tied.tolist())
-        f[tied] += np.fromiter(above, np.bool_, len(tied))
-    return r.astype(np.int8), f.astype(np.int8), m.astype(np.int8)
+    r, f, m = np.empty((3, len(days)), dtype=np.int8)
+    edges = np.array([cuts.recency_days, cuts.frequency, cuts.monetary])
+    tied = np.empty((len(cuts.frequency_ids), len(days)), dtype=np.bool_)
+    if _score(edges, days, frequency, monetary, r, f, m, tied):
+        for place, i in np.argwhere(tied).tolist():
+            f[i] += user_ids[i] > cuts.frequency_ids[place]
+    return r, f, m
 
 
 def next_recency_step_ms(cuts: Cuts, last_order_ms: I64, now_ms: I64) -> I64:
@@ -178,6 +178,31 @@ def _frequency_cuts(
         tied = sorted(user_ids[i] for i in np.flatnonzero(frequency == value).tolist())
         ids.append(tied[place - below])
     return tuple(values.tolist()), tuple(ids)
+
+
+@compiled
+def _score(
+    edges: F64,
+    days: I64,
+    frequency: F64,
+    monetary: F64,
+    r: I8,
+    f: I8,
+    m: I8,
+    tied: NDArray[np.bool_],
+) -> bool:
+    """Count the cuts below each value; whether any frequency equals a cut that has an id."""
+    some = False
+    for i in range(len(days)):
+        r[i], f[i], m[i] = 5, 1, 1
+        for k in range(edges.shape[1]):
+            r[i] -= not days[i] <= edges[0, k]
+            f[i] += not frequency[i] <= edges[1, k]
+            m[i] += not monetary[i] <= edges[2, k]
+        for k in range(len(tied)):
+            tied[k, i] = frequency[i] == edges[1, k]
+            some |= tied[k, i]
+    return some
 
 
 def _linear(values: F64) -> tuple[float, ...]:

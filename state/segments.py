@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from events.compiled import compiled
 from state.conditions import POLL_MS, Condition
 from state.definitions import FamilySpec, SegmentError, SegmentSpec, Units, compile_units
 from state.evaluation import I64, Evaluation
-from state.memberships import U64, Draft, Family, Flips, SegmentState, Tag
+from state.memberships import I8, U64, Draft, Family, Flips, SegmentState, Tag
 from state.table import Column, Table
 from state.times import NEVER_MS
 from state.view import Kind, View
@@ -96,9 +97,8 @@ class SegmentPlan:
         self.names = tuple(name for unit in every for name in unit.names)
         self.versions = tuple(unit.version for unit in every for _ in unit.names)
         self._order = units.order
-        columns = [tag.index for tag in self.tags]
-        columns += [family.column for family in self.families for _ in family.labels]
-        self._columns = np.array(columns, dtype=np.int64)
+        self._columns = self._kept()
+        self._bases = np.array([family.base for family in self.families], dtype=np.int64)
 
     @staticmethod
     def compile(
@@ -123,22 +123,25 @@ class SegmentPlan:
 
     def columns(self) -> list[Column]:
         """The columns of ``SegmentState`` in a table of users."""
+        return list(self._columns)
+
+    def _kept(self) -> tuple[Column, ...]:
         tags, families = (len(self.tags),), (len(self.families),)
-        return [
+        return (
             Column("segments.members", "u8"),
             Column("segments.since", "i8", NEVER_MS, tags),
             Column("segments.family", "i1", -1, families),
             Column("segments.family_since", "i8", NEVER_MS, families),
-        ]
+        )
 
     def read(self, table: Table, rows: I64) -> SegmentState:
         """The state of some rows of a table that has ``columns``, copied."""
-        return SegmentState(*(table[column.name][rows] for column in self.columns()))
+        return SegmentState(*(table[column.name][rows] for column in self._columns))
 
     def write(self, table: Table, rows: I64, state: SegmentState) -> None:
         """Put the state of some rows back."""
         values = (state.members, state.since_ms, state.family, state.family_since_ms)
-        for column, value in zip(self.columns(), values, strict=True):
+        for column, value in zip(self._columns, values, strict=True):
             table[column.name][rows] = value
 
     def newcomers(self, n: int) -> SegmentState:
@@ -146,7 +149,7 @@ class SegmentPlan:
         return SegmentState(
             *(
                 np.full((n, *column.shape), column.initial, dtype=column.dtype)
-                for column in self.columns()
+                for column in self._columns
             )
         )
 
@@ -221,8 +224,48 @@ class SegmentPlan:
             state: of the rows.
             valid_to_ms: theirs, as an ``Outcome`` gives it, int64[n, S + F].
         """
-        places = np.arange(len(self.names), dtype=np.uint64)
-        index, segment = np.nonzero((self.masks(state)[:, None] >> places) & np.uint64(1))
-        cell = (index, self._columns[segment])
-        since_ms = np.hstack([state.since_ms, state.family_since_ms])
-        return Held(index, segment, since_ms[cell], valid_to_ms[cell])
+        most = len(state.members) * (len(self.tags) + len(self.families))
+        index, segment, since_ms, ends_ms = np.empty((4, most), dtype=np.int64)
+        found = _hold(
+            state.members,
+            state.since_ms,
+            state.family,
+            state.family_since_ms,
+            valid_to_ms,
+            self._bases,
+            index,
+            segment,
+            since_ms,
+            ends_ms,
+        )
+        return Held(index[:found], segment[:found], since_ms[:found], ends_ms[:found])
+
+
+@compiled
+def _hold(
+    members: U64,
+    since_ms: I64,
+    family: I8,
+    family_since_ms: I64,
+    valid_to_ms: I64,
+    bases: I64,
+    index: I64,
+    segment: I64,
+    held_since_ms: I64,
+    ends_ms: I64,
+) -> int:
+    """List the memberships of each row, tags first; how many they are."""
+    tags = since_ms.shape[1]
+    n = 0
+    for i in range(len(members)):
+        for tag in range(tags):
+            if members[i] >> np.uint64(tag) & np.uint64(1):
+                index[n], segment[n] = i, tag
+                held_since_ms[n], ends_ms[n] = since_ms[i, tag], valid_to_ms[i, tag]
+                n += 1
+        for f in range(len(bases)):
+            if family[i, f] >= 0:
+                index[n], segment[n] = i, bases[f] + family[i, f]
+                held_since_ms[n], ends_ms[n] = family_since_ms[i, f], valid_to_ms[i, tags + f]
+                n += 1
+    return n
