@@ -28,7 +28,6 @@ from models.adwin import Adwin
 from models.alive import BgNbd
 from models.challengers import Challenger
 from models.clusters import Clusters
-from state.bulk import Bulk
 from state.lane import Lane
 
 _EVENTS: Final = 2_000
@@ -59,10 +58,7 @@ def lane() -> None:
     engine = Lane(plans.lane_plan(settings), range(settings.redis.shards), learner, recommender)
     engine.apply(Batch.chained([batch, batch]), _START_MS + 10**7)
     engine.finish(_START_MS + 10**10)  # beyond every window, so that things leave them
-    commits = engine.collect(heartbeat=True)
-    for commit in commits:
-        Bulk.pairs(commit.users, commit.profiles)
-    engine.settle(commits)
+    engine.settle(engine.collect(heartbeat=True))
     experiments, rows = engine.measures.experiments, np.arange(1)
     experiments.expose(engine.table, "warm", rows, rows + _START_MS)
     experiments.restore(engine.table)

@@ -1,4 +1,4 @@
-"""Many arguments of a command at once, in the form in which servers read them.
+"""Many arguments of commands at once, in the form in which servers read them.
 
 Redis and Valkey take a command as a count and then every argument behind its length. Thousands of
 short arguments cost more as objects than all else that is done with them, so they are written from
@@ -7,7 +7,9 @@ where they lie.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -34,8 +36,6 @@ class Bulk:
 
     >>> bytes(Bulk.of(Texts.of(["a", "bcd"])).raw)
     b'$1\r\na\r\n$3\r\nbcd\r\n'
-    >>> Bulk.pairs(Texts.of(["a", "b"]), Texts.of(["x", "y"])).count
-    4
     """
 
     raw: memoryview
@@ -45,20 +45,36 @@ class Bulk:
         return self.count
 
     @classmethod
-    def of(cls, texts: Texts) -> Bulk:
-        """An argument for each text, of which none is absent."""
-        return cls.pairs(texts, Texts.absent(0))
+    def of(cls, fields: Texts, values: Texts | None = None) -> Bulk:
+        """Each field, with its value behind it if there are any; nothing is absent."""
+        return cls.several([0, len(fields)], fields, values)[0]
 
     @classmethod
-    def pairs(cls, fields: Texts, values: Texts) -> Bulk:
-        """Each field with the value behind it, of which none is absent."""
-        count = len(fields) + len(values)
-        room = int(fields.length.sum() + values.length.sum()) + _AROUND * count + len(PAD)
-        out = np.empty(room, dtype=np.uint8)
-        first = fields.words, fields.start, fields.length
-        second = values.words, values.start, values.length
-        size = _write(*first, *second, out, open_words(out))
-        return cls(out.data[:size], count)
+    def several(
+        cls, bounds: Sequence[int], fields: Texts, values: Texts | None = None
+    ) -> list[Bulk]:
+        """The arguments of several commands, between each two bounds those of one.
+
+        >>> first, second = Bulk.several([0, 1, 3], Texts.of("abc"), Texts.of("xyz"))
+        >>> len(first), len(second)
+        (2, 4)
+        """
+        each = 1 if values is None else 2
+        second = Texts.absent(0) if values is None else values
+        room = int(fields.length.sum() + second.length.sum()) + _AROUND * each * len(fields)
+        out = np.empty(room + len(PAD), dtype=np.uint8)
+        ends = np.empty(len(fields) + 1, dtype=np.int64)
+        _write(
+            *(fields.words, fields.start, fields.length),
+            *(second.words, second.start, second.length),
+            *(out, open_words(out), ends),
+        )
+        raw, places = out.data, ends[list(bounds)].tolist()
+        sizes = (each * (b - a) for a, b in pairwise(bounds))
+        return [cls(raw[a:b], n) for (a, b), n in zip(pairwise(places), sizes, strict=True)]
+
+
+NOTHING: Final = Bulk(memoryview(b""), 0)
 
 
 @inlined
@@ -82,11 +98,12 @@ def _write(
     more_length: I32,
     out: U8,
     words: U64,
-) -> int:
-    """Write fields, and values behind them if there are any; the bytes that were written."""
-    at = 0
+    ends: I64,
+) -> None:
+    """Write fields, and values behind them if there are any, and where each ends."""
+    ends[0] = at = 0
     for i in range(len(start)):
         at = _put(out, words, at, held, start[i], length[i])
         if len(more_start):
             at = _put(out, words, at, more, more_start[i], more_length[i])
-    return at
+        ends[i + 1] = at

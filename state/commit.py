@@ -7,17 +7,22 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from events.texts import Texts
+from state.bulk import NOTHING, Bulk
 
-_NOTHING: Final = Texts.absent(0)
+_NOBODY: Final = Texts.absent(0)
 
 
 @dataclass(slots=True)
 class TableWrite:
-    """Changed entries of one side table: fields to set with their values, fields to remove."""
+    """Changed entries of one side table.
 
-    fields: Texts = _NOTHING
-    values: Texts = _NOTHING
-    removed: Texts = _NOTHING
+    Attributes:
+        changed: fields to set with their values.
+        removed: fields to remove.
+    """
+
+    changed: Bulk = NOTHING
+    removed: Bulk = NOTHING
 
 
 @dataclass(slots=True)
@@ -31,9 +36,9 @@ class ShardCommit:
             writing forward to a store that came back older.
         record: fields of the commit record beside the sequence: positions, clock, layout.
         users: user ids, n.
-        profiles, states: their documents and records, n each.
+        profiles, states: each user's id with the document or the record.
         listed: users with new lists of items.
-        candidates: their lists.
+        candidates: each one's id with the list.
         tables: side tables by name.
         dedup: blocks of ids to append, by bucket.
         dedup_dropped: buckets that ended.
@@ -47,11 +52,11 @@ class ShardCommit:
     seq: int
     expected: int
     record: dict[str, bytes] = field(default_factory=dict)
-    users: Texts = _NOTHING
-    profiles: Texts = _NOTHING
-    states: Texts = _NOTHING
-    listed: Texts = _NOTHING
-    candidates: Texts = _NOTHING
+    users: Texts = _NOBODY
+    profiles: Bulk = NOTHING
+    states: Bulk = NOTHING
+    listed: Texts = _NOBODY
+    candidates: Bulk = NOTHING
     tables: dict[str, TableWrite] = field(default_factory=dict)
     dedup: dict[int, bytes] = field(default_factory=dict)
     dedup_dropped: Sequence[int] = ()

@@ -12,7 +12,7 @@ ordinary commit, with more rows.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.texts import Texts
+from state.bulk import Bulk
 from state.changes import encode_entry
 from state.commit import ShardCommit, StoredShard, TableWrite
 from state.decisions import Records
@@ -194,14 +195,13 @@ class Saver:
         back[order] = np.arange(len(rows))
         ascending = rows[order]
         users = lane.users.ids.texts(rows)
-        profiles = lane.portraits.encode(ascending).take(back)
-        states = self._records.pack(lane.table, ascending, self._texts(ascending)).take(back)
-        at = 0
-        for commit, count in zip(with_users, counts, strict=True):
-            commit.users = users.between(at, at + count)
-            commit.profiles = profiles.between(at, at + count)
-            commit.states = states.between(at, at + count)
-            at += count
+        profiles = lane.portraits.encode(ascending)
+        states = self._records.pack(lane.table, ascending, self._texts(ascending))
+        bounds = np.cumsum([0, *counts]).tolist()
+        written = (Bulk.several(bounds, users, part.take(back)) for part in (profiles, states))
+        for commit, (a, b), *parts in zip(with_users, pairwise(bounds), *written, strict=True):
+            commit.users = users.between(a, b)
+            commit.profiles, commit.states = parts
 
     def _add_lists(self, commits: list[ShardCommit], lists: Lists) -> None:
         """Share new lists out."""
@@ -210,11 +210,10 @@ class Saver:
         shards = self._lane.table["shard"][lists.rows]
         order = np.argsort(shards, kind="stable")
         users = self._lane.users.ids.texts(lists.rows[order])
-        documents = lists.documents.take(order)
-        bounds = np.searchsorted(shards[order], [(c.shard, c.shard + 1) for c in commits])
-        for commit, (first, stop) in zip(commits, bounds.tolist(), strict=True):
-            commit.listed = users.between(first, stop)
-            commit.candidates = documents.between(first, stop)
+        bounds = np.searchsorted(shards[order], [*(c.shard for c in commits), 2**15 - 1]).tolist()
+        lists_of = Bulk.several(bounds, users, lists.documents.take(order))
+        for commit, pairs, (first, stop) in zip(commits, lists_of, pairwise(bounds), strict=True):
+            commit.listed, commit.candidates = users.between(first, stop), pairs
 
     def _add_memberships(self, commit: ShardCommit, rows: I64) -> None:
         """All memberships of some rows, whatever changed."""
@@ -240,7 +239,8 @@ class Saver:
         shard = self._lane.table["shard"][rows]
         order = np.argsort(shard, kind="stable")
         rows = rows[order]
-        return {number: rows[first:stop] for number, (first, stop) in _runs(shard[order])}
+        shards, bounds = _runs(shard[order])
+        return {s: rows[a:b] for s, (a, b) in zip(shards, pairwise(bounds), strict=True)}
 
     def _pending_by_shard(self, side: SideTable) -> dict[int, TableWrite]:
         """The changed and ended entries of a side table, by the shard of their users."""
@@ -250,13 +250,15 @@ class Saver:
         shard = shard_of[table["owner"][pending.slots]]
         order = np.argsort(shard, kind="stable")
         fields, values = (t.take(order) for t in side.form.pack(pending.slots, serials))
-        for number, (first, stop) in _runs(shard[order]):
-            out[number] = TableWrite(fields.between(first, stop), values.between(first, stop))
+        shards, bounds = _runs(shard[order])
+        for number, changed in zip(shards, Bulk.several(bounds, fields, values), strict=True):
+            out[number].changed = changed
         order = np.argsort(shard_of[pending.removed_owners], kind="stable")
         owners, keys = pending.removed_owners[order], pending.removed_keys[order]
         ended = table.pack_fields(owners, keys, serials)
-        for number, (first, stop) in _runs(shard_of[owners]):
-            out[number].removed = ended.between(first, stop)
+        shards, bounds = _runs(shard_of[owners])
+        for number, removed in zip(shards, Bulk.several(bounds, ended), strict=True):
+            out[number].removed = removed
         return out
 
     def _forward_table(
@@ -271,7 +273,7 @@ class Saver:
         newer = live[(table["seq"][live] > have) | table["dirty"][live]]
         fields, values = side.form.pack(newer, serials)
         gone = [name for name in stored if name not in known]
-        return TableWrite(fields, values, Texts.of_bytes(gone))
+        return TableWrite(Bulk.of(fields, values), Bulk.of(Texts.of_bytes(gone)))
 
     def _is_behind(self, shard: int) -> bool:
         return self._lane.positions.encode(shard) != self._saved_positions.get(shard)
@@ -319,11 +321,10 @@ class Saver:
         return rows
 
 
-def _runs(shard: NDArray[np.integer]) -> Iterator[tuple[int, tuple[int, int]]]:
-    """Each shard of ascending ones, where its entries begin and where they end."""
+def _runs(shard: NDArray[np.integer]) -> tuple[list[int], list[int]]:
+    """Of ascending shards each one once, and the bounds between which its entries lie."""
     begins = np.flatnonzero(np.diff(shard, prepend=-1))
-    bounds = pairwise([*begins.tolist(), len(shard)])
-    yield from zip(shard[begins].tolist(), bounds, strict=True)
+    return shard[begins].tolist(), [*begins.tolist(), len(shard)]
 
 
 def _add_changes(commit: ShardCommit, records: Records) -> None:

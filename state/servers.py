@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any, Final
 
 import hiredis
@@ -100,7 +101,7 @@ class Servers:
             try:
                 for at in range(0, len(places), _SLICE):
                     commands = map(command, places[at : at + _SLICE])
-                    parts = [part for each in commands for part in _packed(each)]
+                    parts = chain.from_iterable(map(_packed, commands))
                     connection.send_packed_command([b"".join(parts)])
             except TROUBLE as error:
                 connection.disconnect()

@@ -262,7 +262,7 @@ class Store:
         tried = list(waiting)
         answers = self._servers.exchange(
             [self.key("commit", shard) for shard in tried],
-            lambda i: self._arguments(waiting[tried[i]]),
+            lambda i: self._command(waiting[tried[i]]),
         )
         for shard, answer in zip(tried, answers, strict=True):
             if isinstance(answer, Exception):
@@ -286,7 +286,7 @@ class Store:
         elif c.changes:
             self._unpublished[shard].append((c.seq, c.changes))
 
-    def _arguments(self, c: ShardCommit) -> Command:
+    def _command(self, c: ShardCommit) -> Command:
         """The EVALSHA command of one shard, see ``commit.lua``."""
         keys: list[Any] = [self.key("commit", c.shard), self.key("outbox", c.shard)]
         work: list[Sequence[Any] | Bulk] = []
@@ -297,15 +297,15 @@ class Store:
             work.append(arguments)
 
         if len(c.users):
-            write("HSET", self.key("profile", c.shard), Bulk.pairs(c.users, c.profiles))
-            write("HSET", self.key("state", c.shard), Bulk.pairs(c.users, c.states))
+            write("HSET", self.key("profile", c.shard), c.profiles)
+            write("HSET", self.key("state", c.shard), c.states)
         if len(c.listed):
-            write("HSET", self.key("candidates", c.shard), Bulk.pairs(c.listed, c.candidates))
+            write("HSET", self.key("candidates", c.shard), c.candidates)
         for name, table in c.tables.items():
             if len(table.removed):
-                write("HDEL", self.key(name, c.shard), Bulk.of(table.removed))
-            if len(table.fields):
-                write("HSET", self.key(name, c.shard), Bulk.pairs(table.fields, table.values))
+                write("HDEL", self.key(name, c.shard), table.removed)
+            if len(table.changed):
+                write("HSET", self.key(name, c.shard), table.changed)
         for segment, users in c.left.items():
             write("SREM", self.key("members", c.shard, segment), users)
         for segment, users in c.joined.items():

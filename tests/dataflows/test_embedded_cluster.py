@@ -7,20 +7,22 @@ import redis
 
 from dataflows.embedded_cluster import EmbeddedCluster
 from events.texts import Texts
+from state.bulk import Bulk
 from state.commit import ShardCommit
 from state.store import Store
 
 
 def commit(shard, seq):
     record = {"positions": b'{"0":%d}' % seq, "clock": b"5", "buckets": b""}
+    users = Texts.of([f"u{shard}"])
     return ShardCommit(
         shard=shard,
         seq=seq,
         expected=seq - 1,
         record=record,
-        users=Texts.of([f"u{shard}"]),
-        profiles=Texts.of([f"p{seq}"]),
-        states=Texts.of(["s"]),
+        users=users,
+        profiles=Bulk.of(users, Texts.of([f"p{seq}"])),
+        states=Bulk.of(users, Texts.of(["s"])),
     )
 
 

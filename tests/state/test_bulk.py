@@ -1,5 +1,7 @@
 """Arguments as they travel, against the client library's own packing."""
 
+from itertools import accumulate
+
 import hiredis
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,11 +16,13 @@ def travelling(arguments):
     return hiredis.pack_command(tuple(arguments)).partition(b"\r\n")[2]
 
 
-@given(st.lists(st.tuples(texts, texts), max_size=20))
-def test_pairs_and_single_arguments_travel_as_the_client_sends_them(pairs):
-    fields, values = [first for first, _ in pairs], [second for _, second in pairs]
-    both = Bulk.pairs(Texts.of_bytes(fields), Texts.of_bytes(values))
-    assert bytes(both.raw) == travelling(part for pair in pairs for part in pair)
-    assert len(both) == 2 * len(pairs)
-    one = Bulk.of(Texts.of_bytes(fields))
-    assert (bytes(one.raw), len(one)) == (travelling(fields), len(fields))
+@given(st.lists(st.lists(st.tuples(texts, texts), max_size=9), max_size=4))
+def test_arguments_travel_as_the_client_sends_them(commands):
+    fields = Texts.of_bytes([first for pairs in commands for first, _ in pairs])
+    values = Texts.of_bytes([second for pairs in commands for _, second in pairs])
+    bounds = [0, *accumulate(map(len, commands))]
+    both, alone = Bulk.several(bounds, fields, values), Bulk.several(bounds, fields)
+    for pair, one, pairs in zip(both, alone, commands, strict=True):
+        assert bytes(pair.raw) == travelling(part for pair in pairs for part in pair)
+        assert len(pair) == 2 * len(pairs)
+        assert (bytes(one.raw), len(one)) == (travelling(first for first, _ in pairs), len(pairs))

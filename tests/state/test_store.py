@@ -6,6 +6,7 @@ import pytest
 
 from events.texts import Texts
 from loadtest.chaos.clients import open_client
+from state.bulk import Bulk
 from state.commit import ShardCommit, TableWrite
 from state.store import Store, StoreMismatch, StoreUnavailable
 
@@ -28,23 +29,22 @@ def store(each_store_url):
 def test_what_is_committed_is_loaded(store, each_store_url):
     store.check_meta()
     store.load(7, ["orders"])
+    users = Texts.of(["ann", "bör"])
+    orders = Texts.of_bytes([b"\x00k1", b"k2"]), Texts.of_bytes([b"v1", b"\xffv2"])
     first = commit(
         1,
-        users=Texts.of(["ann", "bör"]),
-        profiles=Texts.of(["pa", "pb"]),
-        states=Texts.of(["sa", "sb"]),
-        tables={
-            "orders": TableWrite(
-                Texts.of_bytes([b"\x00k1", b"k2"]), Texts.of_bytes([b"v1", b"\xffv2"])
-            )
-        },
+        users=users,
+        profiles=Bulk.of(users, Texts.of(["pa", "pb"])),
+        states=Bulk.of(users, Texts.of(["sa", "sb"])),
+        tables={"orders": TableWrite(Bulk.of(*orders))},
         dedup={3: b"0123456789ab"},
         joined={"vip": ["ann"]},
         changes=b"entry",
     )
     first.record["buckets"] = b"3"
     assert store.commit([first]) == {}
-    assert store.commit([commit(2, tables={"orders": TableWrite(removed=Texts.of(["k2"]))})]) == {}
+    ended = TableWrite(removed=Bulk.of(Texts.of(["k2"])))
+    assert store.commit([commit(2, tables={"orders": ended})]) == {}
     assert store.profile(7, "bör") == b"pb"
     assert store.members(7, "vip") == {"ann"}
     assert store.outbox(7) == [(1, b"entry")]
