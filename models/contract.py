@@ -20,6 +20,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from events.compiled import compiled
+
 F64 = NDArray[np.float64]
 State = dict[str, Any]
 
@@ -51,12 +53,21 @@ drop such rows before
     k = len(features)
     if X.ndim != 2 or X.shape[1] != k:
         raise ValueError(f"X must have the shape (n, {k}), but {X.shape} came")
-    if X.size and not float(np.abs(X).max()) <= LARGEST:
+    if not _fits(X):
         i, j = np.argwhere(~(np.abs(X) <= LARGEST))[0].tolist()
         raise ValueError(
             f"features must be finite and within ±{LARGEST:g}, but row {i} has "
             f"{features[j]} = {X[i, j]}: fill in or drop such rows before"
         )
+
+
+@compiled
+def _fits(X: F64) -> bool:
+    fits = True
+    for i in range(X.shape[0]):
+        for j in range(X.shape[1]):
+            fits &= abs(X[i, j]) <= LARGEST  # NaN is not
+    return fits
 
 
 def refuse_names(features: Sequence[str]) -> None:

@@ -62,9 +62,11 @@ class Examples:
     @classmethod
     def joined(cls, parts: Iterable[Examples], inputs: int) -> Examples:
         """All of them in the order of their times, equal times in the order they came."""
-        columns = [(e.task, e.ts_ms, e.y, e.p, e.X) for e in (cls.empty(inputs), *parts)]
+        held = [part for part in parts if len(part)] or [cls.empty(inputs)]
+        columns = [(e.task, e.ts_ms, e.y, e.p, e.X) for e in held]
         task, ts_ms, y, p, X = (np.concatenate(column) for column in zip(*columns, strict=True))
-        return cls(task, ts_ms, y, p, X).take(in_order(ts_ms))
+        order = in_order(ts_ms)
+        return cls(task[order], ts_ms[order], y[order], p[order], X.take(order, axis=0))
 
     def take(self, index: NDArray[np.integer] | Bools) -> Examples:
         """Some of them."""

@@ -271,24 +271,28 @@ def _predict(X: F64, held: F64, intercept: float) -> F64:
 def _learn(X: F64, y: Bools, held: F64, intercept: float, rates: F64) -> tuple[F64, float]:
     """What was said of each row before it was learned, and the intercept after the last.
 
-    Sums over features stand in loops of their own: what is left of the others has no order, so the
+    A loop over features fills one array and no more, and sums have loops of their own. So the
     processor does several features at once, with the same bits.
     """
     alpha, beta, l1, l2, intercept_rate = rates
     count, mean, var = held[_COUNT], held[_MEAN], held[_VAR]
     weight, z, n = held[_WEIGHT], held[_Z], held[_N]
     features = X.shape[1]
-    out, said, scaled = np.empty(len(X)), np.empty(features), np.empty(features)
+    out, said, apart = np.empty(len(X)), np.empty(features), np.empty(features)
+    scaled, root = np.empty(features), np.empty(features)
     for i in range(len(X)):
         for j in range(features):
-            x = X[i, j]
-            apart = x - mean[j]
-            said[j] = apart / _deviation(var[j]) * weight[j]
+            said[j] = (X[i, j] - mean[j]) / _deviation(var[j]) * weight[j]
+        for j in range(features):
             count[j] += 1.0
-            middle = mean[j] + apart / count[j]
-            spread = var[j] + (apart * (x - middle) - var[j]) / count[j]
-            scaled[j] = (x - middle) / _deviation(spread)
-            mean[j], var[j] = middle, spread
+        for j in range(features):
+            apart[j] = X[i, j] - mean[j]
+        for j in range(features):
+            mean[j] += apart[j] / count[j]
+        for j in range(features):
+            var[j] += (apart[j] * (X[i, j] - mean[j]) - var[j]) / count[j]
+        for j in range(features):
+            scaled[j] = (X[i, j] - mean[j]) / _deviation(var[j])
         before = raw = 0.0
         for j in range(features):
             before += said[j]
@@ -297,12 +301,16 @@ def _learn(X: F64, y: Bools, held: F64, intercept: float, rates: F64) -> tuple[F
         gap = sigmoid(raw + intercept) - y[i]
         intercept -= intercept_rate * gap
         for j in range(features):
-            root, g = math.sqrt(n[j]), gap * scaled[j]
-            pulled = -(z[j] - np.sign(z[j]) * l1) / ((beta + root) / alpha + l2)
-            w = pulled if abs(z[j]) > l1 else weight[j]
-            weight[j] = w
-            n[j] += g * g
-            z[j] = z[j] + g - (math.sqrt(n[j]) - root) / alpha * w
+            scaled[j] *= gap  # the gradient
+        for j in range(features):
+            root[j] = math.sqrt(n[j])
+        for j in range(features):
+            pulled = -(z[j] - np.sign(z[j]) * l1) / ((beta + root[j]) / alpha + l2)
+            weight[j] = pulled if abs(z[j]) > l1 else weight[j]
+        for j in range(features):
+            n[j] += scaled[j] * scaled[j]
+        for j in range(features):
+            z[j] = z[j] + scaled[j] - (math.sqrt(n[j]) - root[j]) / alpha * weight[j]
     return out, intercept
 
 

@@ -82,9 +82,7 @@ class Predictor:
         """
         if not len(y):
             return
-        foretold = ~np.isnan(p)
-        self.progress.note_many(y[foretold], p[foretold])
-        self._watch(p[foretold], y[foretold], ts_ms[foretold])
+        self._score(p, y, ts_ms)
         good = self._good.predict_proba_many(X)
         said = self._learn_champion(X, y)
         if self._is_kept(said, good, y, int(ts_ms[-1])):
@@ -193,6 +191,14 @@ class Predictor:
         return self
 
     # -- inside -----------------------------------------------------------------------------------
+
+    def _score(self, p: F64, y: Bools, ts_ms: I64) -> None:
+        """Hold what had been foretold against what came."""
+        unknown = np.isnan(p)
+        if unknown.any():
+            p, y, ts_ms = p[~unknown], y[~unknown], ts_ms[~unknown]
+        self.progress.note_many(y, p)
+        self._watch(p, y, ts_ms)
 
     def _learn_champion(self, X: F64, y: Bools) -> F64:
         """Learn, but only the chosen share of what came out false; what was said before it."""

@@ -101,11 +101,8 @@ class Snapshots:
             np.full(n, np.nan, np.float32),
             X.astype(np.float32),
         )
-        slots = self.entries.add(rows, bucket_of(now_ms, self._plan.every_ms).astype(np.uint64))
-        self.entries["ts"][slots] = now_ms
-        self.entries["made"][slots] = self._fingerprint
-        self.entries["x"][slots], self.entries["p"][slots] = seen.X, P
-        self._alarm(slots)
+        keys = bucket_of(now_ms, self._plan.every_ms).astype(np.uint64)
+        self._alarm(self.entries.add(rows, keys, ts=now_ms, made=self._fingerprint, x=seen.X, p=P))
         return seen
 
     def flag(self, groups: Groups, batch: Batch) -> None:

@@ -15,6 +15,7 @@ batches. Those it looks at are counted into all bins in one compiled pass, under
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -107,9 +108,9 @@ class FeatureDrift:
         if not self._latest.any():
             return dict.fromkeys(self.features)
         if self._psi is None:
-            bins = (np.isfinite(self._edges).sum(axis=1) + 1).tolist()
-            pairs = zip(self.features, self._reference, self._latest, bins, strict=True)
-            self._psi = {name: population_stability(r[:b], c[:b]) for name, r, c, b in pairs}
+            psi, bins = np.empty(len(self.features)), np.isfinite(self._edges).sum(axis=1) + 1
+            _stabilities(self._reference, self._latest, bins, psi)
+            self._psi = dict(zip(self.features, psi.tolist(), strict=True))
         return dict(self._psi)
 
     def shifted(self) -> list[str]:
@@ -192,9 +193,7 @@ def population_stability(reference: I64, current: I64) -> float:
     >>> round(population_stability(np.array([5_000, 5_000]), np.array([7_000, 3_000])), 3)
     0.169
     """
-    r, c = reference + 0.5, current + 0.5
-    r, c = r / r.sum(), c / c.sum()
-    return float(((c - r) * np.log(c / r)).sum())
+    return float(_stability(reference, current))
 
 
 def _edges(X: F64) -> F64:
@@ -210,6 +209,23 @@ def _edges(X: F64) -> F64:
         edges = np.sort(np.concatenate([values, np.nextafter(values[times > 1], -np.inf)]))
         row[: len(edges)] = edges
     return padded
+
+
+@compiled
+def _stability(reference: I64, current: I64) -> float:
+    first, then = reference.sum() + 0.5 * len(reference), current.sum() + 0.5 * len(current)
+    index = 0.0
+    for b in range(len(reference)):
+        r, c = (reference[b] + 0.5) / first, (current[b] + 0.5) / then
+        index += (c - r) * math.log(c / r)
+    return index
+
+
+@compiled
+def _stabilities(reference: I64, current: I64, bins: I64, out: F64) -> None:
+    """The index of each feature, int64[k, _EDGES + 1] each, of whose bins so many are in use."""
+    for j in range(len(out)):
+        out[j] = _stability(reference[j, : bins[j]], current[j, : bins[j]])
 
 
 @compiled

@@ -66,6 +66,7 @@ class Trainer:
         self._places = [np.array(plan.places(task.inputs), dtype=np.int64) for task in plan.tasks]
         self._recent: F32 = np.empty((0, len(plan.inputs)), dtype=np.float32)
         self._refitted_ms = self._fitted_ms = NEVER_MS
+        self._fingerprint = plan.fingerprint
         self._shifted: list[str] = []
         self._new = False
 
@@ -121,7 +122,7 @@ class Trainer:
         """How to score users now, as plain data, see ``models.scorer``."""
         return {
             "version": self.version,
-            "plan": self.plan.fingerprint,
+            "plan": self._fingerprint,
             "tasks": [predictor.scoring() for predictor in self.predictors],
             "clusters": None if self.clusters is None else self.clusters.to_state(),
             "worth": None if self.worth is None else self.worth.to_state(),

@@ -12,7 +12,7 @@ out of it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -39,6 +39,7 @@ _OWN: Final = [
     Column("dirty", "?"),
 ]
 _FIELD: Final = np.dtype([("serial", "<u4"), ("key", "<u8")])
+_NO_VALUES: Final[Mapping[str, Any]] = {}
 _ALWAYS_WALKED: Final = 16
 _STEP_COST: Final = 4096
 """A list may have one more entry to be walked for as many in the table as this."""
@@ -117,9 +118,19 @@ class KeyedTable:
         is_new[missing] = True
         return slots, is_new
 
-    def add(self, owners: I64, keys: U64) -> I64:
-        """The slots of new entries, int64[n], for distinct pairs of which there is none yet."""
-        slots = self._place(owners, keys)
+    def add(self, owners: I64, keys: U64, **values: Any) -> I64:
+        """New entries for distinct pairs of which there is none yet.
+
+        Args:
+            owners: int64[n].
+            keys: uint64[n].
+            values: of columns, [n] or one for all; of a column of rows, [n, width]. Other columns
+                get their initial value.
+
+        Returns:
+            Their slots, int64[n].
+        """
+        slots = self._place(owners, keys, values)
         self.mark(slots)
         return slots
 
@@ -277,15 +288,21 @@ class KeyedTable:
         first, which = distinct_pairs(owners, keys)
         return self.add(owners[first], keys[first])[which]
 
-    def _place(self, owners: I64, keys: U64) -> I64:
-        """Slots for distinct pairs that are not in the table, with initial values."""
+    def _place(self, owners: I64, keys: U64, values: Mapping[str, Any] = _NO_VALUES) -> I64:
+        """Slots for distinct pairs that are not in the table, with these or initial values."""
         slots, self._free = self._free[: len(owners)], self._free[len(owners) :]
+        given = {**values, "owner": owners, "key": keys}
         if len(slots):
             for column in self._table:
-                self[column.name][slots] = column.initial
+                if column.name not in given:
+                    self[column.name][slots] = column.initial
         if len(slots) < len(owners):
             slots = np.concatenate([slots, self._table.grow(len(owners) - len(slots))])
-        self["owner"][slots], self["key"][slots] = owners, keys
+        for name, value in given.items():
+            if self[name].ndim == 2:
+                _put_rows(slots, value, self[name])
+            else:
+                self[name][slots] = value
         self._index.insert(owners, keys, slots)
         if self._chain is not None:
             self._chain.link(owners, slots)
@@ -305,6 +322,13 @@ class KeyedTable:
 def record_bytes(layout: Layout) -> int:
     """The length of a value that was written with this layout."""
     return sum(np.dtype((kind, tuple(shape))).itemsize for _, kind, shape in layout)
+
+
+@compiled
+def _put_rows(slots: I64, values: NDArray[Any], column: NDArray[Any]) -> None:
+    for i in range(len(slots)):
+        for j in range(values.shape[1]):
+            column[slots[i], j] = values[i, j]
 
 
 @compiled

@@ -109,3 +109,15 @@ def test_empty_sum_is_zero_and_minus_infinity():
     assert decay.at(m, e, np.array([NOW_MS]), HOUR_MS)[0] == 0.0
     assert decay.log2(m, e)[0] == -np.inf
     assert decay.falls_below_ms(m, e, np.array([NOW_MS]), HOUR_MS, 1.0)[0] == FAR_MS
+
+
+@given(st.floats(1e-9, 1e15), st.integers(-1_100, 2_500), st.integers(0, HOUR_MS - 1))
+def test_however_far_away_a_sum_is_shifted_as_ldexp_does(mantissa, halves, rest_ms):
+    exponent = NOW_MS // HOUR_MS - halves
+    t_ms = NOW_MS // HOUR_MS * HOUR_MS + rest_ms
+    term = mantissa * np.exp2(-rest_ms / HOUR_MS)
+    with np.errstate(over="ignore", under="ignore"):
+        expected = float(np.ldexp(term, max(-halves, -2_000)))
+        m, e = np.array([mantissa]), np.array([exponent], dtype=np.int32)
+        value = decay.at(m, e, np.array([t_ms]), HOUR_MS)[0]
+    assert math.isclose(value, expected, rel_tol=1e-13, abs_tol=1e-310)

@@ -151,6 +151,22 @@ def test_a_stored_entry_without_a_user_is_refused_in_words():
         KeyedTable(COLUMNS).load(*stored, np.full(5, -1), table.layout())
 
 
+def test_new_entries_take_the_values_that_are_given_also_in_used_slots():
+    table = KeyedTable([*COLUMNS, Column("row", "f4", 3, (2,))])
+    for first in (0, 3, 0):  # new slots, then used ones beside new ones, then all used again
+        owners, keys = np.arange(first, 4), np.arange(first, 4).astype(np.uint64)
+        rows = np.column_stack([owners, owners + 0.5])
+        slots = table.add(owners, keys, value=owners * 10, row=rows)
+        assert table.find(owners, keys).tolist() == slots.tolist()
+        assert table["value"][slots].tolist() == (owners * 10).tolist()
+        assert table["row"][slots].tolist() == rows.tolist()
+        assert (table["guess"][slots] == -7).all()
+        assert np.isin(slots, table.pending().slots).all()
+        table["guess"][slots], table["row"][slots] = 1, 1
+        table.delete(slots)
+    assert (table["row"][table.add(np.array([9]), np.array([9], np.uint64))] == 3).all()
+
+
 def test_slots_are_used_again():
     table = KeyedTable(COLUMNS)
     seen = set()

@@ -76,3 +76,11 @@ def test_alarms_that_have_become_stale_leave_no_more_behind():
     assert len(alarms.ring(100, due_ms)) == 0
     assert len(alarms) == 1
     assert alarms.ring(200, due_ms).tolist() == [0]
+
+
+def test_many_pairs_of_few_times_come_out_in_order():
+    queue, rng = TimeQueue(), np.random.default_rng(6)
+    times, ids = rng.integers(0, 40, 5_000), rng.permutation(5_000)
+    for start in range(0, 5_000, 700):
+        queue.push(times[start : start + 700], ids[start : start + 700])
+    assert pairs(queue.pop_until(30)) == sorted(pairs((times[times <= 30], ids[times <= 30])))
