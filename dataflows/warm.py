@@ -19,15 +19,19 @@ import numpy as np
 from dataflows import plans
 from dataflows.settings import load
 from events.batch import Batch, Read, Span
+from events.catalog import read_facts
 from events.compiled import kept_in
 from events.decode import Decoder
 from events.schema import EventRules
 from events.shop import Habits, Shop
+from events.shop_messages import item_id
 from events.thorough import ThoroughDecoder
 from models.adwin import Adwin
 from models.alive import BgNbd
 from models.challengers import Challenger
 from models.clusters import Clusters
+from models.recommender import ItemRecommender
+from models.rules import Pin, Rule, RuleSet, encode_rules
 from state.lane import Lane
 
 _EVENTS: Final = 2_000
@@ -62,6 +66,21 @@ def lane() -> None:
     experiments, rows = engine.measures.experiments, np.arange(1)
     experiments.expose(engine.table, "warm", rows, rows + _START_MS)
     experiments.restore(engine.table)
+    if recommender is not None:
+        _steer(engine, recommender)
+
+
+def _steer(engine: Lane, recommender: ItemRecommender) -> None:
+    """Compile what catalogue and rules call."""
+    mug, cup = b'{"title": "A mug", "tags": ["a"]}', b'{"title": "A mug", "available": false}'
+    facts, _ = read_facts([(item_id(1).encode(), mug), (item_id(2).encode(), cup)], EventRules())
+    recommender.take_facts(facts)
+    engine.steer(_START_MS)
+    recommender.think()
+    rule = Rule(pin=Pin((item_id(1),)))
+    recommender.take_rules(encode_rules(RuleSet(_START_MS, {"pin": rule})))
+    engine.steer(_START_MS)
+    engine.lists(np.arange(min(engine.table.size, 10)))
 
 
 def models() -> None:

@@ -28,7 +28,7 @@ log = structlog.get_logger("afterglow.catalog")
 _AT_ONCE: Final = 2_000
 _WAIT_S: Final = 0.2
 _LOOK_S: Final = 1.0
-_DISCOVER_S: Final = 30.0
+_DISCOVER_S: Final = 5.0
 _TOLD_MOST: Final = 20
 """So many bad messages are told one by one; all are counted."""
 _UNKNOWN: Final = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}

@@ -1,0 +1,59 @@
+"""Items from files to the catalogue's topic, and what is wrong with them."""
+
+import gzip
+import json
+
+import pytest
+
+from tests.cli.running import afterglow, right, wrong
+
+pytestmark = pytest.mark.servers
+
+
+@pytest.fixture
+def env(broker):
+    return {"KAFKA_BOOTSTRAP": broker}
+
+
+def topic(name):
+    return ("--set", f"kafka.catalog={name}")
+
+
+def test_a_csv_becomes_items(env, tmp_path):
+    file = tmp_path / "items.csv.gz"
+    file.write_bytes(
+        gzip.compress(
+            b"item_id,title,price,tags,available\nmug,A mug,9.50,new | blue,yes\ncup,,,,false\n"
+        )
+    )
+    said = right("catalog", "publish", file, *topic("cli-csv"), env=env)
+    assert said == "2 items published to cli-csv, 0 bad, 0 failed\n"
+    mug, cup = (
+        json.loads(right("catalog", "show", name, *topic("cli-csv"), env=env))
+        for name in ("mug", "cup")
+    )
+    assert (mug["title"], mug["price"], mug["tags"]) == ("A mug", "9.50", ["new", "blue"])
+    assert (mug["available"], cup["available"], cup["title"]) == (True, False, None)
+
+
+def test_bad_lines_are_said_and_the_rest_goes_on(env, tmp_path):
+    file = tmp_path / "items.jsonl"
+    file.write_text('{"item_id": "a"}\n\n{"item_id": "b", "price": -1}\n{"title": "c"}\nno\n')
+    done = afterglow("catalog", "publish", file, *topic("cli-bad"), env=env)
+    assert (done.code, done.out) == (1, "1 items published to cli-bad, 3 bad, 0 failed\n")
+    lines = done.err.splitlines()
+    assert [line.removeprefix(f"{file}:").split(":")[0] for line in lines] == ["3", "4", "5"]
+    assert "$.price: Expected `float` >= 0.0" in lines[0]
+
+
+def test_what_is_no_catalogue_is_said(env, tmp_path):
+    (line,) = wrong("catalog", "publish", tmp_path / "none.csv", env=env)
+    assert "there is no such file" in line
+    (file := tmp_path / "items.csv").write_text("item,title\n")
+    (line,) = wrong("catalog", "publish", file, env=env)
+    assert "columns must be item_id and any of title, category" in line
+    (file := tmp_path / "items.txt").write_text("")
+    (line,) = wrong("catalog", "publish", file, env=env)
+    assert "must be .csv or .jsonl" in line
+    (line,) = wrong("catalog", "show", "a", *topic(""), env=env)
+    assert line == "afterglow: kafka.catalog must name the topic of the catalogue, but is empty"
