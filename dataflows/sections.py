@@ -25,6 +25,7 @@ from dataflows.durations import duration_ms
 
 LONGEST_MS: Final = 100 * 366 * 86_400_000
 _LONGEST_VALUE: Final = 500
+_NO_TIME: Final = "must be a time with an offset, such as 2026-12-01T00:00:00Z"
 _STORES: Final = ("redis://", "rediss://", "unix://")
 
 
@@ -47,7 +48,7 @@ def _to_epoch_ms(value: Any) -> Any:
             value = datetime.min
     if isinstance(value, datetime):
         if value.tzinfo is None:
-            raise ValueError("must be a time with an offset, such as 2026-12-01T00:00:00Z")
+            raise ValueError(_NO_TIME)
         return round(value.timestamp() * 1000)
     return value
 
@@ -69,6 +70,8 @@ def _leaves(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
 
 def _to_time_ms(value: Any) -> Any:
     """A TOML time, or a text, as epoch milliseconds; an empty text is none."""
+    if isinstance(value, int | float):
+        raise ValueError(_NO_TIME)
     return None if value == "" else _to_epoch_ms(value)
 
 

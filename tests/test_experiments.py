@@ -34,7 +34,7 @@ pytestmark = pytest.mark.servers
 START_MS = 1_780_000_000_000
 SHARDS = 64
 SETS = [
-    "experiments.layout.arms={control=50, bold={weight=50, set={x=1}}}",
+    "experiments.layout.arms={control=50, bold={weight=50, set={sources.covisits=2}}}",
     "experiments.layout.window=2h",
     "experiments.prices.arms={low=1, control=1, high=1}",
     "experiments.prices.conversion=['click']",

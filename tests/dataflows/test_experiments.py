@@ -36,7 +36,7 @@ def test_an_experiment_of_arms_alone_has_defaults():
 
 def test_everything_may_be_said():
     (experiment,) = planned(
-        'experiments.layout.arms={bold={weight=1, set={"weights.covisits"=2.0, mmr.share=0.1}},'
+        'experiments.layout.arms={bold={weight=1, set={"sources.covisits"=2.0, sources.popular=0.1}},'
         " control=3}",
         "experiments.layout.salt=x",
         "experiments.layout.start=2026-03-01T08:00:00Z",
@@ -48,7 +48,7 @@ def test_everything_may_be_said():
         "experiments.layout.alpha=0.01",
         "experiments.layout.planned_users=1000",
     ).experiments
-    assert experiment.arms[0].settings == {"weights.covisits": 2.0, "mmr.share": 0.1}
+    assert experiment.arms[0].settings == {"sources.covisits": 2.0, "sources.popular": 0.1}
     assert experiment.control == 1
     assert experiment.stop_ms - experiment.start_ms == DAY_MS
     assert experiment.start_ms == 1_772_352_000_000
@@ -72,6 +72,21 @@ def test_everything_may_be_said():
             r"arms\.b\.set.*x must",
         ),
         (["experiments.layout.arms={control=1, b='x'}"], r"arms\.b: must be a table"),
+        (
+            ["experiments.layout.arms={control=1, b={weight=1, set={x=1}}}"],
+            r"arms\.b\.set: an arm may change what a source.*'x' came",
+        ),
+        (
+            ["experiments.layout.arms={control=1, b={weight=1, set={sources.popular=-1}}}"],
+            r"set\.sources\.popular: must be a number of 0 or more, but -1 came",
+        ),
+        (
+            [
+                "experiments.one.arms={control=1, b={weight=1, set={sources.popular=1}}}",
+                "experiments.two.arms={control=1, b={weight=1, set={sources.popular=2}}}",
+            ],
+            r"experiments\.two\.arms: 'sources.popular' is changed by experiments\.one",
+        ),
         (["experiments.layout.arms={control=true, b=1}"], r"arms\.control: must be a table"),
         (["experiments.Layout.arms={control=1, b=1}"], r"experiments\.Layout"),
         (
