@@ -274,7 +274,7 @@ def served(life: Life, users: Sequence[int]) -> list[dict[str, str]]:
     out = []
     for lane in life.lanes:
         rows = lane.users.ids.find(Texts.of([f"u{n}" for n in users]))
-        documents = lane.portraits.encode(rows[rows >= 0])
+        documents = lane.portraits.encode(rows[rows >= 0]).bytes_list()
         out += [msgspec.msgpack.decode(raw)["experiment"] for raw in documents]
     assert len(out) > len(users) / 2
     return out

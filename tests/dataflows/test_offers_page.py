@@ -37,7 +37,7 @@ def test_the_example_is_given_and_shown_as_the_page_says(tmp_path):
     for offset, visit in enumerate(visits):
         batch, _ = Decoder(plans.event_rules(settings))(read_of([visit], offset))
         lane.apply(batch)
-    (raw,) = lane.portraits.encode(np.arange(1))
+    (raw,) = lane.portraits.encode(np.arange(1)).bytes_list()
     assert msgspec.msgpack.decode(raw)["offers"] == json.loads(block("json"))
 
 

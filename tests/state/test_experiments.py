@@ -226,7 +226,7 @@ def test_profiles_name_the_arm_while_the_experiment_runs():
 
 def assert_served(lane, users, running):
     rows = np.array([lane.users.find(user) for user in users])
-    for user, raw in zip(users, lane.portraits.encode(rows), strict=True):
+    for user, raw in zip(users, lane.portraits.encode(rows).bytes_list(), strict=True):
         arms = {e.name: arm_of(e, user) for e in running}
         served = {name: arm for name, arm in arms.items() if arm is not None}
         assert msgspec.msgpack.decode(raw)["experiment"] == served
@@ -235,7 +235,10 @@ def assert_served(lane, users, running):
 def test_a_profile_without_experiments_has_null():
     lane = lane_of(ExperimentsPlan())
     send(lane, [visit("ann", 0)])
-    assert msgspec.msgpack.decode(lane.portraits.encode(np.array([0]))[0])["experiment"] is None
+    assert (
+        msgspec.msgpack.decode(lane.portraits.encode(np.array([0])).bytes_list()[0])["experiment"]
+        is None
+    )
 
 
 def test_arms_are_features_of_segments():

@@ -331,7 +331,7 @@ class Feeder:
 
 
 def documents(lane):
-    raw = lane.portraits.encode(np.arange(lane.table.size))
+    raw = lane.portraits.encode(np.arange(lane.table.size)).bytes_list()
     return {d["user_id"]: d["offers"] for d in map(msgspec.msgpack.decode, raw)}
 
 
