@@ -652,7 +652,7 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-OF_THE_CUT = ("segments", "changes", "rfm")
+OF_THE_CUT = ("segments", "changes", "rfm", "offers")
 """What depends on when a user was looked at: an event late for one clock is on time for another."""
 
 
