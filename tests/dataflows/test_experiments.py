@@ -36,7 +36,7 @@ def test_an_experiment_of_arms_alone_has_defaults():
 
 def test_everything_may_be_said():
     (experiment,) = planned(
-        'experiments.layout.arms={bold={weight=1, set={sources={covisits=2.0, popular=0.1}}},'
+        "experiments.layout.arms={bold={weight=1, set={sources={covisits=2.0, popular=0.1}}},"
         " control=3}",
         "experiments.layout.salt=x",
         "experiments.layout.start=2026-03-01T08:00:00Z",
