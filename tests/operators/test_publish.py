@@ -237,7 +237,12 @@ def test_topics_are_made_as_they_must_be(kafka):
     kafka.create("made-events", partitions=7)
     for _ in range(2):
         assert make_topics(config, topics("made"), "made-events")
-    known = kafka.admin().list_topics(timeout=10).topics
+    deadline_s = time.monotonic() + 20  # a broker hears of new topics a little later
+    known: dict = {}
+    while not known.keys() >= {"made", "made.memberships", "made.positions"}:
+        assert time.monotonic() < deadline_s, sorted(known)
+        known = kafka.admin().list_topics(timeout=10).topics
+        time.sleep(0.1)
     assert len(known["made"].partitions) == len(known["made.memberships"].partitions) == 7
     assert len(known["made.positions"].partitions) == 1
     assert kafka.config("made.memberships")["cleanup.policy"] == "compact"
