@@ -276,9 +276,14 @@ class Guard:
 
 
 @inlined
+def _inner(p: float) -> float:
+    return min(max(p, CLOSEST), 1.0 - CLOSEST)
+
+
+@inlined
 def _losses(p: float) -> tuple[float, float]:
     """What a probability costs if it comes true, and if not."""
-    inner = min(max(p, CLOSEST), 1.0 - CLOSEST)
+    inner = _inner(p)
     return -math.log(inner), -math.log1p(-inner)
 
 
@@ -290,7 +295,8 @@ def _add(
     for i in range(len(y)):
         p, hit = live[i], y[i]
         (p_true, p_false), (q_true, q_false) = _losses(p), _losses(good[i])
-        base_true, base_false = _losses((losses[_HITS] + 0.5) / (losses[_WEIGHT] + 1.0))
+        rate = (losses[_HITS] + 0.5) / (losses[_WEIGHT] + 1.0)
+        lost_base = -math.log(_inner(rate)) if hit else -math.log1p(-_inner(rate))
         lost = q_true if hit else q_false
         usual = losses[_GOOD] / max(losses[_WEIGHT], 1.0)
         losses[_LATELY] += (lost - losses[_LATELY]) / min(_SHORT, losses[_WEIGHT] + 1.0)
@@ -298,7 +304,7 @@ def _add(
         losses[_HITS] = kept * losses[_HITS] + hit
         losses[_LIVE] = kept * losses[_LIVE] + (p_true if hit else p_false)
         losses[_GOOD] = kept * losses[_GOOD] + lost
-        losses[_BASE] = kept * losses[_BASE] + (base_true if hit else base_false)
+        losses[_BASE] = kept * losses[_BASE] + lost_base
         if i < waits:
             continue
         if_hit, if_not = p_true - q_true, p_false - q_false

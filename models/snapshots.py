@@ -23,6 +23,7 @@ from models.plan import ModelPlan
 from state.groups import Groups
 from state.keyed import KeyedTable
 from state.queue import TimeQueue
+from state.runs import in_order
 from state.table import Column
 
 F64 = NDArray[np.float64]
@@ -161,6 +162,8 @@ class Snapshots:
         ts, sent = self.entries["ts"][slots], self.entries["sent"][slots]
         if not tasks:  # nobody is taken twice in a bucket, and nothing else is asked of them
             self._alarms.push(ts + self._plan.every_ms, slots)
+        order = in_order(ts)  # once for all tasks: each is due so much later
+        ts, sent, slots = ts[order], sent[order], slots[order]
         for task in range(tasks):
             waits = (sent >> np.uint32(task)) & 1 == 0
             due = ts[waits] + self._horizons[task]

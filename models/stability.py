@@ -165,14 +165,14 @@ class FeatureDrift:
         self._first = np.concatenate([self._first, X[:missing]])
         if len(self._first) == self.rows:
             self._edges = _edges(self._first)
-            _count(self._first, self._edges, self._reference)
+            _count(self._first, self._edges, _most(self._edges), self._reference)
             self._first = self._first[:0]
         return X[missing:]
 
     def _fill(self, X: F64) -> F64:
         """Take what the current window still needs, and close it if it is full; the rest."""
         missing = self.rows - int(self._current[0].sum())
-        _count(X[:missing], self._edges, self._current)
+        _count(X[:missing], self._edges, _most(self._edges), self._current)
         if len(X) >= missing:
             self._latest, self._current = self._current, np.zeros_like(self._current)
             self._psi = None
@@ -211,6 +211,11 @@ def _edges(X: F64) -> F64:
     return padded
 
 
+def _most(edges: F64) -> int:
+    """How many edges the feature with the most has."""
+    return int(np.isfinite(edges).sum(axis=1).max())
+
+
 @compiled
 def _stability(reference: I64, current: I64) -> float:
     first, then = reference.sum() + 0.5 * len(reference), current.sum() + 0.5 * len(current)
@@ -229,12 +234,12 @@ def _stabilities(reference: I64, current: I64, bins: I64, out: F64) -> None:
 
 
 @compiled
-def _count(X: F64, edges: F64, counts: I64) -> None:
+def _count(X: F64, edges: F64, most: int, counts: I64) -> None:
     """Add each value of ``X`` float64[n, k] to its feature's bin; an edge is of the bin below."""
     n, k = X.shape
     for i in range(n):
         for j in range(k):
             place = 0
-            for e in range(edges.shape[1]):
+            for e in range(most):
                 place += X[i, j] > edges[j, e]
             counts[j, place] += 1

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from events.compiled import compiled
 from state.evaluation import I64, Evaluation, Operand, Shown
 from state.expressions import UNIT_MS
 from state.times import FAR_MS, NEVER_MS
@@ -149,8 +150,17 @@ def _number(on: Evaluation, operand: Operand) -> Any:
     if isinstance(operand, Age):
         return np.where(on.value(operand.time) == NEVER_MS, np.inf, value)
     if operand.kind is Kind.TIME:
-        return np.where(value == NEVER_MS, np.nan, value)
+        out = np.empty(len(value))
+        _known(value, out)
+        return out
     return np.asarray(value, dtype=np.float64)
+
+
+@compiled
+def _known(times: I64, out: NDArray[np.float64]) -> None:
+    """Times as numbers; NaN for never."""
+    for i in range(len(times)):
+        out[i] = np.nan if times[i] == NEVER_MS else times[i]
 
 
 def shown(on: Evaluation, operand: Operand, index: I64) -> list[Shown]:

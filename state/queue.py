@@ -78,9 +78,11 @@ class TimeQueue:
 @compiled
 def _sort_equals(times: I64, ids: I64) -> None:
     """Bring the ids of equal times into ascending order; times are."""
-    start = 0
+    start, ascend = 0, True
     for stop in range(1, len(times) + 1):
         if stop == len(times) or times[stop] != times[start]:
-            if stop - start > 1:
+            if not ascend:
                 ids[start:stop].sort()
-            start = stop
+            start, ascend = stop, True
+        else:
+            ascend &= ids[stop - 1] <= ids[stop]

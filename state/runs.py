@@ -85,6 +85,8 @@ def in_order(keys: Keys) -> I64:
     """
     n = len(keys)
     if n >= _WORTH_PACKING and keys.dtype == np.int64:
+        if _ascend(keys):
+            return np.arange(n)
         low, bits = keys.min(), n.bit_length()
         if (int(keys.max()) - int(low)).bit_length() + bits < 64:
             packed = (keys - low) << bits
@@ -101,6 +103,15 @@ def merged(first: Run, then: Run) -> Run:
     keys, ids = np.empty(size, dtype=first[0].dtype), np.empty(size, dtype=np.int32)
     _merge(*first, *then, keys, ids)
     return keys, ids
+
+
+@compiled
+def _ascend(keys: I64) -> bool:
+    """Whether integers are in order already."""
+    ascend = True
+    for i in range(1, len(keys)):
+        ascend &= keys[i - 1] <= keys[i]
+    return ascend
 
 
 @inlined
