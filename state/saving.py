@@ -236,10 +236,8 @@ class Saver:
 
     def _by_shard(self, rows: I64) -> dict[int, I64]:
         """Rows by their shard."""
-        shard = self._lane.table["shard"][rows]
-        order = np.argsort(shard, kind="stable")
+        order, shards, bounds = _grouped(self._lane.table["shard"][rows])
         rows = rows[order]
-        shards, bounds = _runs(shard[order])
         return {s: rows[a:b] for s, (a, b) in zip(shards, pairwise(bounds), strict=True)}
 
     def _pending_by_shard(self, side: SideTable) -> dict[int, TableWrite]:
@@ -247,16 +245,13 @@ class Saver:
         table, pending = side.entries, side.entries.pending()
         out: dict[int, TableWrite] = defaultdict(TableWrite)
         serials, shard_of = self._lane.table["serial"], self._lane.table["shard"]
-        shard = shard_of[table["owner"][pending.slots]]
-        order = np.argsort(shard, kind="stable")
+        order, shards, bounds = _grouped(shard_of[table["owner"][pending.slots]])
         fields, values = (t.take(order) for t in side.form.pack(pending.slots, serials))
-        shards, bounds = _runs(shard[order])
         for number, changed in zip(shards, Bulk.several(bounds, fields, values), strict=True):
             out[number].changed = changed
-        order = np.argsort(shard_of[pending.removed_owners], kind="stable")
+        order, shards, bounds = _grouped(shard_of[pending.removed_owners])
         owners, keys = pending.removed_owners[order], pending.removed_keys[order]
         ended = table.pack_fields(owners, keys, serials)
-        shards, bounds = _runs(shard_of[owners])
         for number, removed in zip(shards, Bulk.several(bounds, ended), strict=True):
             out[number].removed = removed
         return out
@@ -321,10 +316,11 @@ class Saver:
         return rows
 
 
-def _runs(shard: NDArray[np.integer]) -> tuple[list[int], list[int]]:
-    """Of ascending shards each one once, and the bounds between which its entries lie."""
-    begins = np.flatnonzero(np.diff(shard, prepend=-1))
-    return shard[begins].tolist(), [*begins.tolist(), len(shard)]
+def _grouped(shard: NDArray[np.integer]) -> tuple[I64, list[int], list[int]]:
+    """The order that groups entries by shard, the shards, and the bounds between their entries."""
+    order = np.argsort(shard, kind="stable")
+    begins = np.flatnonzero(np.diff(shard[order], prepend=-1))
+    return order, shard[order][begins].tolist(), [*begins.tolist(), len(order)]
 
 
 def _add_changes(commit: ShardCommit, records: Records) -> None:
