@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.compiled import compiled, step
+from models.board import clear, new_slots, spot_of
 from models.item_plan import (
     CATEGORY,
     COVISITS,
@@ -40,11 +41,14 @@ F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 U8 = NDArray[np.uint8]
+U64 = NDArray[np.uint64]
 
 UNRANKED: Final = 255
 """The rank of an item in a source that does not name it."""
 _RANKS: Final = 60
 """So many items of each source are fused."""
+_HIDDEN: Final = np.float32(-1.0)
+"""The sum of what is never recommended, below every other."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -128,22 +132,27 @@ class _Rules(NamedTuple):
     per_category: int
 
 
-class _Scratch(NamedTuple):
-    """Places to work in; zero, or -1, between two users."""
+_NEAR: Final = np.dtype([("row", "i4"), ("sum", "f4"), ("best", "f4"), ("because", "i4")])
+"""A neighbour: its weights summed up, the largest of them and the user's item that it is beside."""
 
-    raw: F32
-    best: F32
-    because: I32
-    fused: F32
-    most: F32
-    source: U8
-    why: I32
-    place: I32
-    own: Bools
-    touched: I32
-    top: I32
-    ranks: U8
-    per_category: I32
+_FUSED: Final = np.dtype(
+    [
+        *(("row", "i4"), ("score", "f4"), ("most", "f4"), ("because", "i4")),
+        *(("source", "u1"), ("ranks", "u1", (len(SOURCES),))),
+    ]
+)
+"""A candidate: what all sources say for it, what the one says that says most, and its ranks."""
+
+
+class _Scratch(NamedTuple):
+    """Boards to work on, of neighbours and of candidates, and neighbours in order."""
+
+    near_slots: U64
+    near: NDArray[np.void]
+    slots: U64
+    fused: NDArray[np.void]
+    order: I32
+    sums: F32
 
 
 class Gatherer:
@@ -188,8 +197,8 @@ class Gatherer:
             np.array(weights, order="C"), fades, plan.damping, plan.rank_offset, plan.per_category
         )
         columns = out.item, out.score, out.source, out.because, out.ranks, out.count
-        most = self._most(recent.shape[1], bought.shape[1], length)
-        _gather(recent, bought, self._view(), rules, self._space(most), *columns)
+        space = self._space(recent.shape[1], bought.shape[1], length)
+        _gather(recent, bought, self._view(), rules, space, *columns)
         return out
 
     def _view(self) -> _Items:
@@ -210,123 +219,161 @@ class Gatherer:
             items.category_items,
         )
 
-    def _most(self, recent: int, bought: int, length: int) -> int:
-        """How many items one user may touch at most: a source's neighbours, or all in the end."""
+    def _space(self, recent: int, bought: int, length: int) -> _Scratch:
+        """Room for all that one user may touch."""
         items, looks_back = self._items, min(recent, self._plan.looks_back)
+        own = recent + bought
         near = looks_back * max(items.covisits.places, items.similar.places)
-        return max(near, bought * items.together.places, 3 * _RANKS + recent + 2 * length)
-
-    def _space(self, most: int) -> _Scratch:
-        size, held = len(self._items.table["popularity"]), self._scratch
-        if held is None or len(held.raw) < size or len(held.touched) < most:
-            self._scratch = _Scratch(
-                np.zeros(size, np.float32),
-                np.zeros(size, np.float32),
-                np.full(size, -1, np.int32),
-                np.zeros(size, np.float32),
-                np.zeros(size, np.float32),
-                np.zeros(size, np.uint8),
-                np.full(size, -1, np.int32),
-                np.full(size, -1, np.int32),
-                np.zeros(size, np.bool_),
-                np.zeros(most, np.int32),
-                np.zeros(_RANKS, np.int32),
-                np.full((most, len(SOURCES)), UNRANKED, np.uint8),
-                np.zeros(1 + size, np.int32),
+        near = own + max(near, bought * items.together.places)
+        fused = own + 3 * _RANKS + recent + 2 * length
+        held = self._scratch
+        if held is None or len(held.near) < near or len(held.fused) < fused:
+            self._scratch = held = _Scratch(
+                *(new_slots(near), np.zeros(near, _NEAR)),
+                *(new_slots(fused), np.zeros(fused, _FUSED)),
+                *(np.zeros(_RANKS, np.int32), np.zeros(_RANKS, np.float32)),
             )
-            return self._scratch
         return held
 
 
 @step
 def _add_near(
-    own: I64, fades: F64, damping: float, near: I32, weight: F32, items: Any, s: Any
+    own: I64,
+    fades: F64,
+    damping: float,
+    popularity: F64,
+    item: I32,
+    weight: F32,
+    blocked: Bools,
+    slots: U64,
+    near: Any,
+    given: int,
 ) -> int:
-    """Sum up the neighbours of some items into ``s.raw``; how many were touched."""
-    n = 0
-    for place in range(min(len(fades), len(own))):
-        row = own[place]
+    """Sum up the neighbours of some items; how many spots are given then."""
+    for back in range(min(len(fades), len(own))):
+        row = own[back]
         if row < 0:  # the table has forgotten it, or never knew it
             continue
-        counts = fades[place]
+        counts = fades[back]
         if damping > 0.0:
-            counts /= (items.popularity[row] + 1e-9) ** damping
-        for k in range(near.shape[1]):
-            other = near[row, k]
+            counts /= (popularity[row] + 1e-9) ** damping
+        for k in range(item.shape[1]):
+            other = item[row, k]
             if other < 0:
                 break
-            if s.own[other] or items.blocked[other]:
-                continue
             amount = np.float32(counts * weight[row, k])
             if amount <= 0.0:
                 continue
-            if s.raw[other] == 0.0:
-                s.touched[n] = other
-                n += 1
-            s.raw[other] += amount
-            if amount > s.best[other]:
-                s.best[other], s.because[other] = amount, row
-    return n
+            spot = spot_of(slots, near, other, given)
+            if spot == given:
+                given += 1
+                near[spot].sum = _HIDDEN if blocked[other] else np.float32(0.0)
+                near[spot].best = 0.0
+            if near[spot].sum < 0.0:
+                continue
+            near[spot].sum += amount
+            if amount > near[spot].best:
+                near[spot].best, near[spot].because = amount, row
+    return given
 
 
 @step
-def _mark(rows: I64, count: int, own: bool, s: Any) -> None:
-    """Note, or forget, that the first of some items are not to be recommended."""
-    for k in range(count):
-        if rows[k] >= 0:
-            s.own[rows[k]] = own
-
-
-@step
-def _rank(touched: int, s: Any) -> int:
-    """The touched items with the largest sums, falling, in ``s.top``; how many. Clears the sums."""
+def _rank(near: Any, given: int, order: I32, sums: F32) -> int:
+    """The spots with the largest sums, falling, of equals the first, in ``order``; how many."""
     n = 0
-    for k in range(touched):
-        row = s.touched[k]
-        value = s.raw[row]
-        if n < _RANKS:
+    for spot in range(given):
+        value = near[spot].sum
+        if value < 0.0:
+            continue
+        if n < len(order):
             at = n
             n += 1
-        elif value > s.raw[s.top[n - 1]]:
+        elif value > sums[n - 1]:
             at = n - 1
         else:
             continue
-        while at > 0 and s.raw[s.top[at - 1]] < value:
-            s.top[at] = s.top[at - 1]
+        while at > 0 and sums[at - 1] < value:
+            order[at], sums[at] = order[at - 1], sums[at - 1]
             at -= 1
-        s.top[at] = row
-    for k in range(touched):
-        s.raw[s.touched[k]], s.best[s.touched[k]] = 0.0, 0.0
+        order[at], sums[at] = spot, value
     return n
 
 
 @step
 def _fuse(
-    row: int, rank: int, source: int, because: int, weight: float, offset: float, found: int, s: Any
+    row: int, rank: int, source: int, because: int, says: float, slots: U64, fused: Any, given: int
 ) -> int:
-    """Let a source speak for an item; how many items there are."""
-    at = s.place[row]
-    if at < 0:
-        at = found
-        s.place[row], s.touched[at] = at, row
-        for k in range(s.ranks.shape[1]):
-            s.ranks[at, k] = UNRANKED
-        found += 1
-    says = np.float32(weight / (offset + rank + 1.0))
-    s.ranks[at, source] = rank
-    s.fused[row] += says
-    if says > s.most[row]:
-        s.most[row], s.source[row], s.why[row] = says, source, because
-    return found
+    """Let a source speak for an item; how many spots are given then."""
+    spot = spot_of(slots, fused, row, given)
+    if spot == given:
+        given += 1
+        fused[spot].score, fused[spot].most, fused[spot].because = 0.0, 0.0, -1
+        fused[spot].source = 0
+        fused[spot].ranks[:] = UNRANKED
+    fused[spot].ranks[source] = rank
+    fused[spot].score += np.float32(says)
+    if np.float32(says) > fused[spot].most:
+        fused[spot].most, fused[spot].source = says, source
+        fused[spot].because = because
+    return given
 
 
 @step
-def _fuse_ranked(n: int, source: int, weight: float, offset: float, found: int, s: Any) -> int:
-    """Let a source that was ranked speak."""
+def _fuse_near(
+    n: int, order: I32, near: Any, source: int, weight: float, offset: float, slots: U64,
+    fused: Any, given: int,
+) -> int:  # fmt: skip
+    """Let neighbours in order speak; how many spots are given then."""
     for rank in range(n):
-        row = s.top[rank]
-        found = _fuse(row, rank, source, s.because[row], weight, offset, found, s)
-    return found
+        spot = order[rank]
+        says = weight / (offset + rank + 1.0)
+        row, because = near[spot].row, near[spot].because
+        given = _fuse(row, rank, source, because, says, slots, fused, given)
+    return given
+
+
+@step
+def _fuse_listed(
+    rows: I32, most: int, source: int, because: int, weight: float, offset: float, blocked: Bools,
+    slots: U64, fused: Any, hidden: int, given: int,
+) -> int:  # fmt: skip
+    """Let items that are in order already speak; how many spots are given then."""
+    rank = 0
+    for k in range(len(rows)):
+        if rank >= most:
+            break
+        if not blocked[rows[k]] and not _is_hidden(fused, rows[k], hidden):
+            says = weight / (offset + rank + 1.0)
+            given = _fuse(rows[k], rank, source, because, says, slots, fused, given)
+            rank += 1
+    return given
+
+
+@step
+def _hide(own: I64, count: int, slots: U64, fused: Any, hidden: int) -> int:
+    """Give the first spots to what is not to be recommended; how many are given then."""
+    for k in range(count):
+        if own[k] >= 0 and spot_of(slots, fused, own[k], hidden) == hidden:
+            hidden += 1
+    return hidden
+
+
+@step
+def _is_hidden(fused: Any, row: int, hidden: int) -> bool:
+    """Whether an item has one of the first spots."""
+    for spot in range(hidden):
+        if fused[spot].row == row:
+            return True
+    return False
+
+
+@step
+def _begin_near(slots: U64, near: Any, fused: Any, hidden: int) -> None:
+    """Forget all neighbours but what is hidden."""
+    clear(slots)
+    for spot in range(hidden):
+        spot_of(slots, near, fused[spot].row, spot)
+        near[spot].sum = _HIDDEN
 
 
 @compiled
@@ -343,77 +390,70 @@ def _gather(
     out_ranks: U8,
     out_count: I64,
 ) -> None:
-    length = out_item.shape[1]
+    length, offset = out_item.shape[1], rules.offset
     flat = np.ones(bought.shape[1], dtype=np.float64)
-    kept, why = np.empty((2, 3, _RANKS), dtype=np.int32)
-    many = np.zeros(3, dtype=np.int64)
+    fades, all_weights = rules.fades, rules.weights
+    popularity, blocked, boost = items.popularity, items.blocked, items.boost
+    co_item, co_weight = items.co_item, items.co_weight
+    to_item, to_weight = items.to_item, items.to_weight
+    like_item, like_weight = items.like_item, items.like_weight
+    near_slots, near, slots, fused = s.near_slots, s.near, s.slots, s.fused
+    order, sums = s.order, s.sums
     for i in range(len(recent)):
-        last, weights = recent[i, 0], rules.weights[i]
-        _mark(recent[i], 1 if weights[REMINDERS] > 0.0 else recent.shape[1], True, s)
-        _mark(bought[i], bought.shape[1], True, s)
-        for which in range(3):
-            n = 0
-            if which == 0 and weights[COVISITS] > 0.0:
+        own, says = recent[i], all_weights[i]
+        clear(slots)
+        hidden = _hide(own, 1 if says[REMINDERS] > 0.0 else len(own), slots, fused, 0)
+        hidden = _hide(bought[i], bought.shape[1], slots, fused, hidden)
+        given = hidden
+        for source in (COVISITS, TOGETHER, SIMILAR):
+            if says[source] <= 0.0:
+                continue
+            _begin_near(near_slots, near, fused, hidden)
+            n = hidden
+            if source == COVISITS:
                 n = _add_near(
-                    recent[i], rules.fades, rules.damping, items.co_item, items.co_weight, items, s
-                )
-            elif which == 1 and weights[TOGETHER] > 0.0:
-                n = _add_near(bought[i], flat, 0.0, items.to_item, items.to_weight, items, s)
-            elif which == 2 and weights[SIMILAR] > 0.0:
-                n = _add_near(
-                    recent[i], rules.fades, 0.0, items.like_item, items.like_weight, items, s
-                )
-            many[which] = _rank(n, s)
-            for k in range(many[which]):
-                kept[which, k], why[which, k] = s.top[k], s.because[s.top[k]]
-        found = 0
-        for which in range(3):
-            source = COVISITS if which == 0 else (TOGETHER if which == 1 else SIMILAR)
-            for k in range(many[which]):
-                found = _fuse(
-                    kept[which, k], k, source, why[which, k], weights[source], rules.offset, found,
-                    s,
+                    own, fades, rules.damping, popularity, co_item, co_weight, blocked,
+                    near_slots, near, n,
                 )  # fmt: skip
-        if weights[REMINDERS] > 0.0:
+            elif source == TOGETHER:
+                n = _add_near(
+                    bought[i], flat, 0.0, popularity, to_item, to_weight, blocked, near_slots,
+                    near, n,
+                )  # fmt: skip
+            else:
+                n = _add_near(
+                    own, fades, 0.0, popularity, like_item, like_weight, blocked, near_slots,
+                    near, n,
+                )  # fmt: skip
+            n = _rank(near, n, order, sums)
+            given = _fuse_near(n, order, near, source, says[source], offset, slots, fused, given)
+        if says[REMINDERS] > 0.0:
             rank = 0
-            for k in range(1, recent.shape[1]):
-                row = recent[i, k]
+            for k in range(1, len(own)):
+                row = own[k]
                 if row < 0:
                     continue
-                if not s.own[row] and not items.blocked[row]:
-                    found = _fuse(
-                        row, rank, REMINDERS, row, weights[REMINDERS], rules.offset, found, s
-                    )
+                if not blocked[row] and not _is_hidden(fused, row, hidden):
+                    amount = says[REMINDERS] / (offset + rank + 1.0)
+                    given = _fuse(row, rank, REMINDERS, row, amount, slots, fused, given)
                 rank += 1
-        if weights[CATEGORY] > 0.0 and last >= 0 and items.category[last] >= 0:
-            category = items.category[last]
+        if says[CATEGORY] > 0.0 and own[0] >= 0 and items.category[own[0]] >= 0:
+            category = items.category[own[0]]
             if category + 1 < len(items.category_start):
                 first, stop = items.category_start[category], items.category_start[category + 1]
-                rank = 0
-                for k in range(first, stop):
-                    if rank >= length:
-                        break
-                    row = items.category_items[k]
-                    if not s.own[row] and not items.blocked[row]:
-                        found = _fuse(
-                            row, rank, CATEGORY, last, weights[CATEGORY], rules.offset, found, s
-                        )
-                        rank += 1
-        if weights[POPULAR] > 0.0:
-            rank = 0
-            for k in range(len(items.popular)):
-                if rank >= length:
-                    break
-                row = items.popular[k]
-                if not s.own[row] and not items.blocked[row]:
-                    found = _fuse(row, rank, POPULAR, -1, weights[POPULAR], rules.offset, found, s)
-                    rank += 1
-        # the best of them, kept in order
+                given = _fuse_listed(
+                    items.category_items[first:stop], length, CATEGORY, own[0], says[CATEGORY],
+                    offset, blocked, slots, fused, hidden, given,
+                )  # fmt: skip
+        if says[POPULAR] > 0.0:
+            given = _fuse_listed(
+                items.popular, length, POPULAR, -1, says[POPULAR], offset, blocked, slots, fused,
+                hidden, given,
+            )  # fmt: skip
+        # the best of them, kept in order; spots stand where rows will
         n = 0
-        for k in range(found):
-            row = s.touched[k]
-            score = s.fused[row] * items.boost[row]
-            s.fused[row] = score
+        for spot in range(hidden, given):
+            score = fused[spot].score * boost[fused[spot].row]
             if n < length:
                 at = n
                 n += 1
@@ -424,14 +464,11 @@ def _gather(
             while at > 0 and out_score[i, at - 1] < score:
                 out_item[i, at], out_score[i, at] = out_item[i, at - 1], out_score[i, at - 1]
                 at -= 1
-            out_item[i, at], out_score[i, at] = row, score
+            out_item[i, at], out_score[i, at] = spot, score
         for k in range(n):
-            row = out_item[i, k]
-            out_source[i, k], out_because[i, k] = s.source[row], s.why[row]
-            out_ranks[i, k] = s.ranks[s.place[row]]
+            spot = out_item[i, k]
+            out_item[i, k] = fused[spot].row
+            out_source[i, k], out_because[i, k] = fused[spot].source, fused[spot].because
+            for source in range(out_ranks.shape[2]):
+                out_ranks[i, k, source] = fused[spot].ranks[source]
         out_count[i] = n
-        for k in range(found):
-            row = s.touched[k]
-            s.fused[row], s.most[row], s.place[row], s.why[row] = 0.0, 0.0, -1, -1
-        _mark(recent[i], recent.shape[1], False, s)
-        _mark(bought[i], bought.shape[1], False, s)
