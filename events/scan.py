@@ -49,15 +49,14 @@ from events.schema import (
 from events.texts import (
     I64,
     ONES,
-    PAD,
     U64,
     Bools,
     Texts,
     combined,
     hash_at,
     same_at,
-    words_of,
 )
+from events.words import PAD, words_of
 
 _USER, _EVENT, _ITEM, _CATEGORY, _DEVICE, _COUNTRY, _SOURCE, _ORDER = range(8)
 _SESSION, _CURRENCY, _TYPE, _TS, _AMOUNT, _QUANTITY, _VALUE, _CONTEXT, _UNKNOWN = range(8, 17)

@@ -16,15 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.compiled import compiled, inlined
+from events.words import PAD, open_words, put_bytes, words_of
 
 U8 = NDArray[np.uint8]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 Bools = NDArray[np.bool_]
-
-PAD: Final = bytes(16)
-"""What ends a block, so that eight bytes can be read wherever a text begins."""
 
 ONES: Final = np.array([(1 << (8 * k)) - 1 for k in range(8)] + [2**64 - 1], dtype=np.uint64)
 """Masks of the first k bytes of a word."""
@@ -92,14 +90,16 @@ class Texts:
 
     @classmethod
     def joined(cls, parts: Sequence[Texts]) -> Texts:
-        """The texts of all parts, one part after another."""
-        parts = [part.packed() for part in parts]
-        sizes = np.cumsum([0, *(len(part._block) for part in parts)])
-        return cls(
-            b"".join(bytes(part._block) for part in parts),
-            np.concatenate([p.start + at for p, at in zip(parts, sizes[:-1], strict=True)]),
-            np.concatenate([part.length for part in parts]),
-        )
+        """The texts of all parts, one part after another, in a block that holds nothing else."""
+        counts = np.cumsum([0, *map(len, parts)])
+        length = np.concatenate([np.empty(0, np.int32), *(part.length for part in parts)])
+        size = int(np.maximum(length, 0).sum())
+        block, start = np.empty(size + len(PAD), np.uint8), np.empty(counts[-1], np.int64)
+        out, at = open_words(block), 0
+        for part, first, stop in zip(parts, counts[:-1], counts[1:], strict=True):
+            at = _copy_all(part.words, part.start, part.length, out, at, start[first:stop])
+        block[size:] = 0
+        return cls(block, start, length)
 
     def __len__(self) -> int:
         return len(self.start)
@@ -168,11 +168,9 @@ class Texts:
 
     def packed(self) -> Texts:
         """The same in a block that holds nothing else."""
-        start = np.empty(len(self), dtype=np.int64)
-        size = int(np.maximum(self.length, 0).sum())
-        block = np.zeros(size + len(PAD), dtype=np.uint8)
-        _copy_all(self.words, self.start, self.length, block, start)
-        return Texts(block, start, self.length, self._hashes)
+        out = Texts.joined([self])
+        out._hashes = self._hashes
+        return out
 
     def _some(self, which: I64 | slice) -> Texts:
         out = object.__new__(Texts)
@@ -188,15 +186,6 @@ class Texts:
 def _unpickled(block: bytes, length: I32, hashes: U64 | None) -> Texts:
     held = np.maximum(length, 0).astype(np.int64)
     return Texts(block, np.cumsum(held) - held, length, hashes)
-
-
-def words_of(block: bytes | U8) -> U64:
-    """The words of a block, one from every place on, uint64[len(block) - 7]; not to be written."""
-    if len(block) < len(PAD):
-        raise ValueError(f"a block must end with {len(PAD)} bytes of no text, but has {len(block)}")
-    words: U64 = np.ndarray((len(block) - 7,), dtype="<u8", buffer=block, strides=(1,))
-    words.flags.writeable = False
-    return words
 
 
 @inlined
@@ -257,16 +246,9 @@ def _find_odd(words: U64, start: I64, length: I32, out: Bools) -> None:
 
 
 @compiled
-def _copy_all(words: U64, start: I64, length: I32, block: U8, places: I64) -> None:
-    at = 0
+def _copy_all(words: U64, start: I64, length: I32, out: U64, at: int, places: I64) -> int:
+    """Copy texts one behind another from a place on; where the next one would begin."""
     for i in range(len(start)):
         places[i] = at
-        there = start[i]
-        left = length[i]
-        while left > 0:
-            word = words[there]
-            for k in range(min(left, 8)):
-                block[at + k] = (word >> np.uint64(8 * k)) & np.uint64(255)
-            at += min(left, 8)
-            there += 8
-            left -= 8
+        at = put_bytes(out, at, words, start[i], max(length[i], 0))
+    return at

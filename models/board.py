@@ -54,7 +54,7 @@ def spot_of(slots: U64, spots: Any, row: int, given: int) -> int:
             slots[at] = (now << _UPPER) | np.uint64(given)
             spots[given].row = row
             return given
-        spot = np.int64(held & _LOWER)
+        spot = int(np.int64(held & _LOWER))
         if spots[spot].row == row:
             return spot
         at = (at + np.uint64(1)) & mask

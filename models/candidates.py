@@ -361,10 +361,10 @@ def _hide(own: I64, count: int, slots: U64, fused: Any, hidden: int) -> int:
 @step
 def _is_hidden(fused: Any, row: int, hidden: int) -> bool:
     """Whether an item has one of the first spots."""
+    found = False
     for spot in range(hidden):
-        if fused[spot].row == row:
-            return True
-    return False
+        found |= fused[spot].row == row
+    return found
 
 
 @step

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.compiled import compiled, inlined
-from events.texts import I32, I64, PAD, U64, Texts
-from state.writing import open_words, put_bytes, put_digits
+from events.texts import I32, I64, U64, Texts
+from events.words import PAD, open_words, put_bytes
+from state.writing import put_digits
 
 U8 = NDArray[np.uint8]
 

@@ -17,7 +17,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from events.texts import I64, PAD, Texts
+from events.texts import I64, Texts
+from events.words import PAD, open_words
 from state import writing
 
 U8 = NDArray[np.uint8]
@@ -143,7 +144,7 @@ class Form:
             self._most,
             np.empty((3, writing.BLOCK), dtype=np.int64),
             out,
-            writing.open_words(out),
+            open_words(out),
             ends,
         )
         return out[: int(ends[-1]) + len(PAD)], ends

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.compiled import compiled
-from events.texts import I32, I64, PAD, U64, Texts
+from events.texts import I32, I64, U64, Texts
+from events.words import PAD, open_words, put_bytes
 from state.table import Column, Table
-from state.writing import open_words, put_bytes
 
 Layout = list[tuple[str, str, tuple[int, ...]]]
 

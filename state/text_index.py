@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.compiled import compiled
-from events.texts import I32, I64, PAD, U64, Texts, same_at, words_of
+from events.texts import I32, I64, U64, Texts, same_at
+from events.words import PAD, words_of
 
 U8 = NDArray[np.uint8]
 

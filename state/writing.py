@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from events.compiled import compiled, inlined, step
 from events.texts import I32, I64, U64
+from events.words import put_bytes
 
 U8 = NDArray[np.uint8]
 
@@ -38,26 +39,12 @@ _INT_SIZES: Final = np.array([1, 3, 5, 9])
 _INT_SHIFTS: Final = np.array([0, 48, 32, 0], dtype=np.uint64)
 
 
-def open_words(out: U8, unit: str = "<u8") -> NDArray[Any]:
-    """Every place of an array as a word of some type that may be written."""
-    room = len(out) - np.dtype(unit).itemsize + 1
-    return np.ndarray((room,), dtype=unit, buffer=out.data, strides=(1,))
-
-
 @inlined
 def _turned(word: Any) -> Any:
     """The bytes of a word in the other order."""
     word = ((word & _BYTES) << np.uint64(8)) | ((word >> np.uint64(8)) & _BYTES)
     word = ((word & _PAIRS) << np.uint64(16)) | ((word >> np.uint64(16)) & _PAIRS)
     return (word << np.uint64(32)) | (word >> np.uint64(32))
-
-
-@inlined
-def put_bytes(words: U64, at: int, held: U64, start: int, length: int) -> Any:
-    """Copy bytes, whole words at a time; what is too much is written over by what follows."""
-    for k in range(0, length, 8):
-        words[at + k] = held[start + k]
-    return at + length
 
 
 @inlined

@@ -1,0 +1,44 @@
+"""Bytes looked at eight at a time.
+
+A block of bytes is seen as words that begin at every one of its places, so a text is read and
+copied in whole words wherever it begins. That reads and writes a little beyond its end, which is
+why a block ends with ``PAD`` bytes that belong to no text.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from events.compiled import inlined
+
+U8 = NDArray[np.uint8]
+U64 = NDArray[np.uint64]
+
+PAD: Final = bytes(16)
+"""What ends a block, so that eight bytes can be read wherever a text begins."""
+
+
+def words_of(block: bytes | U8) -> U64:
+    """The words of a block, one from every place on, uint64[len(block) - 7]; not to be written."""
+    if len(block) < len(PAD):
+        raise ValueError(f"a block must end with {len(PAD)} bytes of no text, but has {len(block)}")
+    words: U64 = np.ndarray((len(block) - 7,), dtype="<u8", buffer=block, strides=(1,))
+    words.flags.writeable = False
+    return words
+
+
+def open_words(out: U8, unit: str = "<u8") -> NDArray[Any]:
+    """Every place of an array as a word of some type that may be written."""
+    room = len(out) - np.dtype(unit).itemsize + 1
+    return np.ndarray((room,), dtype=unit, buffer=out.data, strides=(1,))
+
+
+@inlined
+def put_bytes(words: U64, at: int, held: U64, start: int, length: int) -> Any:
+    """Copy bytes, whole words at a time; what is too much is written over by what follows."""
+    for k in range(0, length, 8):
+        words[at + k] = held[start + k]
+    return at + length
