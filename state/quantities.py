@@ -16,7 +16,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from events.compiled import compiled
 from state import syntax
 from state.compiling import Compiler
 from state.evaluation import Evaluation, Nodes, Operand, Predicate
@@ -26,7 +25,6 @@ from state.times import DAY_MS, HOUR_MS
 from state.view import Kind, View
 
 F64 = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 _OLDEST_DAYS: Final = 3650.0
 _LARGEST: Final = 1e18
@@ -109,21 +107,9 @@ def matrix(view: View, quantities: Sequence[Quantity]) -> F64:
     raw = np.empty((len(quantities), len(view.now_ms)))
     on = Evaluation(view)
     for place, each in enumerate(quantities):
-        raw[place] = on.value(each.operand)
-    out = np.empty(raw.shape[::-1])
-    _squash(raw, np.array([each.days for each in quantities], dtype=np.bool_), out)
-    return out
-
-
-@compiled
-def _squash(raw: F64, days: Bools, out: F64) -> None:
-    """Fill a matrix from rows of raw values, of which some are durations in milliseconds."""
-    for i in range(out.shape[0]):
-        for j in range(out.shape[1]):
-            x = raw[j, i]
-            if not x > 0.0:  # NaN is not
-                out[i, j] = 0.0
-            elif days[j]:
-                out[i, j] = np.log1p(min(x / DAY_MS, _OLDEST_DAYS))
-            else:
-                out[i, j] = np.log1p(min(x, _LARGEST))
+        known = np.fmax(on.value(each.operand), 0.0, out=raw[place])  # NaN is no number: 0
+        if each.days:
+            known /= DAY_MS
+        np.minimum(known, _OLDEST_DAYS if each.days else _LARGEST, out=known)
+    raw += 1.0
+    return np.ascontiguousarray(np.log(raw, out=raw).T)
