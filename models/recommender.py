@@ -44,6 +44,8 @@ _LOOKED_THROUGH: Final = 60
 """Candidates among which an item that was shown is sought."""
 _FOR_OTHERS: Final = 0.25
 """Share of the lists in a second that goes to users whose lists others have made stale."""
+_SLICE: Final = 0.1
+"""Share of the lists in a second that such users get in one commit, which others wait for."""
 _WIDER: Final = 5
 """So many times the length of a list is gathered where some of it may be left out."""
 _OVERRIDDEN: Final = "sources."
@@ -130,7 +132,8 @@ class ItemRecommender:
             return np.empty(0, dtype=np.int64)
         most = self._allowed(wall_ms)
         acted = self._acted(most - min(len(self._relisting), int(most * _FOR_OTHERS)))
-        others = self._relisting.take(most - len(acted))
+        slice_ = most if wall_ms is None else max(int(self.plan.lists_per_s * _SLICE), 1)
+        others = self._relisting.take(min(most - len(acted), slice_))
         self._spend(len(acted) + len(others))
         return np.union1d(acted, others)
 
