@@ -191,6 +191,7 @@ def item_plan(settings: Settings) -> ItemPlan | None:
         validity_ms=chosen.validity,
         lists_per_s=chosen.lists_per_s,
         exchange_ms=chosen.exchange,
+        adaptive=chosen.adaptive,
         ranked=chosen.ranked,
         click_ms=chosen.click_window,
         rank_least=chosen.rank_least,

@@ -423,6 +423,7 @@ class RecommendSettings(Section):
     damping: Annotated[float, Field(ge=0, le=1)]
     rank_offset: Annotated[float, Field(ge=0)]
     per_category: Annotated[Whole, Field(ge=0)]
+    adaptive: bool
     ranked: bool
     click_window: LongSpan
     rank_least: Annotated[Whole, Field(ge=1)]

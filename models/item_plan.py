@@ -64,6 +64,7 @@ class ItemPlan:
         validity_ms: how long a list holds.
         lists_per_s: lists made anew in a second at most; what exceeds it waits, the newest first.
         exchange_ms: how often lanes exchange what they saw.
+        adaptive: whether the weights of sources follow what they prove worth.
         ranked: whether lists are ranked by what users took of what they were shown.
         click_ms: how long a user has to take what was shown.
         rank_least: examples before ranking may be used.
@@ -93,6 +94,7 @@ class ItemPlan:
     validity_ms: int = 7 * DAY_MS
     lists_per_s: int = 10_000
     exchange_ms: int = SECOND_MS
+    adaptive: bool = True
     ranked: bool = True
     click_ms: int = 30 * MINUTE_MS
     rank_least: int = 2_000

@@ -22,6 +22,7 @@ from models.item_records import load_items, pack_items
 from models.items import ItemTable
 from models.ranker import INPUTS, Ranker, inputs
 from models.relisting import Relisting
+from models.source_weights import Sought, SourceWeights
 from models.steering import Steering
 from state.candidates import candidates_form
 from state.groups import Groups
@@ -42,6 +43,14 @@ _NEWEST: Final = 0.75
 rest, so that nobody waits for ever."""
 _LOOKED_THROUGH: Final = 60
 """Candidates among which an item that was shown is sought."""
+_SOUGHT_AMONG: Final = 80
+"""Candidates among which an item that a user went on to is sought, to weigh sources."""
+_SOUGHT_AT_ONCE: Final = 64
+"""Such items in a batch at most."""
+_SOUGHT_ALWAYS: Final = 4_000
+"""After so many examples only one interaction in ``_SOUGHT_EVERY`` becomes one."""
+_SOUGHT_EVERY: Final = np.uint64(32)
+_MIXER: Final = np.uint64(0x9E3779B97F4A7C15)
 _FOR_OTHERS: Final = 0.25
 """Share of the lists in a second that goes to users whose lists others have made stale."""
 _SLICE: Final = 0.1
@@ -88,6 +97,9 @@ class ItemRecommender:
         self.ranker = Ranker(plan.rank_least) if plan.ranked else None
         self._impressions = Impressions(len(INPUTS), plan.click_ms)
         self._taken: list[Shown] = []
+        sources = plan.source_weights, plan.rank_offset, plan.length
+        self.weights = SourceWeights(*sources) if plan.adaptive else None
+        self._sought: list[Sought] = []
         self._form = candidates_form()
         self._sources = Texts.of(SAID)
         self.steering = Steering(self.items, plan.rules)
@@ -110,6 +122,8 @@ class ItemRecommender:
         events = groups.where(noted)
         if self.ranker is not None:
             self._follow(table, events, batch)
+        if self.weights is not None:
+            self._seek(table, events, batch)
         some = self._interactions(table, events, batch)
         self._learn(some)
         if self.exchange_ms:
@@ -186,8 +200,10 @@ class ItemRecommender:
             rows: which, int64[n].
             now_ms: at a time of each, int64[n].
             length: of a list; the plan's if None.
-            weights: of the sources for each user, float64[n, sources]; the plan's if None.
+            weights: of the sources for each user, float64[n, sources]; those in force if None.
         """
+        if weights is None:
+            weights = self._in_force(len(rows))
         recent = self.items.find(self.recent.items(table, rows))
         bought = self.items.find(self.bought.items(table, rows))
         old = self.bought.at_ms(table, rows) < now_ms[:, None] - self.plan.bought_ms
@@ -240,36 +256,44 @@ class ItemRecommender:
         }
         if self.ranker is not None:
             found["ranking"] = {**self.ranker.quality(), "parked": float(len(self._impressions))}
+        if self.weights is not None:
+            found["sources"] = self.weights.quality()
         return found
 
     # -- items ------------------------------------------------------------------------------------
 
     def outgoing(self) -> bytes:
         """What own users did since this was last asked."""
-        if not self._unsent and not self._taken:
+        if not self._unsent and not self._taken and not self._sought:
             return b""
         parts, self._unsent, self._unsent_count = self._unsent, [], 0
         examples, self._taken = self._taken, []
+        sought, self._sought = self._sought, []
         told = Interactions.joined(parts).pack() if parts else b""
-        return msgspec.msgpack.encode((told, [some.pack() for some in examples]))
+        packed = [some.pack() for some in examples], [some.pack() for some in sought]
+        return msgspec.msgpack.encode((told, *packed))
 
     def take(self, block: bytes, *, own: bool = False) -> None:
         """Learn what a lane told.
 
-        What own users did is known already. Ranking learns everything here, the same in every
-        lane because all read in one order.
+        What own users did is known already. Ranking and the weights of sources learn everything
+        here, the same in every lane because all read in one order.
         """
-        told, examples = msgspec.msgpack.decode(block, type=tuple[bytes, list[bytes]])
+        told, examples, *more = msgspec.msgpack.decode(block)
         if told and not own:
             self._learn(Interactions.unpack(told))
         if self.ranker is not None:
             for some in examples:
                 self.ranker.learn(Shown.unpack(some, len(INPUTS)))
+        if self.weights is not None and more:  # former versions told nothing of this
+            for some in more[0]:
+                self.weights.learn(Sought.unpack(some))
 
     def beside(self) -> bytes:
-        """What is stored beside the items: the ranking."""
-        state = None if self.ranker is None else self.ranker.to_state()
-        return msgspec.msgpack.encode(state)
+        """What is stored beside the items: the ranking, and what sources are worth."""
+        ranking = None if self.ranker is None else self.ranker.to_state()
+        weights = None if self.weights is None else self.weights.to_state()
+        return msgspec.msgpack.encode((ranking, weights))
 
     def begin_saving(self, *, everything: bool = False) -> None:
         """All items that have changed up to now are to be saved, or all there are."""
@@ -299,9 +323,12 @@ class ItemRecommender:
         if fields:
             load_items(self.items, fields, values)
         self.steering.again(facts)
-        state = msgspec.msgpack.decode(beside) if beside else None
-        if self.ranker is not None and state is not None:
-            self.ranker.restore(state)
+        held = msgspec.msgpack.decode(beside) if beside else None
+        ranking, weights = held if isinstance(held, list) else (held, None)  # the former: ranking
+        if self.ranker is not None and ranking is not None:
+            self.ranker.restore(ranking)
+        if self.weights is not None and weights is not None:
+            self.weights.restore(weights)
 
     # -- ranking ----------------------------------------------------------------------------------
 
@@ -339,7 +366,8 @@ class ItemRecommender:
         users, which = np.unique(rows, return_inverse=True)
         recent = self.items.find(self.recent.items(table, users))
         bought = self.items.find(self.bought.items(table, users))
-        lists = self.gatherer.gather(recent, bought, _LOOKED_THROUGH).of(
+        weights = self._in_force(len(users))
+        lists = self.gatherer.gather(recent, bought, _LOOKED_THROUGH, weights).of(
             which, self.items.find(items)
         )
         likely = np.where((looked_at > 0.0) & (looked_at <= 1.0), looked_at, 1.0)
@@ -357,6 +385,40 @@ class ItemRecommender:
             self._taken.append(some)
         else:
             self.ranker.learn(some)
+
+    # -- sources ----------------------------------------------------------------------------------
+
+    def _seek(self, table: Table, events: Groups, batch: Batch) -> None:
+        """See where in their lists stood what some users went on to, before it is learned."""
+        assert self.weights is not None
+        index = events.index[self._matters[batch.type[events.index]]]
+        rows = events.row_of[self._matters[batch.type[events.index]]]
+        items = batch.item.take(index).hashes()
+        if self.weights.learned >= _SOUGHT_ALWAYS:
+            turn = (items ^ batch.ts_ms[index].astype(np.uint64)) * _MIXER >> np.uint64(32)
+            chosen = np.flatnonzero(turn % _SOUGHT_EVERY == 0)
+            rows, items = rows[chosen], items[chosen]
+        rows, first = np.unique(rows, return_index=True)  # later ones of a user follow from others
+        rows, items = rows[:_SOUGHT_AT_ONCE], items[first[:_SOUGHT_AT_ONCE]]
+        recent = self.items.find(self.recent.items(table, rows))
+        came = self.items.find(items)
+        asked = np.flatnonzero((recent[:, 0] >= 0) & (came >= 0) & (came != recent[:, 0]))
+        if not len(asked):
+            return
+        bought = self.items.find(self.bought.items(table, rows[asked]))
+        everything = np.tile(self.weights.everything, (len(asked), 1))
+        lists = self.gatherer.gather(recent[asked], bought, _SOUGHT_AMONG, everything)
+        some = self.weights.seek(lists, came[asked])
+        if self.exchange_ms:
+            self._sought.append(some)
+        else:
+            self.weights.learn(some)
+
+    def _in_force(self, lists: int) -> F64 | None:
+        """The weights of sources for some lists, float64[n, sources]; None for the settings'."""
+        if self.weights is None or not self.weights.in_force:
+            return None
+        return np.tile(self.weights.current, (lists, 1))
 
     # -- catalogue and rules ----------------------------------------------------------------------
 
@@ -416,14 +478,20 @@ class ItemRecommender:
         )
 
     def _weights(self, served: Served) -> F64 | None:
-        """What each source says for each user, float64[n, sources]; None where all are alike."""
+        """What each source says for each user, float64[n, sources]; None where all are alike.
+
+        What an arm changes, it changes by the same factor where other weights were learned.
+        """
         if not any(served.changes) and not served.held_out.any():
             return None
+        plan = self.plan.source_weights
         changed = [
             {**self.plan.sources, **{p.removeprefix(_OVERRIDDEN): v for p, v in each.items()}}
             for each in served.changes
         ]
         weights = np.array([[each.get(name, 0.0) for name in SOURCES] for each in changed])
+        if self.weights is not None and self.weights.in_force:
+            weights *= np.where(plan > 0.0, self.weights.current / np.where(plan > 0.0, plan, 1), 1)
         out: F64 = weights[served.which].astype(np.float64)
         out[served.held_out] = 0.0
         out[served.held_out, POPULAR] = 1.0

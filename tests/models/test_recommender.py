@@ -2,6 +2,7 @@
 
 import random
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -9,6 +10,7 @@ from events.schema import CLICK, IMPRESSION, PRODUCT_VIEW, PURCHASE, REFUND, TYP
 from events.texts import Texts
 from models.interactions import Interactions
 from models.item_plan import SOURCES, ItemPlan
+from models.ranker import Ranker
 from models.recommender import ItemRecommender
 from state.times import DAY_MS, MINUTE_MS, NEVER_MS
 from tests.models.shopping import START_MS, Shoppers, names_of, pairs_of
@@ -313,3 +315,68 @@ def test_hostile_ids_harm_nobody_else():
     assert shoppers.recommender.outgoing() != b""
     assert shoppers.recommender.outgoing() == b""
     assert Texts.of(names).hashes().dtype == np.uint64
+
+
+# -- what sources are worth -----------------------------------------------------------------------
+
+
+def wanderers(rng, count, at_ms=START_MS):
+    """Events of users who all go on to what is popular."""
+    return [
+        (int(rng.integers(0, 40)), f"i{int(rng.zipf(1.6)) % 50}", at_ms + 1_000 * n, PRODUCT_VIEW)
+        for n in range(count)
+    ]
+
+
+def test_weights_of_sources_follow_what_users_do():
+    shoppers = shop(40, shares=False)
+    for event in wanderers(np.random.default_rng(1), 3_000):
+        shoppers.act(event)
+    weights = shoppers.recommender.weights
+    assert weights.in_force
+    popular = SOURCES.index("popular")
+    assert weights.current[popular] > shoppers.recommender.plan.source_weights[popular]
+    quality = shoppers.recommender.quality()["sources"]
+    assert quality["mrr"] > quality["mrr_settings"]
+
+
+def test_they_are_those_of_the_settings_where_they_are_not_to_follow():
+    shoppers = shop(40, shares=False, adaptive=False)
+    for event in wanderers(np.random.default_rng(1), 1_000):
+        shoppers.act(event)
+    assert shoppers.recommender.weights is None
+    assert "sources" not in shoppers.recommender.quality()
+
+
+def test_lanes_that_hear_of_each_other_give_sources_the_same_weights():
+    some = [shop(40, keeps=place == 0) for place in range(2)]
+    events = wanderers(np.random.default_rng(2), 2_500)
+    for first in range(0, len(events), 50):
+        for event in events[first : first + 50]:
+            some[event[0] % 2].act(event)
+        blocks = [each.recommender.outgoing() for each in some]
+        for place, each in enumerate(some):
+            for sender, block in enumerate(blocks):
+                each.recommender.take(block, own=sender == place)
+    one, other = (each.recommender.weights for each in some)
+    assert one.learned > 500
+    assert one.to_state() == other.to_state()
+
+
+def test_what_former_versions_told_and_stored_is_understood():
+    shoppers, other = shop(), shop(shares=False)
+    for event in wanderers(np.random.default_rng(3), 600):
+        other.act(event)
+    told, taken, _ = msgspec.msgpack.decode(told_by(shoppers))
+    other.recommender.take(msgspec.msgpack.encode((told, taken)))
+    learned = other.recommender.weights.learned
+    other.recommender.load_items([], [], msgspec.msgpack.encode(Ranker().to_state()))
+    assert other.recommender.weights.learned == learned
+    again = shop()
+    again.recommender.load_items([], [], other.recommender.beside())
+    assert again.recommender.weights.to_state() == other.recommender.weights.to_state()
+
+
+def told_by(shoppers):
+    shoppers.act(*view(range(3)))
+    return shoppers.recommender.outgoing()
