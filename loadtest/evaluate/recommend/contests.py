@@ -17,7 +17,7 @@ import numpy as np
 
 from loadtest.evaluate.logs import DAY_MS
 from loadtest.evaluate.recommend.batch import Fit, Retrained, cosine, ease, visited_together
-from loadtest.evaluate.recommend.engines import afterglow, in_lanes
+from loadtest.evaluate.recommend.engines import afterglow, as_shipped, in_lanes
 from loadtest.evaluate.recommend.joined import Filled, Reminders
 from loadtest.evaluate.recommend.logs import (
     BASKETS,
@@ -139,8 +139,9 @@ def contests(makers: Sequence[Make] = ()) -> Iterable[tuple[str, Callable[[], li
     """Every table, by title."""
     yield f"{SERENADE.name}: the next click", partial(next_clicks, makers)
     yield f"{SERENADE.name}: as published", partial(published, makers)
-    yield f"{MOVIES.name}: the next film", partial(films, makers)
-    yield f"{BASKETS.name}: the next basket", partial(baskets, makers)
+    both = (*makers, as_shipped) if makers else ()
+    yield f"{MOVIES.name}: the next film", partial(films, both)
+    yield f"{BASKETS.name}: the next basket", partial(baskets, both)
     for source in (MOVIES, BASKETS):
         for held_out in (True, False):
             how = "never learned" if held_out else "learned as they come"
@@ -148,7 +149,7 @@ def contests(makers: Sequence[Make] = ()) -> Iterable[tuple[str, Callable[[], li
             yield title, partial(cold_items, source, makers, held_out)
     for source, convention in ((SERENADE, NEXT), (MOVIES, NEW), (BASKETS, ANY)):
         title = f"{source.name}: users of whom one event is known"
-        yield title, partial(cold_users, source, convention, makers)
+        yield title, partial(cold_users, source, convention, makers if source is SERENADE else both)
 
 
 def popularity(log: Interactions) -> Popularity:

@@ -39,7 +39,11 @@ _SETS: Final = {
 
 
 def afterglow(
-    log: Interactions, sets: tuple[str, ...] = (), lanes: int = 1, name: str = "Afterglow"
+    log: Interactions,
+    sets: tuple[str, ...] = (),
+    lanes: int = 1,
+    name: str = "Afterglow",
+    chosen: bool = True,
 ) -> Afterglow:
     """The engine for a log.
 
@@ -48,8 +52,9 @@ def afterglow(
         sets: settings that differ from those chosen for the log.
         lanes: how many share the users; they exchange once a minute of event time.
         name: in tables.
+        chosen: whether settings were chosen for the log; or else the shipped ones hold.
     """
-    settings = load(env={}, sets=[*_SETS[log.name], *sets])
+    settings = load(env={}, sets=[*(_SETS[log.name] if chosen else ()), *sets])
     categories = None
     if "category" in log.texts:
         categories = [text or None for text in log.of_items("category").tolist()]
@@ -61,6 +66,9 @@ def afterglow(
 without_reminders = partial(
     afterglow, sets=("recommend.sources.reminders=0",), name="Afterglow, no reminders"
 )
+
+
+as_shipped = partial(afterglow, name="Afterglow, shipped settings", chosen=False)
 
 
 def in_lanes(log: Interactions) -> list[Afterglow]:
