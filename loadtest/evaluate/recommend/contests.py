@@ -139,7 +139,7 @@ def contests(makers: Sequence[Make] = ()) -> Iterable[tuple[str, Callable[[], li
     """Every table, by title."""
     yield f"{SERENADE.name}: the next click", partial(next_clicks, makers)
     yield f"{SERENADE.name}: as published", partial(published, makers)
-    both = (*makers, as_shipped) if makers else ()
+    both: Sequence[Make] = (*makers, as_shipped) if makers else ()
     yield f"{MOVIES.name}: the next film", partial(films, both)
     yield f"{BASKETS.name}: the next basket", partial(baskets, both)
     for source in (MOVIES, BASKETS):
