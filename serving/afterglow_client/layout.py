@@ -1,8 +1,8 @@
 """Where things stand in the store.
 
 A user's shard is ``crc32(user id) % shards``; how many shards there are stands in ``ag:meta``, so
-it is read and never guessed. All keys of a shard share a hash tag, ``{07}``, so that a cluster keeps
-them on one node. A user id is a field of a hash or a member of a set, never part of a key.
+it is read and never guessed. All keys of a shard share a hash tag, ``{07}``, so that a cluster
+keeps them on one node. A user id is a field of a hash or a member of a set, never part of a key.
 """
 
 from __future__ import annotations
