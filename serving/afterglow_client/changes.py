@@ -26,7 +26,6 @@ from afterglow_client.news import Change, Correction, News, Standing, change_of,
 __all__ = ["Change", "Changes", "Correction", "Counts", "News"]
 
 _AT_ONCE: Final = 1_000
-_ANSWER_S: Final = 30.0
 _LOOK_S: Final = 30.0
 """How often it is asked whether topics have more partitions."""
 
@@ -85,6 +84,7 @@ class Changes:
         changes, memberships: names of the topics, as ``kafka.changes`` and ``kafka.memberships``
             in the engine's settings.
         patience_s: how long a change may be on its way after the user's membership has come.
+        answer_s: how long the broker may be silent at the start.
         open_consumer: makes the Kafka consumer.
 
     Raises:
@@ -109,14 +109,16 @@ class Changes:
         changes: str = "segment-changes",
         memberships: str = "memberships",
         patience_s: float = 2.0,
+        answer_s: float = 30.0,
         open_consumer: Callable[[dict[str, Any]], Any] = Consumer,
     ) -> None:
         if begin not in ("now", "beginning"):
             raise ValueError(f"begin must be 'now' or 'beginning', but is {begin!r}")
-        self._changes, self._memberships, self._patience_s = changes, memberships, patience_s
+        self._changes, self._memberships = changes, memberships
+        self._patience_s, self._answer_s = patience_s, answer_s
         self._fold = Fold()
         self._positions: dict[Place, int] = {}
-        self._at_end: set[int] = set()
+        self._ends: dict[int, int] = {}
         self._newest_ms: dict[int, int] = {}
         self._fetched: deque[Message] = deque()
         self._waiting: deque[News] = deque()
@@ -190,8 +192,8 @@ class Changes:
     @property
     def is_settled(self) -> bool:
         """Whether the changes are read to their end, and nothing is in doubt."""
-        ends = {p for topic, p in self._positions if topic == self._changes}
-        return self._at_end >= ends and not (self._doubts or self._fetched or self._waiting)
+        read = {p for topic, p in self._positions if topic == self._changes}
+        return self._ends.keys() >= read and not (self._doubts or self._fetched or self._waiting)
 
     def refill(self) -> None:
         """Read all memberships again; where one is ahead of what was told, a correction follows."""
@@ -257,12 +259,12 @@ class Changes:
         """
         unread = [place for place in self._positions if place[0] == self._memberships]
         self._assign(unread)
-        left, deadline_s = {p for _, p in unread}, time.monotonic() + _ANSWER_S
+        left, deadline_s = {p for _, p in unread}, time.monotonic() + self._answer_s
         while left:
             if time.monotonic() > deadline_s:
                 raise Unavailable(f"{self._memberships!r} could not be read: the broker is silent")
             for message in self._consumer.consume(_AT_ONCE, 0.2):
-                deadline_s = time.monotonic() + _ANSWER_S
+                deadline_s = time.monotonic() + self._answer_s
                 error, p = message.error(), message.partition()
                 if error is None:
                     if message.value() is not None:
@@ -277,7 +279,7 @@ class Changes:
         self._consumer.assign([TopicPartition(t, p, self._positions[t, p]) for t, p in places])
 
     def _partitions(self, topic: str) -> list[int]:
-        found = self._consumer.list_topics(topic, timeout=_ANSWER_S).topics[topic]
+        found = self._consumer.list_topics(topic, timeout=self._answer_s).topics[topic]
         if found.error is None:
             return sorted(found.partitions)
         if topic == self._memberships and found.error.code() in _GONE:
@@ -286,7 +288,7 @@ class Changes:
 
     def _range(self, topic: str, partition: int) -> tuple[int, int]:
         low, high = self._consumer.get_watermark_offsets(
-            TopicPartition(topic, partition), timeout=_ANSWER_S
+            TopicPartition(topic, partition), timeout=self._answer_s
         )
         return int(low), int(high)
 
@@ -331,13 +333,15 @@ class Changes:
         if message.error() is not None:
             if message.error().code() == KafkaError._PARTITION_EOF:
                 if is_change:
-                    self._at_end.add(message.partition())
+                    self._ends[message.partition()] = message.offset()
                 return
             self._endure(message)
             return
         if is_change:
-            self._at_end.discard(message.partition())
-            self._newest_ms[message.partition()] = message.timestamp()[1]
+            p = message.partition()
+            if message.offset() >= self._ends.get(p, 0):
+                self._ends.pop(p, None)
+            self._newest_ms[p] = max(self._newest_ms.get(p, 0), message.timestamp()[1])
             self._waiting.extend(self._fold.change(change_of(message.value(), _where(message))))
         else:
             self._audit(message)
@@ -375,7 +379,7 @@ class Changes:
         waited = time.monotonic() - doubt.arrived_s >= self._patience_s
         late_ms = doubt.stamp_ms + int(self._patience_s * 1000)
         return all(
-            self._newest_ms.get(p, 0) >= late_ms or (waited and p in self._at_end)
+            self._newest_ms.get(p, 0) >= late_ms or (waited and p in self._ends)
             for topic, p in self._positions
             if topic == self._changes
         )
@@ -396,7 +400,7 @@ class Changes:
         """Our place is not in the log any more; what was lost is found by counts and by audit."""
         low, _ = self._range(topic, partition)
         if topic == self._changes:
-            self._at_end.discard(partition)
+            self._ends.pop(partition, None)
             self.refill()
         self._seek(topic, partition, low)
 

@@ -25,12 +25,6 @@ VERSION: Final = 1
 Segments = tuple[str, ...]
 
 
-class _Saved(msgspec.Struct, array_like=True):
-    version: int
-    sets: list[Segments]
-    users: list[tuple[str, int, int, int]]
-
-
 class Counts(msgspec.Struct):
     """What came, for monitors.
 
@@ -45,6 +39,13 @@ class Counts(msgspec.Struct):
     repeats: int = 0
     corrections: int = 0
     missed: int = 0
+
+
+class _Saved(msgspec.Struct, array_like=True):
+    version: int
+    sets: list[Segments]
+    users: list[tuple[str, int, int, int]]
+    counts: Counts
 
 
 class Fold:
@@ -141,7 +142,7 @@ class Fold:
         """All of it as bytes."""
         numbers = {segments: number for number, segments in enumerate(self._sets)}
         users = [(u, epoch, n, numbers[held]) for u, (epoch, n, held) in self._held.items()]
-        return msgspec.msgpack.encode(_Saved(VERSION, list(numbers), users))
+        return msgspec.msgpack.encode(_Saved(VERSION, list(numbers), users, self.counts))
 
     @classmethod
     def restored(cls, raw: bytes) -> Fold:
@@ -155,6 +156,7 @@ class Fold:
             if saved.version != VERSION:
                 raise ValueError(f"its version is {saved.version}, not {VERSION}")
             fold = cls()
+            fold.counts = saved.counts
             for user_id, epoch, n, number in saved.users:
                 fold._put(user_id, epoch, n, saved.sets[number])
         except (msgspec.DecodeError, ValueError, IndexError) as error:
