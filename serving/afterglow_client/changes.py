@@ -197,10 +197,11 @@ class Changes:
 
     def refill(self) -> None:
         """Read all memberships again; where one is ahead of what was told, a correction follows."""
-        self._fetched = deque(m for m in self._fetched if m.topic() != self._memberships)
-        for topic, p in self._positions:
-            if topic == self._memberships:
-                self._seek(topic, p, self._range(topic, p)[0])
+        try:
+            self._go_to_the_beginning_of(self._memberships)
+            self._start()
+        except KafkaException as error:
+            raise self._in_words(error.args[0]) from error
 
     def close(self) -> None:
         """Leave the broker."""
@@ -230,7 +231,7 @@ class Changes:
                     self._positions[topic, p] = self._range(topic, p)[int(at_end)]
         if begin == "now" and not known:
             self._read_everybody()
-        self._assign(list(self._positions))
+        self._start()
 
     def _restore(self, state: bytes) -> None:
         try:
@@ -398,15 +399,21 @@ class Changes:
 
     def _go_on_where_the_log_begins(self, topic: str, partition: int) -> None:
         """Our place is not in the log any more; what was lost is found by counts and by audit."""
-        low, _ = self._range(topic, partition)
-        if topic == self._changes:
-            self._ends.pop(partition, None)
-            self.refill()
-        self._seek(topic, partition, low)
+        self._positions[topic, partition] = self._range(topic, partition)[0]
+        self._go_to_the_beginning_of(self._memberships)
+        self._start()
 
-    def _seek(self, topic: str, partition: int, offset: int) -> None:
-        self._positions[topic, partition] = offset
-        self._consumer.seek(TopicPartition(topic, partition, offset))
+    def _go_to_the_beginning_of(self, topic: str) -> None:
+        for name, p in self._positions:
+            if name == topic:
+                self._positions[name, p] = self._range(name, p)[0]
+
+    def _start(self) -> None:
+        """Read on from our places; what was fetched and not taken comes again."""
+        self._fetched.clear()
+        self._ends.clear()
+        self._is_paused = False
+        self._assign(list(self._positions))
 
     def _in_words(self, error: KafkaError) -> Exception:
         if error.code() in _REFUSED:

@@ -15,6 +15,7 @@ from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
+    MovedError,
     NoPermissionError,
     RedisClusterException,
     RedisError,
@@ -101,7 +102,7 @@ def in_words(error: Exception, url: str) -> AfterglowError:
             f"the store at {where} holds something else under a key of Afterglow's ({said}): check "
             "the prefix and the database number"
         )
-    if isinstance(error, ResponseError) and said.startswith("MOVED"):
+    if isinstance(error, MovedError):
         return Unavailable(
             f"the store at {where} is a cluster, but could not be asked whether it is one: say "
             "cluster=True"
