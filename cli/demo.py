@@ -49,9 +49,12 @@ def run_demo(
     kill_every: float,
     seed: int,
     plain: bool,
+    addresses: Path | None = None,
 ) -> int:
     """Run the demo; 0 if the profiles are exact at the end."""
     console = Console()
+    if addresses is not None:
+        addresses.unlink(missing_ok=True)
     arguments = [*(["--config", str(config)] if config else [])]
     for text in sets:
         arguments += ["--set", text]
@@ -63,6 +66,8 @@ def run_demo(
         scene = Scene(settings, broker, embedded, arguments, Path(directory), users, rate, seed)
         try:
             scene.start()
+            if addresses is not None:
+                scene.tell(addresses)
             _watch(scene, console, seconds, kill_every, plain or not console.is_terminal)
         except KeyboardInterrupt:
             console.print("ending …")
@@ -92,10 +97,11 @@ class Scene:
             {"KAFKA_BOOTSTRAP": broker.bootstrap, "REDIS_URL": embedded.url},
             directory / "engine.log",
         )
+        self._servers = {"KAFKA_BOOTSTRAP": broker.bootstrap, "REDIS_URL": embedded.url}
         self.store = Store(embedded.url, settings.redis.prefix, settings.redis.shards)
         self.changes = ChangeTail(self._config, kafka.changes)
         self.shop = ShopThread(self._config, kafka.events, users, rate, seed)
-        self.kills = 0
+        self.kills, self.has_guests = 0, False
         self.notes: deque[str] = deque(maxlen=4)
         self.metrics: dict[str, float] = {}
 
@@ -104,6 +110,19 @@ class Scene:
         self.engine.start()
         self.changes.start()
         self.shop.start()
+
+    def tell(self, file: Path) -> None:
+        """Write where the servers are, for a shell to read, once the engine is at work."""
+        self.has_guests = True
+        deadline_s = time.monotonic() + _CATCH_UP_S
+        while not any(self.store.positions().values()) and time.monotonic() < deadline_s:
+            if self.engine.exit_code() is not None:
+                return
+            time.sleep(0.1)
+        lines = [f"export {name}={value}\n" for name, value in self._servers.items()]
+        fresh = file.with_name(file.name + ".new")
+        fresh.write_text("".join(lines))
+        fresh.replace(file)
 
     def look(self) -> None:
         """Read the engine's metrics; they stay as they were while it is down."""
@@ -144,7 +163,7 @@ class Scene:
         """
         ledger, deadline = self.shop.ledger, time.monotonic() + _CATCH_UP_S
         while True:
-            events, wrong = ledger.compare(self.store)
+            events, wrong = ledger.compare(self.store, strangers=self.has_guests)
             loaded = self._epoch() > after_epoch
             if (loaded and not wrong) or time.monotonic() > deadline:
                 break

@@ -45,6 +45,10 @@ def demo(
     ] = 0,
     seed: Annotated[int, typer.Option(help="Of the made-up shop.")] = 1,
     plain: Annotated[bool, typer.Option(help="Lines instead of a live view.")] = False,
+    addresses: Annotated[
+        Path | None,
+        typer.Option(help="Write where broker and store are to this file, for `. FILE`."),
+    ] = None,
     config: Config = None,
     sets: Sets = None,
 ) -> None:
@@ -52,7 +56,8 @@ def demo(
     from cli.demo import run_demo
 
     settings = common.settings(config, sets)
-    sys.exit(run_demo(settings, config, sets or [], seconds, rate, users, kill_every, seed, plain))
+    shop = seconds, rate, users, kill_every, seed, plain
+    sys.exit(run_demo(settings, config, sets or [], *shop, addresses))
 
 
 @app.command()

@@ -37,6 +37,7 @@ class Engine:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 preexec_fn=die_with_parent,
+                process_group=0,  # Ctrl-C in a terminal is for whoever started it
             )
 
     @property

@@ -199,6 +199,7 @@ class EmbeddedStore:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 preexec_fn=die_with_parent,
+                process_group=0,  # Ctrl-C in a terminal is for whoever started it
             )
         if not self._answers():
             self.kill()

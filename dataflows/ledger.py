@@ -49,11 +49,18 @@ class Ledger:
         elif line.type == "refund":
             account.refunds += minor
 
-    def compare(self, store: Store) -> tuple[int, list[str]]:
-        """How many events the profiles hold, and the users whose profile is not as booked."""
+    def compare(self, store: Store, *, strangers: bool = False) -> tuple[int, list[str]]:
+        """How many events the profiles hold, and the users whose profile is not as booked.
+
+        Args:
+            store: of the profiles.
+            strangers: whether others publish too; users who are not booked are left out then.
+        """
         seen, wrong, events = set(), [], 0
         for shard in range(store.shards):
             for user, document in store.profiles(shard):
+                if strangers and user not in self.accounts:
+                    continue
                 held = _profiles.decode(document).lifetime
                 booked = self.accounts.get(user, Account())
                 seen.add(user)

@@ -1,16 +1,15 @@
 """Print segment changes as they come, each with its cause."""
 
-import json
 import os
 
-from confluent_kafka import Consumer
+from afterglow_client.changes import Change, Changes
 
-config = {"bootstrap.servers": os.environ["KAFKA_BOOTSTRAP"], "group.id": "newsletter"}
-consumer = Consumer({**config, "auto.offset.reset": "earliest"})
-consumer.subscribe(["segment-changes"])
-while True:
-    message = consumer.poll(1.0)
-    if message is not None and message.error() is None:
-        change = json.loads(message.value())
-        print(change["ts"], change["user_id"], change["action"], change["segment"], flush=True)
-        print(change["cause"], flush=True)
+config = {"bootstrap.servers": os.environ["KAFKA_BOOTSTRAP"]}
+with Changes(config, begin="beginning") as changes:
+    for news in changes:
+        for segment in news.exited:
+            print(news.user_id, "exited", segment, flush=True)
+        for segment in news.entered:
+            print(news.user_id, "entered", segment, flush=True)
+        why = news.cause if isinstance(news, Change) else f"{news.missed} changes were missed"
+        print("   because", why, flush=True)

@@ -1,14 +1,15 @@
-"""Look one profile up at the edge: one HGET. ``python examples/edge.py ann``."""
+"""Look one customer up at the edge: ``python examples/edge.py ann``."""
 
 import os
 import sys
-import zlib
 
-import msgpack
-import redis
+from afterglow_client import Reader
 
 user_id = sys.argv[1]
-shard = zlib.crc32(user_id.encode()) % 64
-store = redis.Redis.from_url(os.environ["REDIS_URL"])
-profile = store.hget(f"ag:profile:{{{shard:02d}}}", user_id)
-print(msgpack.unpackb(profile) if profile else f"nothing is known of {user_id!r}")
+with Reader(os.environ["REDIS_URL"]) as reader:
+    profile = reader.get(user_id)
+    if profile is None:
+        print(f"nothing is known of {user_id!r}")
+    else:
+        print(f"{user_id} is in {', '.join(profile.segments) or 'no segment'}")
+        print(profile.features)

@@ -149,10 +149,11 @@ async def ask_http(port: int, users: list[str], rate: float, start_s: float) -> 
 @contextmanager
 def served(running: Running) -> Iterator[int]:
     """``afterglow serve`` over the engine's store, without tokens on loopback; its port."""
-    command = [sys.executable, "-m", "cli.main", "serve", "--set"]
     child = subprocess.Popen(
-        [*command, f"serve.address=127.0.0.1:{_PORT}"],
-        env={**psutil.Process().environ(), "REDIS_URL": running.embedded.url},
+        [
+            *("env", f"REDIS_URL={running.embedded.url}", sys.executable, "-m", "cli.main"),
+            *("serve", "--set", f"serve.address=127.0.0.1:{_PORT}"),
+        ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -54,7 +54,12 @@ def test_the_rights_that_are_named_are_enough(store_url):
 
 def test_the_rights_that_are_named_are_enough_in_a_cluster(embedded_cluster):
     rule = next(line for line in PAGE.splitlines() if line.startswith("ACL SETUSER"))
-    more = re.search(r"In a cluster also (.*)\.", PAGE)[1].replace("`", "").replace(" and ", ", ").split(", ")
+    more = (
+        re.search(r"In a cluster also (.*)\.", PAGE)[1]
+        .replace("`", "")
+        .replace(" and ", ", ")
+        .split(", ")
+    )
     with redis.RedisCluster.from_url(embedded_cluster.url) as client:
         client.flushall(target_nodes="primaries")
         filled = fill(embedded_cluster.url, users=20, events=300)

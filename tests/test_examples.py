@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from afterglow_client import NotAfterglow, Reader
 from tests.cli.running import until
 
 pytestmark = pytest.mark.servers
@@ -17,10 +19,16 @@ def command(name, *arguments):
     return [sys.executable, str(EXAMPLES / name), *arguments]
 
 
+def around(live):
+    """The environment of an example; the client is found without having been installed."""
+    client = str(EXAMPLES.parent / "serving")
+    return {**os.environ, **live, "PYTHONPATH": client}
+
+
 def output(live, name, *arguments):
     return subprocess.run(
         command(name, *arguments),
-        env={**os.environ, **live},
+        env=around(live),
         capture_output=True,
         text=True,
         timeout=30,
@@ -29,18 +37,27 @@ def output(live, name, *arguments):
 
 
 def test_a_cart_is_filled_seen_by_the_edge_and_announced(live):
+    until(lambda: known(live))
     assert output(live, "edge.py", "eve") == "nothing is known of 'eve'\n"
     output(live, "producer.py", "eve")
     until(lambda: "'items': 3" in output(live, "edge.py", "eve"))
     with subprocess.Popen(
-        command("consumer.py"), env={**os.environ, **live}, stdout=subprocess.PIPE, text=True
+        command("consumer.py"), env=around(live), stdout=subprocess.PIPE, text=True
     ) as consumer:
-        line = next(line for line in consumer.stdout if " eve entered high_intent" in line)
+        line = next(line for line in consumer.stdout if "eve entered high_intent" in line)
         cause = consumer.stdout.readline()
         consumer.kill()
-    assert line.endswith(" eve entered high_intent\n")
+    assert line == "eve entered high_intent\n"
     assert "'kind': 'event'" in cause
     assert "'thresholds': {'intent': 8" in cause
+
+
+def known(live):
+    """Whether the engine has written what a reader needs."""
+    with Reader(live["REDIS_URL"]) as reader, suppress(NotAfterglow):
+        reader.ping()
+        return True
+    return False
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
