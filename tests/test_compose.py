@@ -77,7 +77,8 @@ def test_the_image_is_built_from_files_that_are_there():
     lines = (ROOT / "deploy/Dockerfile").read_text().splitlines()
     packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     (made,) = [line for line in lines if line.startswith("RUN mkdir")]
-    assert made.removeprefix("RUN mkdir ").rstrip(" \\").split() == packages["packages"]
+    folders = [packages["package-dir"].get(name, name) for name in packages["packages"]]
+    assert made.removeprefix("RUN mkdir ").rstrip(" \\").split() == folders
     assert "USER afterglow" in lines
     (entry,) = [line for line in lines if line.startswith("ENTRYPOINT")]
     assert os.access(ROOT / entry.split('"')[1], os.X_OK)
