@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from contextlib import contextmanager
+from zlib import crc32
 
 import pytest
 import redis
@@ -22,7 +23,9 @@ from afterglow_client import (
     UnknownSegment,
 )
 from dataflows.embedded import EmbeddedStore, free_port
+from dataflows.embedded_cluster import EmbeddedCluster
 from tests.brokers import REDIS, needs_redis
+from tests.cli.running import until
 from tests.serving.afterglow_client.stores import fill
 
 pytestmark = pytest.mark.servers
@@ -377,3 +380,30 @@ def test_the_twins_have_the_same_methods():
 
     assert face(Reader) == face(AsyncReader)
     assert str(inspect.signature(Reader)) == str(inspect.signature(AsyncReader))
+
+
+@both
+@pytest.mark.slow
+def test_a_primary_that_dies_is_said_and_its_replica_is_found(kind):
+    with EmbeddedCluster() as cluster:
+        filled = fill(cluster.url, users=60, events=600)
+        users = list(filled.profiles)
+        server = cluster.primary_of(f"ag:profile:{{{crc32(users[0].encode()) % 64:02d}}}")
+        with kind(cluster.url, timeout_s=0.5, retries=2) as reader:
+            assert reader.get_many(users).keys() == set(users)
+            server.kill()
+            began_s = time.monotonic()
+            with pytest.raises(Unavailable):
+                reader.get_many(users)
+            with pytest.raises(Unavailable):
+                reader.get(users[0])
+            assert time.monotonic() - began_s < 12
+            until(lambda: works(reader, users), 30)  # its replica has taken over
+
+
+def works(reader, users):
+    """Whether everybody is found again."""
+    try:
+        return reader.get_many(users).keys() == set(users) and reader.get(users[0]) is not None
+    except Unavailable:
+        return False
