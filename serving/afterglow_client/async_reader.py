@@ -191,7 +191,8 @@ class AsyncReader:
             return await ask(self._client or await self._opened())
 
         async def note(_: Exception) -> None:
-            """Nothing to do between tries."""
+            if isinstance(self._client, redis.asyncio.RedisCluster):
+                await self._client.aclose()  # where keys live is asked again with the next try
 
         try:
             answer: T = await self._terms.retry(Retry).call_with_retry(

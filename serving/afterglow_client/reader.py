@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
@@ -71,6 +72,7 @@ class Reader:
         self._terms = Terms(url, timeout_s, retries, cluster, options)
         self._meta, self._prefix, self._clock_ms = meta_key(prefix), prefix, clock_ms
         self._client: Any = None
+        self._opening = threading.Lock()
         self._layout: Layout | None = None
         self._layout_until_s = 0.0
 
@@ -221,16 +223,19 @@ class Reader:
         """Ask the store, again and again as agreed."""
         try:
             answer: T = self._terms.retry(Retry).call_with_retry(
-                lambda: ask(self._opened()), lambda _: None, lambda error: not is_forbidden(error)
+                lambda: ask(self._client or self._opened()),
+                lambda _: None,
+                lambda error: not is_forbidden(error),
             )
         except TROUBLE as error:
             raise in_words(error, self._terms.url) from error
         return answer
 
     def _opened(self) -> Any:
-        if self._client is None:
-            self._client = self._open()
-        return self._client
+        with self._opening:
+            if self._client is None:
+                self._client = self._open()
+            return self._client
 
     def _open(self) -> Any:
         options = self._terms.client_options(Retry)
