@@ -41,6 +41,7 @@ ALONE = {
     "state/servers.py": {"redis", "hiredis"},
     "events/compiled.py": {"numba"},
     "serving/afterglow_client/changes.py": {"confluent_kafka"},
+    "serving/afterglow_client/log.py": {"confluent_kafka"},
 }
 """Third parties of one file."""
 FROM_INSIDE = {

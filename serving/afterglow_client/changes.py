@@ -17,37 +17,19 @@ from types import TracebackType
 from typing import Any, Final, Literal, Self
 
 import msgspec
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, Message
 
-from afterglow_client.errors import Forbidden, NotAfterglow, Unavailable
+from afterglow_client.errors import NotAfterglow
 from afterglow_client.fold import Counts, Fold
+from afterglow_client.log import Log, where
 from afterglow_client.news import Change, Correction, News, Standing, change_of, standing_of
 
 __all__ = ["Change", "Changes", "Correction", "Counts", "News"]
 
-_AT_ONCE: Final = 1_000
-_LOOK_S: Final = 30.0
-"""How often it is asked whether topics have more partitions."""
-
-_LOOK_SOON_S: Final = 1.0
-"""The same while there is no topic of memberships, which may appear with the first change."""
-_LOOKS: Final = 10
-"""After so many of those, with changes coming, there is something wrong."""
-
+_FETCH_S: Final = 0.2
+_FAR_MS: Final = 1 << 62
 _DOUBTS: Final = 100_000
 """Memberships are not read further ahead of the changes than this."""
-
-_REFUSED: Final = {
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.GROUP_AUTHORIZATION_FAILED,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-    KafkaError.SASL_AUTHENTICATION_FAILED,
-    KafkaError._AUTHENTICATION,
-}
-_GONE: Final = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}
-
-Place = tuple[str, int]
-"""A topic and a partition."""
 
 
 class _Doubt(msgspec.Struct, array_like=True):
@@ -114,33 +96,14 @@ class Changes:
     ) -> None:
         if begin not in ("now", "beginning"):
             raise ValueError(f"begin must be 'now' or 'beginning', but is {begin!r}")
-        self._changes, self._memberships = changes, memberships
-        self._patience_s, self._answer_s = patience_s, answer_s
+        self._patience_s = patience_s
         self._fold = Fold()
-        self._positions: dict[Place, int] = {}
-        self._ends: dict[int, int] = {}
-        self._newest_ms: dict[int, int] = {}
         self._fetched: deque[Message] = deque()
         self._waiting: deque[News] = deque()
         self._doubts: deque[_Doubt] = deque()
-        self._is_paused = False
-        self._looked_s, self._unaudited = time.monotonic(), 0
-        self._consumer = open_consumer(
-            {
-                "group.id": "afterglow-client",
-                "fetch.wait.max.ms": 50,
-                **config,
-                "enable.auto.commit": False,
-                "enable.partition.eof": True,
-                "isolation.level": "read_committed",
-                "auto.offset.reset": "error",
-            }
-        )
+        self._log = Log(config, changes, memberships, answer_s, open_consumer)
         try:
-            self._begin(state, begin)
-        except KafkaException as error:
-            self.close()
-            raise self._in_words(error.args[0]) from error
+            self._begin(state, is_now=begin == "now" and state is None)
         except BaseException:
             self.close()
             raise
@@ -167,12 +130,12 @@ class Changes:
             left_s = deadline_s - time.monotonic()
             if left_s < 0:
                 return None
-            self._fetch(min(left_s, 0.2))
+            self._fetch(min(left_s, _FETCH_S))
         return self._waiting.popleft()
 
     def state(self) -> bytes:
         """All that is needed to go on after the news that was given last."""
-        positions = [(topic, p, offset) for (topic, p), offset in self._positions.items()]
+        positions = [(topic, p, offset) for (topic, p), offset in self._log.positions.items()]
         doubts, waiting = list(self._doubts), list(self._waiting)
         return msgspec.msgpack.encode(_State(self._fold.dump(), positions, doubts, waiting))
 
@@ -192,20 +155,18 @@ class Changes:
     @property
     def is_settled(self) -> bool:
         """Whether the changes are read to their end, and nothing is in doubt."""
-        read = {p for topic, p in self._positions if topic == self._changes}
-        return self._ends.keys() >= read and not (self._doubts or self._fetched or self._waiting)
+        at_end = self._log.is_beyond(_FAR_MS, waited=True)
+        return at_end and not (self._doubts or self._fetched or self._waiting)
 
     def refill(self) -> None:
         """Read all memberships again; where one is ahead of what was told, a correction follows."""
-        try:
-            self._go_to_the_beginning_of(self._memberships)
-            self._start()
-        except KafkaException as error:
-            raise self._in_words(error.args[0]) from error
+        self._log.begin_again(self._log.memberships)
+        self._fetched.clear()
+        self._log.start()
 
     def close(self) -> None:
         """Leave the broker."""
-        self._consumer.close()
+        self._log.close()
 
     def __enter__(self) -> Self:
         return self
@@ -218,20 +179,20 @@ class Changes:
     ) -> None:
         self.close()
 
-    # -- beginning ----------------------------------------------------------------------------
+    # -- inside -------------------------------------------------------------------------------
 
-    def _begin(self, state: bytes | None, begin: str) -> None:
+    def _begin(self, state: bytes | None, is_now: bool) -> None:
         if state is not None:
             self._restore(state)
-        known = state is not None
-        for topic in (self._changes, self._memberships):
-            at_end = topic == self._changes and begin == "now" and not known
-            for p in self._partitions(topic):
-                if (topic, p) not in self._positions:
-                    self._positions[topic, p] = self._range(topic, p)[int(at_end)]
-        if begin == "now" and not known:
-            self._read_everybody()
-        self._start()
+        # Where the changes end is asked first: what happens while the memberships are read is told.
+        self._log.begin(self._log.changes, at_end=is_now)
+        self._log.begin(self._log.memberships)
+        if is_now:
+            for message in self._log.read_memberships():
+                if message.value() is not None:
+                    self._fold.load(standing_of(message.value(), where(message)))
+                self._log.take(message)
+        self._log.start()
 
     def _restore(self, state: bytes) -> None:
         try:
@@ -242,111 +203,28 @@ class Changes:
                 "everybody's segments are taken from the memberships topic"
             ) from error
         self._fold = Fold.restored(saved.fold)
-        self._positions = {(topic, p): offset for topic, p, offset in saved.positions}
-        wanted = {self._changes, self._memberships}
-        if other := {topic for topic, _ in self._positions} - wanted:
+        positions = {(topic, p): offset for topic, p, offset in saved.positions}
+        wanted = {self._log.changes, self._log.memberships}
+        if other := {topic for topic, _ in positions} - wanted:
             raise NotAfterglow(
                 f"the saved state belongs to the topics {sorted(other)}, but asked for are "
                 f"{sorted(wanted)}: give the same names, or begin without the state"
             )
+        self._log.positions = positions
         for doubt in saved.doubts:
             doubt.arrived_s = time.monotonic()
         self._doubts, self._waiting = deque(saved.doubts), deque(saved.waiting)
 
-    def _read_everybody(self) -> None:
-        """Take everybody's standing, up to where the memberships end now.
-
-        Where the changes end was asked before, so what happens in between is told.
-        """
-        unread = [place for place in self._positions if place[0] == self._memberships]
-        self._assign(unread)
-        left, deadline_s = {p for _, p in unread}, time.monotonic() + self._answer_s
-        while left:
-            if time.monotonic() > deadline_s:
-                raise Unavailable(f"{self._memberships!r} could not be read: the broker is silent")
-            for message in self._consumer.consume(_AT_ONCE, 0.2):
-                deadline_s = time.monotonic() + self._answer_s
-                error, p = message.error(), message.partition()
-                if error is None:
-                    if message.value() is not None:
-                        self._fold.load(standing_of(message.value(), _where(message)))
-                    self._note_position(message)
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    left.discard(p)
-                else:
-                    self._endure(message)
-
-    def _assign(self, places: list[Place]) -> None:
-        self._consumer.assign([TopicPartition(t, p, self._positions[t, p]) for t, p in places])
-
-    def _partitions(self, topic: str) -> list[int]:
-        found = self._consumer.list_topics(topic, timeout=self._answer_s).topics[topic]
-        if found.error is None:
-            return sorted(found.partitions)
-        if topic == self._memberships and found.error.code() in _GONE:
-            return []  # nobody was in any segment yet
-        raise KafkaException(found.error)
-
-    def _range(self, topic: str, partition: int) -> tuple[int, int]:
-        low, high = self._consumer.get_watermark_offsets(
-            TopicPartition(topic, partition), timeout=self._answer_s
-        )
-        return int(low), int(high)
-
-    # -- reading ------------------------------------------------------------------------------
-
     def _fetch(self, timeout_s: float) -> None:
-        try:
-            is_audited = any(topic == self._memberships for topic, _ in self._positions)
-            if time.monotonic() - self._looked_s > (_LOOK_S if is_audited else _LOOK_SOON_S):
-                self._look_for_partitions()
-            self._limit_doubts()
-            self._fetched.extend(self._consumer.consume(_AT_ONCE, timeout_s))
-        except KafkaException as error:
-            raise self._in_words(error.args[0]) from error
-
-    def _look_for_partitions(self) -> None:
-        """Read partitions that were added, from their beginnings."""
-        self._looked_s = time.monotonic()
-        for topic in (self._changes, self._memberships):
-            found = self._partitions(topic)
-            self._unaudited += int(not found and bool(self._newest_ms))
-            if self._unaudited > _LOOKS:
-                raise Unavailable(
-                    f"changes come, but there is no topic {self._memberships!r} to hold them "
-                    "against: check its name (kafka.memberships in the engine's settings)"
-                )
-            for p in found:
-                if (topic, p) not in self._positions:
-                    self._positions[topic, p] = self._range(topic, p)[0]
-                    place = TopicPartition(topic, p, self._positions[topic, p])
-                    self._consumer.incremental_assign([place])
-
-    def _limit_doubts(self) -> None:
-        is_full = len(self._doubts) > _DOUBTS
-        if is_full != self._is_paused:
-            places = [TopicPartition(*at) for at in self._positions if at[0] == self._memberships]
-            (self._consumer.pause if is_full else self._consumer.resume)(places)
-            self._is_paused = is_full
+        self._log.hold_memberships(len(self._doubts) > _DOUBTS)
+        self._fetched.extend(self._log.fetch(timeout_s))
 
     def _take(self, message: Message) -> None:
-        is_change = message.topic() == self._changes
-        if message.error() is not None:
-            if message.error().code() == KafkaError._PARTITION_EOF:
-                if is_change:
-                    self._ends[message.partition()] = message.offset()
-                return
-            self._endure(message)
-            return
-        if is_change:
-            p = message.partition()
-            if message.offset() >= self._ends.get(p, 0):
-                self._ends.pop(p, None)
-            self._newest_ms[p] = max(self._newest_ms.get(p, 0), message.timestamp()[1])
-            self._waiting.extend(self._fold.change(change_of(message.value(), _where(message))))
+        if message.topic() == self._log.changes:
+            self._waiting.extend(self._fold.change(change_of(message.value(), where(message))))
         else:
             self._audit(message)
-        self._note_position(message)
+        self._log.take(message)
 
     def _audit(self, message: Message) -> None:
         """Doubt what was told, if a membership is ahead of it."""
@@ -356,7 +234,7 @@ class Changes:
             place = self._fold.place(user_id)
             self._doubts.append(_Doubt(Standing(user_id, 0, 0, []), stamp_ms, now_s, place))
             return
-        standing = standing_of(message.value(), _where(message))
+        standing = standing_of(message.value(), where(message))
         if self._fold.is_ahead(standing):
             self._doubts.append(_Doubt(standing, stamp_ms, now_s))
 
@@ -378,59 +256,4 @@ class Changes:
     def _is_past(self, doubt: _Doubt) -> bool:
         """Whether the changes have been read beyond the moment of a membership."""
         waited = time.monotonic() - doubt.arrived_s >= self._patience_s
-        late_ms = doubt.stamp_ms + int(self._patience_s * 1000)
-        return all(
-            self._newest_ms.get(p, 0) >= late_ms or (waited and p in self._ends)
-            for topic, p in self._positions
-            if topic == self._changes
-        )
-
-    def _note_position(self, message: Message) -> None:
-        place, offset = (message.topic(), message.partition()), message.offset() + 1
-        self._positions[place] = max(self._positions[place], offset)
-
-    def _endure(self, message: Message) -> None:
-        """Go on after an error if that is possible."""
-        error = message.error()
-        if error.code() == KafkaError._AUTO_OFFSET_RESET:
-            self._go_on_where_the_log_begins(message.topic(), message.partition())
-        elif error.fatal() or error.code() in _REFUSED | _GONE:
-            raise self._in_words(error)
-
-    def _go_on_where_the_log_begins(self, topic: str, partition: int) -> None:
-        """Our place is not in the log any more; what was lost is found by counts and by audit."""
-        self._positions[topic, partition] = self._range(topic, partition)[0]
-        self._go_to_the_beginning_of(self._memberships)
-        self._start()
-
-    def _go_to_the_beginning_of(self, topic: str) -> None:
-        for name, p in self._positions:
-            if name == topic:
-                self._positions[name, p] = self._range(name, p)[0]
-
-    def _start(self) -> None:
-        """Read on from our places; what was fetched and not taken comes again."""
-        self._fetched.clear()
-        self._ends.clear()
-        self._is_paused = False
-        self._assign(list(self._positions))
-
-    def _in_words(self, error: KafkaError) -> Exception:
-        if error.code() in _REFUSED:
-            return Forbidden(
-                f"the broker refuses: {error.str()}. The user needs to read and describe "
-                f"{self._changes!r} and {self._memberships!r}, and the group of 'group.id'"
-            )
-        if error.code() in _GONE:
-            return Unavailable(
-                f"there is no topic {self._changes!r} or {self._memberships!r}: the engine makes "
-                "them when it starts; check their names (kafka.changes, kafka.memberships)"
-            )
-        return Unavailable(
-            f"the broker does not answer as it should: {error.str()}. Check bootstrap.servers and "
-            "that it runs; the saved state stays good"
-        )
-
-
-def _where(message: Message) -> str:
-    return f"{message.topic()}/{message.partition()}/{message.offset()}"
+        return self._log.is_beyond(doubt.stamp_ms + int(self._patience_s * 1000), waited)
