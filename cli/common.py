@@ -33,10 +33,12 @@ class UserError(Exception):
 
 def settings(config: Path | None, sets: list[str] | None) -> Settings:
     """The settings in force, checked down to every condition."""
+    from dataflows.logs import configure
     from dataflows.plans import check
     from dataflows.settings import load
 
     chosen = load(config, sets or [])
+    configure(chosen.logs.level, chosen.logs.format)
     check(chosen)
     return chosen
 

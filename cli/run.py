@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from cli.common import FENCED_OFF, WRONG_USE, UserError, need_kafka, need_redis
 from dataflows import plans
 from dataflows.engine import Place, WorkerGone, run
@@ -23,6 +25,8 @@ from operators.source import SourceError
 from operators.stop import Stop
 from state.positions import GapError
 from state.store import FencedOff, StoreError, StoreMismatch
+
+log = structlog.get_logger()
 
 _MOST_WORKERS: Final = 64
 _READABLE: Final = (
@@ -51,9 +55,10 @@ def run_engine(settings: Settings, place: Place) -> int:
     stop = Stop()
     stop.on_signals()
     try:
-        run(settings, stop, place, _end_at_once if place.addresses else lambda _: None)
+        end_at_once = partial(_end_at_once, settings.logs.format)
+        run(settings, stop, place, end_at_once if place.addresses else lambda _: None)
     except Exception as error:
-        return _say(error)
+        return _say(settings.logs.format, error)
     return 0
 
 
@@ -74,7 +79,7 @@ def run_cluster(settings: Settings, workers: int, config: Path | None, sets: Seq
         stop,
         plans.patience(settings),
         final=(FENCED_OFF, WRONG_USE),
-        say=lambda text: print(f"afterglow: {text}", file=sys.stderr, flush=True),
+        say=lambda text: log.warning("workers_ended", detail=text),
     ).run()
 
 
@@ -115,27 +120,41 @@ def _command(
     return out + [part for text in (*sets, metrics) for part in ("--set", text)]
 
 
-def _end_at_once(error: Exception) -> None:
+def _end_at_once(form: str, error: Exception) -> None:
     """In a cluster all end at the first error, so nothing is left to be done in good order."""
-    code = _say(error)
+    code = _say(form, error)
     sys.stderr.flush()
     os._exit(code)
 
 
-def _say(error: BaseException | None) -> int:
-    """The error behind what Bytewax wraps it in, in words; its exit code."""
+def _say(form: str, error: BaseException | None) -> int:
+    """The error behind what Bytewax wraps it in, in words; its exit code.
+
+    Args:
+        form: of the log: among ``json`` lines nothing else is said.
+        error: what ended the engine.
+    """
     cause = error
     while cause is not None and type(cause).__module__.startswith("bytewax"):
         cause = cause.__cause__
     if cause is None:
         raise SystemExit(1)
+    code = _code(cause)
+    known = isinstance(cause, _READABLE)
+    if form == "json":
+        told = {"error": str(cause)} | ({} if known else {"exc_info": cause})
+        log.error("engine_failed", kind=type(cause).__name__, code=code, **told)
+        return code
+    log.error("engine_failed", kind=type(cause).__name__, code=code)
     print(f"afterglow: {cause}", file=sys.stderr)
-    if isinstance(cause, FencedOff):
-        return FENCED_OFF
-    if isinstance(cause, StoreMismatch | MetricsError):
-        return WRONG_USE
-    if not isinstance(cause, _READABLE):
+    if not known:
         import traceback
 
         traceback.print_exception(cause)
-    return 1
+    return code
+
+
+def _code(cause: BaseException) -> int:
+    if isinstance(cause, FencedOff):
+        return FENCED_OFF
+    return WRONG_USE if isinstance(cause, StoreMismatch | MetricsError) else 1

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gc
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib.metadata import version
 from threading import Thread
 from typing import Final
 
+import structlog
 from bytewax.dataflow import Dataflow
 from bytewax.run import cli_main
 
@@ -33,6 +36,8 @@ from operators.witness import Witness
 from state.checkpoint import Checkpoint
 from state.lane import Lane
 from state.store import Store
+
+log = structlog.get_logger()
 
 _BREAK_S: Final = 0.02
 EPOCH_S = 0.5
@@ -83,6 +88,15 @@ def run(
     metrics = Metrics()
     if settings.metrics.address:
         metrics.serve(settings.metrics.address)
+    metrics.build.info({"version": version("afterglow")})
+    log.info(
+        "engine_started",
+        version=version("afterglow"),
+        pid=os.getpid(),
+        worker=place.worker,
+        workers=place.workers,
+        metrics=settings.metrics.address,
+    )
     store = open_store(settings)
     events = settings.kafka.events
     store.check_log(events, identity(plans.kafka_config(settings), events))
@@ -99,6 +113,7 @@ def run(
         if type(error).__module__ == "pyo3_runtime":
             raise WorkerGone("another worker is gone, so this one ends too") from error
         raise
+    log.info("engine_drained", worker=place.worker)
 
 
 def open_store(settings: Settings) -> Store:
@@ -152,15 +167,26 @@ def assemble(
     has_transactions = make_topics(kafka, topics, settings.kafka.events)
 
     def open_logic(_resume: object) -> LaneLogic:
+        begun_s = time.monotonic()
         lane = open_lane(settings, place)
         checkpoint = Checkpoint(lane, store, heart.beat)
         left = checkpoint.open()
+        metrics.fence.labels(place.worker).set(store.epoch)
         recover(lane, kafka, topics, wall_clock_ms())
         catalog = open_catalog(settings, lane, heart)
         lane.steer(wall_clock_ms())
         settle_memory()
         heart.beat()
         prepare(lane)
+        log.info(
+            "lane_opened",
+            worker=place.worker,
+            shards=len(lane.shards),
+            users=lane.table.size,
+            unpublished=len(left),
+            seconds=round(time.monotonic() - begun_s, 2),
+            fence=store.name,
+        )
         policy = plans.commit_policy(settings)
         logic = LaneLogic(lane, checkpoint, policy, wall_clock_ms, metrics, left, heart, catalog)
         return witness.watch(logic, "on_batch", "on_eof")
@@ -186,6 +212,7 @@ def assemble(
         store.trim,
         store.owns,
         heart.beat,
+        metrics=metrics,
     )
     return build(
         witness.watch_parts(source, "next_batch"),

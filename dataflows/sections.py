@@ -470,6 +470,13 @@ class MetricsSettings(Section):
     address: Annotated[str, Field(pattern=r"^$|^.*:\d{1,5}$")]
 
 
+class LogSettings(Section):
+    """What is said on standard error, and how."""
+
+    level: Literal["debug", "info", "warning", "error"]
+    format: Literal["text", "json"]
+
+
 class SupervisorSettings(Section):
     """When workers are started again."""
 
@@ -509,5 +516,6 @@ class Settings(Section):
     experiments: Annotated[dict[Name, ExperimentSettings], Field(max_length=8)]
     holdout: HoldoutSettings
     metrics: MetricsSettings
+    logs: LogSettings
     supervisor: SupervisorSettings
     embedded: Embedded

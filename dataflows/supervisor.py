@@ -142,7 +142,7 @@ class Supervisor:
             finally:
                 os.close(writing)
             self._running.append(Worker(number, process, reading, time.monotonic()))
-        log.info("workers started", pids=self.pids())
+        log.info("workers_started", workers=self.workers, pids=self.pids())
 
     def _watch(self) -> str:
         """Until something ends the cluster; says what."""

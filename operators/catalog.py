@@ -104,7 +104,7 @@ class CatalogReader:
             ) from error
         if found.error is not None:
             if found.error.code() not in _UNKNOWN:
-                log.warning("the catalogue cannot be read", topic=self._topic, why=str(found.error))
+                log.warning("catalog_unreadable", topic=self._topic, error=str(found.error))
             return
         self._partitions = set(found.partitions)
         self._consumer.assign(
@@ -120,7 +120,7 @@ class CatalogReader:
             elif error.code() == KafkaError._PARTITION_EOF:
                 self._at_end.add(int(message.partition() or 0))
             elif error.fatal():
-                log.warning("the catalogue cannot be read", topic=self._topic, why=str(error))
+                log.warning("catalog_unreadable", topic=self._topic, error=str(error))
         facts, refused = read_facts(good, self._rules)
         self.counts[""] += len(good) - len(refused)
         for item, why in refused:
@@ -128,7 +128,7 @@ class CatalogReader:
             self._told += 1
             if self._told <= _TOLD_MOST:
                 log.warning(
-                    "a message of the catalogue was refused",
+                    "catalog_message_refused",
                     item=item,
                     reason=why.reason,
                     path=why.path,

@@ -20,6 +20,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from operators.compacted import TopicUnread, latest
+from operators.metrics import Metrics
 from operators.topics import Topics
 
 log = structlog.get_logger()
@@ -46,11 +47,20 @@ class ShutOut(PublishError):
 
 @dataclass(slots=True, frozen=True)
 class Published:
-    """One outbox entry: the changes of a shard's commit as (key, value) records."""
+    """One outbox entry: the changes of a shard's commit as (key, value) records.
+
+    Attributes:
+        shard: whose.
+        seq: of the commit.
+        records: the changes.
+        record_ms: the log's timestamp of the last event in the commit, epoch milliseconds; negative
+            where none led to it, or that is not known any more.
+    """
 
     shard: int
     seq: int
     records: Sequence[tuple[bytes, bytes]]
+    record_ms: int = -1
 
 
 class Position(msgspec.Struct, frozen=True, order=True):
@@ -111,15 +121,21 @@ class Courier:
         config: of the producer; ``bootstrap.servers`` at least.
         terms: how and where to.
         alive: called now and then while ``send`` waits.
+        metrics: where to count.
 
     Raises:
         PublishError: the broker does not take a courier.
     """
 
     def __init__(
-        self, config: Mapping[str, Any], terms: Terms, alive: Callable[[], None] = lambda: None
+        self,
+        config: Mapping[str, Any],
+        terms: Terms,
+        alive: Callable[[], None] = lambda: None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._terms, self._alive = terms, alive
+        self._metrics = metrics or Metrics()
         defaults = {"linger.ms": 1, "enable.idempotence": True, "compression.type": "zstd"}
         named = {"transactional.id": terms.name} if terms.name else {}
         self._producer = Producer({**defaults, **named, **config})
@@ -146,6 +162,7 @@ class Courier:
             for entry in entries:
                 self._queue.append(entry)
                 self._queued += len(entry.records)
+            self._metrics.unpublished.set(self._queued)
             self._changed.notify_all()
             while self._queued > self._terms.waiting and self._failure is None:
                 self._changed.wait(0.1)
@@ -213,9 +230,15 @@ class Courier:
                     self._changed.notify_all()
                 return
             with self._changed:
-                self._queued -= sum(len(entry.records) for entry in entries)
+                changes = sum(len(entry.records) for entry in entries)
+                self._queued -= changes
                 self._done |= {entry.shard: entry.seq for entry in entries}
                 self._changed.notify_all()
+            # a commit of many shards is one observation
+            now_ms = time.time_ns() // 1_000_000
+            moments = {entry.record_ms for entry in entries if entry.record_ms >= 0}
+            ages_s = [(now_ms - moment) / 1000 for moment in moments]
+            self._metrics.observe_published(changes, ages_s, self._queued)
 
     def _take(self) -> list[Published]:
         entries: list[Published] = []
@@ -247,7 +270,8 @@ class Courier:
                 again = error.txn_requires_abort() or error.retriable()
                 if error.fatal() or not again or late or self._refused or tries > _TRIES:
                     raise self._error((self._refused or error).str()) from raised
-                log.warning("changes are published again", error=error.str())
+                log.warning("changes_published_again", error=error.str())
+                self._metrics.retries.inc()
                 time.sleep(_PAUSE_S)
                 self._abort(error)
         self._reached |= {entry.shard: _position(entry) for entry in entries}

@@ -162,14 +162,16 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
             for model, measures in lane.learner.quality().items():
                 metrics.observe_model(model, measures)
             for text in lane.learner.alerts():
-                _LOG.warning("model", alert=text)
+                _LOG.warning("model_alert", alert=text)
+                metrics.alerts.inc()
         if lane.recommender is not None:
             for part, measures in lane.recommender.quality().items():
                 metrics.observe_model(part, measures)
         metrics.observe_experiments(lane.measures.experiments)
         if self._wall_ms is not None:
             now_ms = self._wall_ms()
-            metrics.delay.set((now_ms - lane.clock.now_ms) / 1000)
+            if lane.clock.now_ms >= 0:  # before the first event no time is known
+                metrics.delay.set((now_ms - lane.clock.now_ms) / 1000)
             if self._newest_record_ms >= 0:
                 metrics.observe_commit((now_ms - self._newest_record_ms) / 1000)
                 self._newest_record_ms = -1
@@ -211,13 +213,14 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         with self._metrics.step("commit"):
             committed = self._checkpoint.commit(heartbeat=heartbeat)
         self._waiting_events = 0
+        record_ms = self._newest_record_ms if self._wall_ms is not None else -1
         self._share_items(now_s)
         self._report()
-        return [_published(c) for c in committed]
+        return [_published(c, record_ms) for c in committed]
 
 
-def _published(c: Committed) -> Published:
-    return Published(shard=c.shard, seq=c.seq, records=decode_entry(c.changes))
+def _published(c: Committed, record_ms: int = -1) -> Published:
+    return Published(c.shard, c.seq, decode_entry(c.changes), record_ms)
 
 
 LaneBuilder = Callable[[object], LaneLogic]

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import time
 from collections import Counter as Tally
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+    start_http_server,
+)
 
 from events.batch import DeadLetter, Span
 from state.counters import Counters
@@ -33,11 +42,13 @@ class MetricsError(Exception):
 
 
 class Metrics:
-    """All metrics of one process, in a registry of their own."""
+    """All metrics of one process, in a registry of their own; docs/metrics.md describes each."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         r = self.registry
+        ProcessCollector(registry=r)
+        PlatformCollector(registry=r)
         self._totals = {
             name: Counter(f"afterglow_{name}", text, registry=r) for name, text in _TOTALS.items()
         }
@@ -57,6 +68,32 @@ class Metrics:
             "From the log's timestamp of a batch's last event to its commit.",
             buckets=_FRESH_S,
             registry=r,
+        )
+        self._told = Histogram(
+            "afterglow_event_to_change_seconds",
+            "From the log's timestamp of a commit's last event to the acknowledgement of its "
+            "changes.",
+            buckets=_FRESH_S,
+            registry=r,
+        )
+        self._published = Counter(
+            "afterglow_changes_published", "Changes that the broker acknowledged.", registry=r
+        )
+        self.unpublished = Gauge(
+            "afterglow_changes_unpublished", "Changes that wait for the broker.", registry=r
+        )
+        self.retries = Counter(
+            "afterglow_publish_retries", "Times that publishing began again.", registry=r
+        )
+        self.fence = Gauge(
+            "afterglow_fence_epoch",
+            "Since when this engine owns its shards, epoch milliseconds.",
+            ["worker"],
+            registry=r,
+        )
+        self.build = Info("afterglow_build", "What runs here.", registry=r)
+        self.alerts = Counter(
+            "afterglow_model_alerts", "Alerts of models, as they stand in the log.", registry=r
         )
         self.lag = Gauge("afterglow_lag", "Messages not yet read.", ["partition"], registry=r)
         self.delay = Gauge(
@@ -126,6 +163,19 @@ class Metrics:
     def observe_commit(self, age_s: float) -> None:
         """A batch was committed so long after the log's timestamp of its last event."""
         self._fresh.observe(max(age_s, 0.0))
+
+    def observe_published(self, changes: int, ages_s: Iterable[float], waiting: int) -> None:
+        """Changes have arrived at the broker.
+
+        Args:
+            changes: how many.
+            ages_s: for each commit among them, since the log's timestamp of its last event.
+            waiting: how many are still to come.
+        """
+        self._published.inc(changes)
+        for age_s in ages_s:
+            self._told.observe(max(age_s, 0.0))
+        self.unpublished.set(waiting)
 
     def observe_lag(self, spans: Sequence[Span], ends: dict[int, int]) -> None:
         """How far behind the end of its partitions the source is."""

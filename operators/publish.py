@@ -15,6 +15,7 @@ from typing import Any, Final
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from operators.courier import Courier, Published, PublishError, ShutOut, Terms
+from operators.metrics import Metrics
 from state.store import FencedOff, StoreUnavailable
 
 __all__ = [
@@ -47,6 +48,7 @@ class KafkaPublisher(FixedPartitionedSink[Published, None]):
         is_owner: whether this engine still owns its shards.
         alive: called now and then while it waits.
         drain_s: how long the last deliveries may take at a drain.
+        metrics: where to count.
     """
 
     def __init__(
@@ -57,9 +59,11 @@ class KafkaPublisher(FixedPartitionedSink[Published, None]):
         is_owner: Callable[[], bool] = lambda: True,
         alive: Callable[[], None] = lambda: None,
         drain_s: float = 30.0,
+        metrics: Metrics | None = None,
     ) -> None:
         self._config, self._terms, self._drain_s = config, terms, drain_s
         self._trim, self._is_owner, self._alive = trim, is_owner, alive
+        self._metrics = metrics
 
     def list_parts(self) -> list[str]:
         """One part: one publisher."""
@@ -71,7 +75,7 @@ class KafkaPublisher(FixedPartitionedSink[Published, None]):
 
     def build_part(self, _step_id: str, _part: str, _resume: None, /) -> _KafkaPart:
         """Connect."""
-        courier = Courier(self._config, self._terms, self._alive)
+        courier = Courier(self._config, self._terms, self._alive, self._metrics)
         return _KafkaPart(courier, self._trim, self._is_owner, self._drain_s)
 
 

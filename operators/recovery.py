@@ -49,7 +49,7 @@ def recover(lane: Lane, config: Mapping[str, Any], topics: Topics, now_ms: int) 
     segments = {key.decode(): decoder.decode(raw).segments for key, raw in told.items()}
     count = lane.recover(segments, now_ms)
     log.warning(
-        "the store has lost commits whose changes were published; consumers are told what holds",
+        "changes_recovered",
         shards=len(lost),
         changes=count,
     )

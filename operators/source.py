@@ -202,7 +202,7 @@ class EventReader(StatefulSourcePartition[Read, None]):
         closing.start()
         closing.join(_CLOSE_S)
         if closing.is_alive():
-            log.warning("the broker's client did not close in time; ending without it")
+            log.warning("consumer_close_timed_out", waited_s=_CLOSE_S)
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -237,7 +237,7 @@ class EventReader(StatefulSourcePartition[Read, None]):
         elif error.fatal():
             raise SourceError(f"the log {self._spec.topic!r} cannot be read: {error}")
         elif code not in _NO_DATA:
-            log.warning("the broker reports an error; reading goes on", error=str(error))
+            log.warning("broker_error", error=str(error))
 
     def _read(self, messages: list[Message]) -> Read:
         n = len(messages)
@@ -285,17 +285,18 @@ class EventReader(StatefulSourcePartition[Read, None]):
         try:
             self._assign(self._places.beginnings({}, self._next, _RUNNING_TIMEOUT_S))
         except BrokerSilent as error:
-            log.warning("new partitions were not looked for; reading goes on", error=str(error))
+            log.warning("partitions_not_looked_for", error=str(error))
 
     def _assign(self, starts: Mapping[int, int]) -> None:
         if starts:
             self._next.update(starts)
             topic = self._spec.topic
             self._consumer.assign([TopicPartition(topic, p, o) for p, o in self._next.items()])
+            log.info("partitions_assigned", topic=topic, starts=dict(starts))
 
     def _tell_group(self) -> None:
         places = [TopicPartition(self._spec.topic, p, o) for p, o in self._next.items()]
         try:
             self._consumer.commit(offsets=places, asynchronous=True)
         except KafkaException as error:
-            log.warning("offsets for lag monitors were not taken", error=str(error))
+            log.warning("group_offsets_not_taken", error=str(error))

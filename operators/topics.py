@@ -84,15 +84,15 @@ def make_topics(config: Mapping[str, Any], topics: Topics, like: str) -> bool:
             return True
         futures = admin.create_topics(new, operation_timeout=_TIMEOUT_S)
     except KafkaException as error:
-        log.warning("topics could not be made", error=error.args[0].str())
+        log.warning("topics_not_made", error=error.args[0].str())
         return True
     for name, future in futures.items():
         try:
             future.result()
-            log.info("topic made", topic=name)
+            log.info("topic_made", topic=name)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                log.warning("a topic could not be made", topic=name, error=error.args[0].str())
+                log.warning("topic_not_made", topic=name, error=error.args[0].str())
     return True
 
 

@@ -499,6 +499,14 @@ class Store:
         """What no other engine is called; known when a fence was taken."""
         return self._text(min(self._fences.values(), default=b""))
 
+    @property
+    def epoch(self) -> int:
+        """Since when the shards are owned here, epoch milliseconds; known when a fence was taken.
+
+        It is the time of taking them, or above the last owner's if clocks differ.
+        """
+        return int(self.name.partition(":")[0])
+
     def _agreed(self, key: str, name: str, value: str) -> str:
         """What stands in a hash under a name; this value, if nothing stood there before."""
         with in_words(f"{key!r} could not be read and written"):

@@ -1,0 +1,1 @@
+"""How the engine is run and watched, on a plant of real parts."""

@@ -1,0 +1,59 @@
+"""docs/metrics.md says what a live engine shows, and nothing else."""
+
+import re
+
+import pytest
+
+from operators.metrics import Metrics
+from tests.operations.plant import ROOT, samples, until
+
+ROW = re.compile(r"^\| `([a-z_]+)` *\| (\w+) *\|([^|]*)\|([^|]+)\|([^|]+)\|$", re.MULTILINE)
+
+
+def described():
+    """By metric of the page: its type and labels."""
+    page = (ROOT / "docs/metrics.md").read_text()
+    return {
+        name: {"type": kind, "labels": set(re.findall(r"`(\w+)`", labels))}
+        for name, kind, labels, _unit, _meaning in ROW.findall(page)
+    }
+
+
+def test_every_metric_is_described_with_its_type():
+    shown = {
+        family.name + ("_total" if family.type == "counter" else ""): family.type
+        for family in Metrics().registry.collect()
+    }
+    shown = {
+        f"{name}_info" if kind == "info" else name: "gauge" if kind == "info" else kind
+        for name, kind in shown.items()
+    }
+    assert {name: row["type"] for name, row in described().items()} == shown
+
+
+@pytest.mark.servers
+@pytest.mark.slow
+def test_a_live_engine_shows_what_is_described(running):
+    page, seen = described(), {}
+
+    def all_there():
+        for worker in (0, 1):
+            for name, found in samples(running.scrape(worker)).items():
+                known = seen.setdefault(name, found)
+                known["labels"] |= found["labels"]
+        return set(seen) >= set(page) and all(
+            seen[name]["labels"] == row["labels"] for name, row in page.items()
+        )
+
+    until(all_there, 90, lambda: str({k: v for k, v in page.items() if seen.get(k) != v}))
+    assert seen == page
+
+
+@pytest.mark.servers
+@pytest.mark.slow
+def test_the_models_measures_are_described(running):
+    page = (ROOT / "docs/metrics.md").read_text().partition("Measures of `afterglow_model`")[2]
+    until(lambda: 'measure="auc"' in running.scrape(0), 90, running.log)
+    shown = set(re.findall(r'^afterglow_model\{measure="(\w+)"', running.scrape(0), re.MULTILINE))
+    ranking = {"log_loss", "base_loss"}
+    assert shown - ranking <= set(re.findall(r"`(\w+)`", page))
