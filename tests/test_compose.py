@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from cli.run import parse_place
+from dataflows.settings import _ENVIRONMENT as ENVIRONMENT
 from dataflows.settings import load
 
 ROOT = Path(__file__).parents[1]
@@ -23,7 +24,7 @@ IMAGE = (ROOT / "deploy/Dockerfile").read_text()
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES = COMPOSE["services"]
 OWN = [name for name, service in SERVICES.items() if service["image"].startswith("afterglow:")]
-READ = {"KAFKA_BOOTSTRAP", "KAFKA_USERNAME", "KAFKA_PASSWORD", "REDIS_URL", "AFTERGLOW_CONFIG"}
+READ = {*ENVIRONMENT, "AFTERGLOW_CONFIG", "AFTERGLOW_TOKENS"}
 """What the settings read from the environment."""
 
 
@@ -46,7 +47,8 @@ def test_the_engine_is_given_addresses_that_others_listen_on(services):
     assert settings.metrics.address.startswith("0.0.0.0:")
     assert settings.logs.format == "json"
     asked = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
-    (job,) = asked["scrape_configs"]
+    job, api = asked["scrape_configs"]
+    assert api["static_configs"] == [{"targets": ["serving:8080"]}]
     workers = int(services["engine"]["command"][1])
     port = int(settings.metrics.address.rpartition(":")[2])
     (targets,) = [found["targets"] for found in job["static_configs"]]
@@ -62,6 +64,8 @@ def test_services_speak_to_the_store_as_a_user_it_knows(services, name):
     users = (ROOT / "deploy/redis/users.acl").read_text()
     assert f"user {url.username} on >@{url.username.upper()}_PASSWORD@ " in users
     assert set(services[name]["environment"]) <= READ
+    tokens = filled(services["serving"]["environment"]["AFTERGLOW_TOKENS"])
+    assert all(len(token.partition(":")[2]) >= 16 for token in tokens.split(","))
 
 
 def test_all_topics_are_made(services):

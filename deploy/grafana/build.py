@@ -398,7 +398,44 @@ LEARNING: Final = Dashboard(
     },
 )
 
-ALL: Final = (FLOW, SEGMENTS, LEARNING)
+API: Final = 'job="afterglow-serving"'
+ANSWERS: Final = f"rate(afterglow_http_requests_total{{{API}}}[{RATE}])"
+TIMES: Final = f"rate(afterglow_http_seconds_bucket{{{API}}}[{RATE}])"
+
+SERVING: Final = Dashboard(
+    "afterglow-serving",
+    "Afterglow: HTTP API",
+    {
+        "Requests": [
+            Panel("Answers by status", "reqps", {"{{status}}": f"sum by (status) ({ANSWERS})"}),
+            Panel("Answers by route", "reqps", {"{{route}}": f"sum by (route) ({ANSWERS})"}),
+            Panel(
+                "How long they take",
+                "s",
+                {
+                    f"p{share}": f"histogram_quantile({share / 100}, sum by (le) ({TIMES}))"
+                    for share in (50, 99)
+                },
+            ),
+            Panel(
+                "Requests worked on",
+                "short",
+                {"{{instance}}": f"afterglow_http_in_flight{{{API}}}"},
+            ),
+            Panel("Followers", "short", {"{{instance}}": f"afterglow_http_followers{{{API}}}"}),
+            Panel(
+                "Followers cut off",
+                "short",
+                {
+                    "{{reason}}": "sum by (reason) "
+                    f"(increase(afterglow_http_followers_cut_total{{{API}}}[1h]))"
+                },
+            ),
+        ],
+    },
+)
+
+ALL: Final = (FLOW, SEGMENTS, LEARNING, SERVING)
 
 
 def document(board: Dashboard) -> dict[str, Any]:

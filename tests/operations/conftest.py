@@ -16,7 +16,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
         if PROMETHEUS is None:
             yield found
             return
-        targets = [f"127.0.0.1:{port}" for port in found.metrics_ports]
-        with prometheus(directory, {"afterglow": targets}) as port:
+        with prometheus(directory, found.targets) as port:
             found.prometheus_port = port
             yield found

@@ -10,8 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.error import URLError
@@ -37,6 +38,10 @@ PROMTOOL: Final = shutil.which("promtool")
 needs_prometheus = pytest.mark.skipif(
     PROMETHEUS is None or PROMTOOL is None, reason="Debian's prometheus: not on the PATH"
 )
+
+HAS_API: Final = find_spec("serving.api") is not None and (ROOT / "cli/serve.py").exists()
+needs_api = pytest.mark.skipif(not HAS_API, reason="the HTTP API is not there")
+TOKEN: Final = "a-token-of-the-plant-only"
 
 EAGER: Final = (
     *("models.every=1s", "models.rate=1.0", "models.least=10", "models.challengers.kinds=[]"),
@@ -124,7 +129,16 @@ class Plant:
     store: Store
     engine: Engine
     metrics_ports: tuple[int, ...]
+    api_port: int | None = None
     prometheus_port: int | None = None
+
+    @property
+    def targets(self) -> dict[str, list[str]]:
+        """By job what Prometheus is to ask."""
+        found = {"afterglow": [f"127.0.0.1:{port}" for port in self.metrics_ports]}
+        if self.api_port is not None:
+            found["afterglow-serving"] = [f"127.0.0.1:{self.api_port}"]
+        return found
 
     def scrape(self, worker: int = 0) -> str:
         """What a worker says of itself; nothing while it starts."""
@@ -232,11 +246,30 @@ def plant(directory: Path, rate: int = 200) -> Iterator[Plant]:
         found = Plant(broker, store, engine, (port, port + 1))
         engine.start()
         try:
-            with process(shop, directory / "shop.log"):
+            with ExitStack() as stack:
+                stack.enter_context(process(shop, directory / "shop.log"))
+                if HAS_API:
+                    found.api_port = stack.enter_context(serving(found, directory / "serve.log"))
                 yield found
             assert engine.stop() == 0, found.log()[-2000:]
         finally:
             engine.kill()
+
+
+@contextmanager
+def serving(found: Plant, log: Path) -> Iterator[int]:
+    """The HTTP API on loopback, under its user of the store; its port."""
+    port = free_port()
+    env = {
+        **os.environ,
+        "REDIS_URL": found.store.url("serving"),
+        "KAFKA_BOOTSTRAP": found.broker.bootstrap,
+        "AFTERGLOW_TOKENS": f"admin:{TOKEN}",
+    }
+    command = [sys.executable, "-m", "cli.main", "serve"]
+    with process([*command, "--set", f"serve.address=127.0.0.1:{port}"], log, env=env):
+        until(lambda: _is_ready(f"http://127.0.0.1:{port}/health"), 60, log.read_text)
+        yield port
 
 
 def samples(text: str) -> dict[str, dict[str, Any]]:

@@ -100,10 +100,10 @@ def test_a_plant_says_what_it_does_in_json(running):
         lines = [line for line in running.log().splitlines() if line.startswith("{")]
         return [json.loads(line) for line in lines]
 
-    until(lambda: sum(line["event"] == "lane_opened" for line in said()) == 2, 60, running.log)
+    until(lambda: sum(line["event"] == "lane_opened" for line in said()) >= 2, 60, running.log)
     names = [line["event"] for line in said()]
     assert names[0] == "workers_started"
-    assert names.count("engine_started") == 2
+    assert names.count("engine_started") >= 2
     assert set(names) <= set(described())
     for line in running.log().splitlines():
         assert line.startswith(("{", "worker ", "%")), line

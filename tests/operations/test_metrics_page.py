@@ -5,17 +5,18 @@ import re
 import pytest
 
 from operators.metrics import Metrics
-from tests.operations.plant import ROOT, samples, until
+from tests.operations.plant import ROOT, needs_api, samples, until
 
 ROW = re.compile(r"^\| `([a-z_]+)` *\| (\w+) *\|([^|]*)\|([^|]+)\|([^|]+)\|$", re.MULTILINE)
 
 
-def described():
-    """By metric of the page: its type and labels."""
+def described(*, api=False):
+    """By metric of the page: its type and labels; those of the engine, or of the HTTP API."""
     page = (ROOT / "docs/metrics.md").read_text()
     return {
         name: {"type": kind, "labels": set(re.findall(r"`(\w+)`", labels))}
         for name, kind, labels, _unit, _meaning in ROW.findall(page)
+        if name.startswith("afterglow_http_") == api
     }
 
 
@@ -29,6 +30,21 @@ def test_every_metric_is_described_with_its_type():
         for name, kind in shown.items()
     }
     assert {name: row["type"] for name, row in described().items()} == shown
+
+
+@needs_api
+def test_every_metric_of_the_api_is_described():
+    from serving.api.metrics import HttpMetrics
+
+    shown = {
+        family.name + ("_total" if family.type == "counter" else ""): {
+            "type": family.type,
+            "labels": set(getattr(collector, "_labelnames", ())),
+        }
+        for collector in HttpMetrics().registry._collector_to_names
+        for family in collector.collect()
+    }
+    assert described(api=True) == shown
 
 
 @pytest.mark.servers
