@@ -108,6 +108,8 @@ def _mendable(error: Exception) -> list[str]:
     from operators.source import SourceError
     from state.store import StoreError
 
+    while type(error).__module__.startswith("bytewax") and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # one that came up inside the flow
     if isinstance(error, SettingsError):
         return [f"settings: {line}" for line in str(error).splitlines()]
     if isinstance(error, UserError | RowError | StoreError | SourceError | EmbeddedError):

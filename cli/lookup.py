@@ -32,7 +32,7 @@ def show_profile(settings: Settings, user: str) -> int:
 
 
 def export_profiles(settings: Settings, out: Path | None) -> int:
-    """Write all profiles as JSON lines."""
+    """Write all profiles, as JSON lines or Parquet."""
     need_redis(settings)
     count = write_profiles(open_store(settings), out)
     if out is not None:
@@ -41,7 +41,11 @@ def export_profiles(settings: Settings, out: Path | None) -> int:
 
 
 def write_profiles(store: Store, out: Path | None) -> int:
-    """Write all profiles of a store as JSON lines; how many there were."""
+    """Write all profiles of a store, as JSON lines or Parquet; how many there were."""
+    if out is not None and out.suffix == ".parquet":
+        from dataflows.profile_table import write_table
+
+        return write_table(_documents(store), out)
     count = 0
     with nullcontext(sys.stdout.buffer) if out is None else out.open("wb") as file:
         for document in _documents(store):

@@ -90,7 +90,7 @@ def run(
 
 @app.command()
 def publish(
-    file: Annotated[Path, typer.Argument(help="CSV or JSON lines, perhaps gzip.")],
+    file: Annotated[Path, typer.Argument(help="CSV or JSON lines, perhaps gzip, or Parquet.")],
     maps: Maps = None,
     types: Types = None,
     topic: Annotated[str, typer.Option(help="Topic; kafka.events if empty.")] = "",
@@ -108,13 +108,13 @@ def publish(
 
 @app.command()
 def replay(
-    file: Annotated[Path, typer.Argument(help="CSV or JSON lines, perhaps gzip.")],
+    file: Annotated[Path, typer.Argument(help="CSV or JSON lines, perhaps gzip, or Parquet.")],
     until: Annotated[
         str, typer.Option(help="Take values at this time (epoch ms or RFC 3339); the last event's.")
     ] = "",
     partitions: Annotated[int, typer.Option(min=1, help="Deal events to so many.")] = 1,
     export: Annotated[
-        Path | None, typer.Option(help="Write all profiles there as JSON lines.")
+        Path | None, typer.Option(help="Write all profiles there: JSON lines, or .parquet.")
     ] = None,
     changes: Annotated[
         Path | None, typer.Option(help="Write all changes there as JSON lines.")
@@ -200,11 +200,13 @@ def changes(
 
 @app.command()
 def export(
-    out: Annotated[Path | None, typer.Option(help="A file; standard output if absent.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A file, perhaps .parquet; standard output if absent.")
+    ] = None,
     config: Config = None,
     sets: Sets = None,
 ) -> None:
-    """Write all profiles as JSON lines."""
+    """Write all profiles as JSON lines, or as Parquet."""
     from cli.lookup import export_profiles
 
     sys.exit(export_profiles(common.settings(config, sets), out))

@@ -1,4 +1,4 @@
-"""Files of events: CSV or JSON lines, gzip or not, as messages by the contract.
+"""Files of events: CSV, JSON lines (gzip or not) or Parquet, as messages by the contract.
 
 A CSV's columns are found under the contract's names; ``--map order_id=session_id`` takes a field
 from another column, and ``--type view=product_view`` renames a value of ``type``. An empty cell is
@@ -63,7 +63,8 @@ def read_messages(
     """The messages of a file, in its order; JSON each, unless the file had other lines.
 
     Args:
-        path: ends in ``.csv`` or ``.jsonl`` (or ``.json``, ``.ndjson``), perhaps with ``.gz``.
+        path: ends in ``.csv`` or ``.jsonl`` (or ``.json``, ``.ndjson``), perhaps with ``.gz``,
+            or in ``.parquet``.
         columns: contract field to the column or key it is taken from.
         types: a value of ``type`` in the file to the contract's.
         on_bytes: told every thousand messages how many bytes of the file, as it lies on the disk,
@@ -82,7 +83,13 @@ def read_messages(
         return _messages(path, lambda file: _csv_messages(path, file, columns, types), on_bytes)
     if kind in ("jsonl", "json", "ndjson"):
         return _messages(path, lambda file: _json_messages(file, columns, types), on_bytes)
-    raise RowError(f"{path}: must be .csv or .jsonl, perhaps with .gz, but is .{kind}")
+    if kind == "parquet":
+        if path.suffix == ".gz":
+            raise RowError(f"{path}: Parquet is compressed inside; unpack it first")
+        from events.parquet import parquet_messages  # what it needs takes half a second to import
+
+        return parquet_messages(path, columns, types, on_bytes)
+    raise RowError(f"{path}: must be .csv or .jsonl, perhaps with .gz, or .parquet, but is .{kind}")
 
 
 def _check_fields(columns: Mapping[str, str]) -> None:

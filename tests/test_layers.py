@@ -42,6 +42,8 @@ ALONE = {
     "events/compiled.py": {"numba"},
     "serving/afterglow_client/changes.py": {"confluent_kafka"},
     "serving/afterglow_client/log.py": {"confluent_kafka"},
+    "events/parquet.py": {"pyarrow"},
+    "dataflows/profile_table.py": {"pyarrow"},
 }
 """Third parties of one file."""
 FROM_INSIDE = {

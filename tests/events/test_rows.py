@@ -155,7 +155,7 @@ def is_integer(text):
         ("e.jsonl", b"{}", {"columns": {"xx": "a"}}, "no field 'xx'; there are event_id"),
         ("e.csv", HEADER.encode() + b"e1,\xff\n", {}, "must be UTF-8.*save it as UTF-8"),
         ("e.csv", (HEADER + "x" * 200_000).encode(), {}, "cannot be read to its end: field larger"),
-        ("e.parquet", b"", {}, r"must be \.csv or \.jsonl.*but is \.parquet"),
+        ("e.avro", b"", {}, r"must be \.csv or \.jsonl.*but is \.avro"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said(tmp_path, name, data, options, message):
