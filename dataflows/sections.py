@@ -470,13 +470,6 @@ class MetricsSettings(Section):
     address: Annotated[str, Field(pattern=r"^$|^.*:\d{1,5}$")]
 
 
-class LogSettings(Section):
-    """What is said on standard error, and how."""
-
-    level: Literal["debug", "info", "warning", "error"]
-    format: Literal["text", "json"]
-
-
 class SupervisorSettings(Section):
     """When workers are started again."""
 
@@ -485,6 +478,13 @@ class SupervisorSettings(Section):
     drain: LongSpan
     failures: Annotated[Whole, Field(ge=1)]
     steady: Millis
+
+
+class LogSettings(Section):
+    """What is said on standard error, and how."""
+
+    level: Literal["debug", "info", "warning", "error"]
+    format: Literal["text", "json"]
 
 
 class Embedded(Section):
@@ -516,6 +516,6 @@ class Settings(Section):
     experiments: Annotated[dict[Name, ExperimentSettings], Field(max_length=8)]
     holdout: HoldoutSettings
     metrics: MetricsSettings
-    logs: LogSettings
     supervisor: SupervisorSettings
+    logs: LogSettings
     embedded: Embedded

@@ -293,10 +293,11 @@ def test_the_image_is_built_from_files_that_are_there(tmp_path):
     for package in packages["packages"]:
         place = packages.get("package-dir", {}).get(package, package.replace(".", "/"))
         assert (tmp_path / place / "__init__.py").exists(), package
+    path = f"{tmp_path}:{tmp_path / 'serving'}"
     told = subprocess.run(
         [sys.executable, "-c", "import cli.main, state; print(state.__file__)"],
         cwd=tmp_path,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path)},
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": path},
         capture_output=True,
         text=True,
     )
@@ -304,7 +305,7 @@ def test_the_image_is_built_from_files_that_are_there(tmp_path):
     shown = subprocess.run(
         [sys.executable, "-m", "cli.main", "settings"],
         cwd=tmp_path,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path)},
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": path},
         capture_output=True,
         text=True,
     )

@@ -38,12 +38,12 @@ OWN = {
 }
 """Third parties that a layer brings in; the layers from operators on may use those below too."""
 ALONE = {
-    "state/servers.py": {"redis", "hiredis"},
-    "events/compiled.py": {"numba"},
     "serving/afterglow_client/changes.py": {"confluent_kafka"},
     "serving/afterglow_client/log.py": {"confluent_kafka"},
     "events/parquet.py": {"pyarrow"},
     "dataflows/profile_table.py": {"pyarrow"},
+    "state/servers.py": {"redis", "hiredis"},
+    "events/compiled.py": {"numba"},
 }
 """Third parties of one file."""
 FROM_INSIDE = {

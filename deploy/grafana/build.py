@@ -417,11 +417,7 @@ SERVING: Final = Dashboard(
                     for share in (50, 99)
                 },
             ),
-            Panel(
-                "Requests worked on",
-                "short",
-                {"{{instance}}": f"afterglow_http_in_flight{{{API}}}"},
-            ),
+            Panel("Servers that answer", "short", {"up": f"sum (up{{{API}}})"}),
             Panel("Followers", "short", {"{{instance}}": f"afterglow_http_followers{{{API}}}"}),
             Panel(
                 "Followers cut off",

@@ -91,6 +91,11 @@ def test_the_api_serves_what_the_engine_wrote(running, changes):
     profile = f"{address}/v1/profiles/{user}"
     assert _status(profile) == 401
     assert _status(profile, TOKEN) == 200
+    why = f"{address}/v1/explanations?user_id={user}&kind=segment&name={changes[0]['segment']}"
+    assert _status(why, TOKEN) == 200
+    with running.store.client("operator") as client:
+        denied = [entry for entry in client.acl_log() if entry["username"] == "serving"]
+    assert denied == []
 
 
 def test_a_killed_worker_comes_back_and_the_topology_with_it(running):
