@@ -11,7 +11,6 @@ import numpy as np
 
 from dataflows.engine import open_lane
 from dataflows.settings import Settings
-from state.checkpoint import check_segments
 from state.explain import explain
 from state.explain_offers import explain_offer
 from state.features import RowView
@@ -47,7 +46,6 @@ def explanation(settings: Settings, store: Store, user: str, name: str, now_ms: 
         _check("segment", name, lane.decider.plan.names)
     shard = zlib.crc32(user.encode()) % settings.redis.shards
     stored = store.look(shard, lane.side_tables)
-    check_segments(lane, stored)
     lane.restore(stored)
     lane.restored(store.shared("cuts"), store.shared("model:0"))
     row = lane.users.find(user)

@@ -13,22 +13,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from state.commit import ShardCommit, StoredShard
+from state.commit import ShardCommit
 from state.item_store import ItemStore
 from state.lane import Lane
 from state.sharing import ItemSharing
-from state.store import Store, StoreMismatch, StoreUnavailable
-
-
-def check_segments(lane: Lane, stored: StoredShard) -> None:
-    """Refuse memberships that were stored for other segments: they are kept by place."""
-    held = stored.record.get("segments")
-    if held is not None and held != lane.segments:
-        raise StoreMismatch(
-            f"shard {stored.shard} holds memberships of the segments {held.decode()}, but the "
-            f"settings define {lane.segments.decode()}: conditions may be edited freely, but "
-            "names and their order must stay. Put them back, or start with another redis.prefix"
-        )
+from state.store import Store, StoreUnavailable
 
 
 @dataclass(slots=True, frozen=True)
@@ -69,7 +58,6 @@ class Checkpoint:
         self._store.check_meta()
         for shard in self._lane.shards:
             stored = self._store.load(shard, self._lane.side_tables)
-            check_segments(self._lane, stored)
             self._lane.restore(stored)
             self._alive()
         if self._sharing is not None:

@@ -7,8 +7,9 @@ columns nor the change ever existed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,13 +84,28 @@ class Decider:
         offering: Offering | None = None,
     ) -> None:
         self.plan = plan
-        self.waiting = Decisions(plan.names, plan.versions, ids)
+        self.waiting = Decisions(ids)
         self.sizes: I64 = np.zeros(len(plan.names), dtype=np.int64)
         self._rfm = rfm
         self._offering = offering
         self._table = table
         table.add_columns("", plan.columns())
         table.add_columns("", self._columns())
+
+    def adopt(self, plan: SegmentPlan, state: SegmentState, ends_ms: I64) -> None:
+        """Decide by another plan from now on.
+
+        Args:
+            plan: the compiled segments.
+            state: what is remembered of all rows, in the plan's places.
+            ends_ms: when silence may first end what they are in, int64[n, S + F].
+        """
+        table = self._table
+        for column, value in zip(plan.columns(), state.parts(), strict=True):
+            table.replace(column, value)
+        table.replace(Column(VALID_TO, "i8", FAR_MS, ends_ms.shape[1:]), ends_ms)
+        self.plan = plan
+        self._count()
 
     def decide(self, view: RowView, occasion: Occasion) -> None:
         """Evaluate the view's rows at their times and take over what comes of it."""
@@ -107,22 +123,30 @@ class Decider:
         if len(outcome.flips):
             self._record(view, state, outcome, occasion)
 
-    def retell(self, rows: I64, told: Sequence[Sequence[str]], occasion: Occasion) -> list[int]:
+    def retell(
+        self,
+        rows: I64,
+        told: Sequence[Sequence[str]],
+        occasion: Occasion,
+        stale: Mapping[int, list[str]] = MappingProxyType({}),
+    ) -> list[int]:
         """Note what brings a consumer from the memberships it was told to those there are.
 
         Args:
             rows: int64[n], distinct.
             told: the names of the segments that each row was said to be in, n.
             occasion: why and when.
+            stale: what rows that are still to be redefined were in, by row.
 
         Returns:
             The row of each change that this takes.
         """
         changed: list[int] = []
         plan, table = self.plan, self._table
-        held = map(self.waiting.named, plan.masks(plan.read(table, rows)).tolist())
+        held = map(plan.naming.named, plan.masks(plan.read(table, rows)).tolist())
         versions = dict(zip(plan.names, plan.versions, strict=True))
-        for row, names, segments in zip(rows.tolist(), held, map(list, told), strict=True):
+        for row, now, segments in zip(rows.tolist(), held, map(list, told), strict=True):
+            names = stale.get(row, now)
             left = [name for name in segments if name not in names]
             joined = [name for name in names if name not in segments]
             ts_ms = max(int(table["as_of"][row]), occasion.decided_at_ms)
@@ -150,14 +174,17 @@ class Decider:
 
     def restored(self) -> None:
         """All rows are loaded: count who is in what."""
-        segments = self.held(np.arange(self._table.size)).segment
-        self.sizes[:] = np.bincount(segments, minlength=len(self.sizes))
+        self._count()
         if self._offering is not None:
             self._offering.restored()
 
     def held(self, rows: I64) -> Held:
         """All memberships of some rows."""
         return self.plan.held(self.plan.read(self._table, rows), self._table[VALID_TO][rows])
+
+    def _count(self) -> None:
+        segments = self.held(np.arange(self._table.size)).segment
+        self.sizes = np.bincount(segments, minlength=len(self.plan.names)).astype(np.int64)
 
     def _columns(self) -> list[Column]:
         kept = len(self.plan.tags) + len(self.plan.families)
@@ -189,6 +216,7 @@ class Decider:
         values, thresholds = plan.causes(outcome)
         self.waiting.add(
             Decided(
+                naming=plan.naming,
                 row=rows,
                 segment=flips.segment,
                 entered=flips.entered,

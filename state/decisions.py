@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from events.texts import Texts
 from state.changes import Cause, Kind, Undated
+from state.naming import Naming
 from state.packing import Form, Slot
 from state.text_index import TextIndex
 
@@ -43,8 +44,9 @@ class Decided:
     """Changes of one evaluation, k of them, in the order in which they were decided.
 
     Attributes:
+        naming: what places stand for.
         row: whose, int64[k].
-        segment: place in the plan's names, int64[k].
+        segment: place in the names, int64[k].
         entered: entry, or else exit, bool[k].
         ts_ms: event time of each, int64[k].
         n: the user's count of changes with it, int64[k].
@@ -57,6 +59,7 @@ class Decided:
         thresholds: what it compared that with, as JSON, k.
     """
 
+    naming: Naming
     row: I64
     segment: I64
     entered: Bools
@@ -97,17 +100,12 @@ class Decisions:
     """All that waits for a commit, in order.
 
     Args:
-        names: of the plan's segments.
-        versions: of each.
         ids: the lane's users.
     """
 
-    def __init__(self, names: Sequence[str], versions: Sequence[int], ids: TextIndex) -> None:
-        self._names, self._versions, self._ids = names, versions, ids
-        self._segments = Texts.of(names).escaped()
-        self._version = np.array(versions, dtype=np.int64)
+    def __init__(self, ids: TextIndex) -> None:
+        self._ids = ids
         self._form = Form(_FORM)
-        self._lists: dict[int, bytes] = {}
         self._retold: list[Undated] = []
         self._decided: list[Decided] = []
 
@@ -122,13 +120,13 @@ class Decisions:
                 place = int(d.segment[i])
                 yield Undated(
                     row=int(d.row[i]),
-                    segment=self._names[place],
+                    segment=d.naming.names[place],
                     action="entered" if d.entered[i] else "exited",
                     ts=int(d.ts_ms[i]),
                     decided_at=d.decided_at_ms,
-                    version=self._versions[place],
+                    version=d.naming.versions[place],
                     n=int(d.n[i]),
-                    segments=self.named(int(d.mask[i])),
+                    segments=d.naming.named(int(d.mask[i])),
                     cause=Cause(
                         kind=d.kind,
                         event_id=d.event_id[i],
@@ -161,10 +159,6 @@ class Decisions:
             counts[kind] = counts.get(kind, 0) + count
         return counts
 
-    def named(self, mask: int) -> list[str]:
-        """The segments of a mask."""
-        return [name for place, name in enumerate(self._names) if mask >> place & 1]
-
     def records(
         self, shard_of: NDArray[np.integer], seqs: dict[int, int], epochs: dict[int, int]
     ) -> dict[int, Records]:
@@ -187,11 +181,14 @@ class Decisions:
         place = np.arange(len(row)) - first
         for earlier, told in out.items():
             place[shard == earlier] += len(told.keys)
-        segment = np.concatenate([d.segment for d in self._decided])[order]
+        every, first_places = _joint(self._decided)
+        segment = np.concatenate(
+            [d.segment + first_places[d.naming] for d in self._decided], dtype=np.int64
+        )[order]
         entered = np.concatenate([d.entered for d in self._decided])[order]
-        documents = self._documents(order, row, shard, place, segment, entered, seqs, epochs)
+        documents = self._documents(order, row, shard, place, every, segment, entered, seqs, epochs)
         keys = self._ids.texts(row).bytes_list()
-        names = [self._names[i] for i in segment.tolist()]
+        names = [every.names[i] for i in segment.tolist()]
         bounds = np.flatnonzero(np.append(True, shard[1:] != shard[:-1])).tolist()
         for a, b in zip(bounds, [*bounds[1:], len(row)], strict=True):
             here = Records(keys[a:b], documents[a:b], row[a:b], names[a:b], entered[a:b].tolist())
@@ -205,6 +202,7 @@ class Decisions:
         row: I64,
         shard: I64,
         place: I64,
+        every: Naming,
         segment: I64,
         entered: Bools,
         seqs: dict[int, int],
@@ -220,7 +218,6 @@ class Decisions:
         def spread(name: str) -> I64:
             return np.repeat([getattr(d, name) for d in parts], [len(d) for d in parts])[order]
 
-        masks, mask = np.unique(whole("mask"), return_inverse=True)
         kinds = [d.kind for d in parts]
         kind = np.repeat(np.arange(len(parts)), [len(d) for d in parts])[order]
         columns = {
@@ -229,15 +226,15 @@ class Decisions:
             "place": place,
             "ts": whole("ts_ms"),
             "decided_at": spread("decided_at_ms"),
-            "version": self._version[segment],
+            "version": np.array(every.versions, dtype=np.int64)[segment],
             "n": whole("n"),
         }
         texts = {
             "shard": Texts.of([f"{s:02d}" for s in shards.tolist()]).take(which),
             "user_id": self._ids.texts(row).escaped(),
-            "segment": self._segments.take(segment),
+            "segment": every.escaped.take(segment),
             "action": Texts.of(_ACTIONS).take(entered.astype(np.int64)),
-            "segments": Texts.of_bytes([self._listed(m) for m in masks.tolist()]).take(mask),
+            "segments": Texts.joined([_listed(d) for d in parts]).take(order),
             "kind": Texts.of(kinds).take(kind),
             "event_id": Texts.joined([d.event_id for d in parts]).take(order).escaped(),
             "late": _YES_NO.take(whole("late").astype(np.int64)),
@@ -245,13 +242,6 @@ class Decisions:
             "thresholds": Texts.of_bytes([t for d in parts for t in d.thresholds]).take(order),
         }
         return self._form.fill(columns, texts, {}).bytes_list()
-
-    def _listed(self, mask: int) -> bytes:
-        """The segments of a mask, as JSON."""
-        found = self._lists.get(mask)
-        if found is None:
-            found = self._lists[mask] = msgspec.json.encode(self.named(mask))
-        return found
 
     def _told(
         self,
@@ -273,6 +263,24 @@ class Decisions:
             segment=[change.segment for change in dated],
             entered=[change.action == "entered" for change in dated],
         )
+
+
+def _joint(parts: Sequence[Decided]) -> tuple[Naming, dict[Naming, int]]:
+    """All namings as one, and where the places of each begin in it."""
+    namings = list(dict.fromkeys(d.naming for d in parts))
+    if len(namings) == 1:
+        return namings[0], {namings[0]: 0}
+    names = [name for naming in namings for name in naming.names]
+    versions = [version for naming in namings for version in naming.versions]
+    ends = np.cumsum([0, *(len(naming.names) for naming in namings)]).tolist()
+    return Naming(names, {}, versions), dict(zip(namings, ends, strict=False))
+
+
+def _listed(decided: Decided) -> Texts:
+    """The memberships after each change, as JSON lists."""
+    masks, which = np.unique(decided.mask, return_inverse=True)
+    lists = [decided.naming.listed(mask) for mask in masks.tolist()]
+    return Texts.of_bytes(lists).take(which.astype(np.int64))
 
 
 def _joined(first: Records, then: Records) -> Records:

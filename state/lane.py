@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,7 +25,9 @@ from state.commit import ShardCommit, StoredShard
 from state.counters import Counters
 from state.deciding import Decider, Occasion
 from state.dedup import Dedup
+from state.definition_set import DefinitionSet
 from state.features import RowView
+from state.forms import WRITTEN
 from state.groups import Groups, distinct, group
 from state.learner import Learner
 from state.measures import Measures
@@ -37,6 +38,7 @@ from state.population import Population
 from state.portraits import Portraits
 from state.positions import Positions
 from state.recommending import Lists, Recommender, Served
+from state.redefining import Redefiner
 from state.saving import Saver
 from state.segments import SegmentPlan
 from state.side import SideTable
@@ -68,7 +70,7 @@ class Lane:
         self.shards = tuple(shards)
         self.counters = Counters()
         self.clock = Clock(plan.lateness_ms, plan.wall_delay_ms)
-        self.table = Table([*USER_COLUMNS, Column("seq", "i8")])
+        self.table = Table([WRITTEN, *USER_COLUMNS, Column("seq", "i8")])
         self.users = Users(self.table, plan.shards)
         self.measures = Measures(plan, self.table)
         self.learner = learner
@@ -77,22 +79,17 @@ class Lane:
         self.recommender = recommender
         if recommender is not None:
             self.table.add_columns("", recommender.columns())
-        kinds = {name: feature.kind for name, feature in self.measures.features.items()}
-        segments = SegmentPlan.compile(plan.segments, plan.families, kinds, poll_ms=plan.poll_ms)
-        self.offering = None
-        if plan.offers:
-            offers = OfferPlan.compile(
-                plan.offers, plan.max_offers, kinds, segments, poll_ms=plan.poll_ms
-            )
-            self.offering = Offering(offers, self.table)
+        self._plan = plan
+        segments, offers = self.compiled(plan.definitions)
+        self.offering = None if offers is None else Offering(offers, self.table)
         self.decider = Decider(
             segments, self.measures.rfm, self.table, self.users.ids, self.offering
         )
+        self.redefiner = Redefiner(self.decider, self.table, plan.definitions.mark)
         self.positions = Positions(shards)
         self.population = Population(
             self.measures.rfm, plan.cuts_every_ms, measures=0 in self.shards
         )
-        self._plan = plan
         self.dedup = Dedup(
             shards,
             plan.dedup_window_ms,
@@ -134,6 +131,7 @@ class Lane:
             return
         self._timers_ms = now
         occasion = Occasion("timer", self._decided_at(wall_ms))
+        self._redefine(self.redefiner.sweep(self._plan.sweep_rows), wall_ms)
         self._fire(self._due(now), now, occasion)
         expired = self.measures.expire(now)
         if len(expired):
@@ -156,6 +154,7 @@ class Lane:
         """Bring every user to one time: the values, cuts and labels of a replay's end."""
         self.clock.restore(at_ms)
         occasion = Occasion("timer", at_ms)
+        self._redefine(np.arange(self.table.size), at_ms)
         while len(rows := self._due(at_ms)):
             self._fire(rows, at_ms, occasion)
         self.measures.expire(at_ms)
@@ -165,14 +164,44 @@ class Lane:
         self.population.remeasure(self._view_now(everyone), at_ms, self.table.size)
         self._decide(everyone, self._times(everyone), Occasion("cuts", at_ms))
 
-    # -- checkpoint ---------------------------------------------------------------------------
+    # -- definitions --------------------------------------------------------------------------
 
-    @property
-    def segments(self) -> bytes:
-        """What the memberships stand for: every tag and label in order, as JSON."""
-        plan = self.decider.plan
-        families = {family.name: family.labels for family in plan.families}
-        return msgspec.json.encode([[tag.name for tag in plan.tags], families])
+    def compiled(self, definitions: DefinitionSet) -> tuple[SegmentPlan, OfferPlan | None]:
+        """Other definitions over the features of this lane, and its offers over them.
+
+        Raises:
+            SegmentError, OfferError: with what is wrong.
+        """
+        plan, features = self._plan, self.measures.features
+        kinds = {name: feature.kind for name, feature in features.items()}
+        segments = SegmentPlan.compile(
+            definitions.segments, definitions.families, kinds, poll_ms=plan.poll_ms
+        )
+        if not plan.offers:
+            return segments, None
+        offers = OfferPlan.compile(
+            plan.offers, plan.max_offers, kinds, segments, poll_ms=plan.poll_ms
+        )
+        return segments, offers
+
+    def adopt(self, definitions: DefinitionSet) -> None:
+        """Put other definitions in force; users go over to them when they act, or in a sweep.
+
+        Everything decided so far must be committed.
+
+        Raises:
+            SegmentError, OfferError: they mean nothing here; those in force stay.
+        """
+        if definitions.mark == self.redefiner.mark:
+            return
+        segments, offers = self.compiled(definitions)
+        self.redefiner.adopt(segments, definitions.mark)
+        if self.offering is not None and offers is not None:
+            self.offering.plan = offers
+        self.portraits = Portraits(self)
+        self._saver.forms.renew()
+
+    # -- checkpoint ---------------------------------------------------------------------------
 
     @property
     def side_tables(self) -> tuple[str, ...]:
@@ -198,6 +227,9 @@ class Lane:
         self.population.restore(cuts, self.table.size)
         self.measures.restore(self.clock.now_ms)
         self.decider.restored()
+        self.redefiner.restored()
+        if not self.redefiner.left:
+            self._saver.forms.forget()
         if self.learner is not None:
             self.learner.restore(memory, published)
         if self.recommender is not None:
@@ -216,7 +248,8 @@ class Lane:
         users = [user for user, names in told.items() if names or self.users.find(user) >= 0]
         rows = self.users.rows(Texts.of(users))
         occasion = Occasion("recovery", at_ms)
-        changed = self.decider.retell(rows, [told[user] for user in users], occasion)
+        stale = self.redefiner.told(rows)
+        changed = self.decider.retell(rows, [told[user] for user in users], occasion, stale)
         self.touch(np.array(changed, dtype=np.int64))
         return len(changed)
 
@@ -243,6 +276,7 @@ class Lane:
         due = np.empty(0, dtype=np.int64)
         if self.recommender is not None:
             due = self.recommender.due(self._wall_ms)
+        self._redefine(due, self._wall_ms)
         rows = distinct(np.concatenate([due, *self._touched]))
         lists = self.lists(due)
         return self._saver.collect(rows, lists, heartbeat=heartbeat, stored=stored or {})
@@ -289,6 +323,7 @@ class Lane:
         return group(rows, at)
 
     def _take(self, batch: Batch, groups: Groups, wall_ms: int | None) -> None:
+        self._redefine(groups.rows, wall_ms)
         ts = batch.ts_ms[groups.index]
         self._fire_before(groups.rows, np.minimum.reduceat(ts, groups.starts), wall_ms)
         late = batch.ts_ms < self.clock.now_ms
@@ -309,7 +344,20 @@ class Lane:
         if self.learner is not None:
             self.learner.observe(view, groups, batch)
 
+    def _redefine(self, rows: I64, wall_ms: int | None) -> None:
+        """Let those of some rows go over to the definitions in force that have not yet."""
+        rows = self.redefiner.stale(rows)
+        if not len(rows):
+            return
+        occasion = Occasion("definition", self._decided_at(wall_ms))
+        self.redefiner.redefine(self.view(rows, self._times(rows)), occasion)
+        self._touched.append(rows)
+        self.counters.decided += len(rows)
+        if not self.redefiner.left:
+            self._saver.forms.forget()
+
     def _decide(self, rows: I64, now_ms: I64, occasion: Occasion) -> RowView:
+        self._redefine(rows, occasion.decided_at_ms)
         view = self.view(rows, now_ms)
         if len(rows):
             self.decider.decide(view, occasion)
@@ -342,6 +390,10 @@ class Lane:
     def _fire(self, rows: I64, until_ms: int | I64, occasion: Occasion) -> None:
         """Evaluate rows at the time of their timers, again and again up to a time (of each)."""
         until = np.broadcast_to(until_ms, rows.shape)
+        if len(self.redefiner.stale(rows)):
+            self._redefine(rows, occasion.decided_at_ms)
+            again = self.table["due_ms"][rows] <= until
+            rows, until = rows[again], until[again]
         while len(rows):
             now = self.table["due_ms"][rows]
             self._decide(rows, now, occasion)

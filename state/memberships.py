@@ -15,6 +15,7 @@ the entry to rise and the cool-down to pass.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,10 @@ class SegmentState:
     since_ms: I64
     family: I8
     family_since_ms: I64
+
+    def parts(self) -> tuple[NDArray[Any], ...]:
+        """Its arrays, in the order of the columns that hold them."""
+        return self.members, self.since_ms, self.family, self.family_since_ms
 
     def take(self, rows: I64) -> SegmentState:
         """A copy of some rows."""

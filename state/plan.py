@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from state.declared import DecayedSpec, PanesSpec
+from state.definition_set import DefinitionSet
 from state.experiment_plan import ExperimentsPlan
 from state.local_time import Zone
 from state.offers import OfferSpec
@@ -23,6 +24,7 @@ class LanePlan:
         rfm: basis and cuts.
         decayed, panes: declared features.
         segments, families: definitions.
+        paused: names of those whose members stay as they are.
         offers, max_offers: what users are given, and how many at a time.
         lateness_ms: how much later than the newest event another may still come.
         wall_delay_ms: how far the clock of a lane that has caught up stays behind the wall.
@@ -46,6 +48,7 @@ class LanePlan:
     panes: Sequence[PanesSpec] = ()
     segments: Sequence[SegmentSpec] = ()
     families: Sequence[FamilySpec] = ()
+    paused: Sequence[str] = ()
     offers: Sequence[OfferSpec] = ()
     max_offers: int = 3
     lateness_ms: int = 5 * SECOND_MS
@@ -64,3 +67,8 @@ class LanePlan:
     poll_ms: int = HOUR_MS
     zone: Zone = field(default_factory=Zone)
     experiments: ExperimentsPlan = field(default_factory=ExperimentsPlan)
+
+    @property
+    def definitions(self) -> DefinitionSet:
+        """The definitions of segments as one value."""
+        return DefinitionSet(self.segments, self.families, self.paused)

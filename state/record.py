@@ -79,7 +79,7 @@ class RecordFormat:
 
     def unpack(self, table: Table, rows: I64, records: Sequence[bytes], layout: Layout) -> None:
         """Write ``records``, packed with ``layout``, to ``rows``; other columns are not touched."""
-        stored = np.frombuffer(b"".join(records), dtype=_dtype(layout))
+        stored = stored_rows(records, layout)
         if len(stored) != len(rows):
             raise ValueError(
                 f"{len(rows)} state records were expected, but {len(stored)} of "
@@ -93,6 +93,11 @@ class RecordFormat:
                 elif column.ranked and values.ndim == 1 + len(column.shape) == 2:
                     width = min(values.shape[1], *column.shape)
                     table[column.name][rows, :width] = values[:, :width]
+
+
+def stored_rows(records: Sequence[bytes], layout: Layout) -> NDArray[Any]:
+    """Records of one layout as a structured array."""
+    return np.frombuffer(b"".join(records), dtype=_dtype(layout))
 
 
 def _dtype(layout: Layout) -> np.dtype[Any]:

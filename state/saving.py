@@ -26,10 +26,10 @@ from state.changes import encode_entry
 from state.commit import ShardCommit, StoredShard, TableWrite
 from state.decisions import Records
 from state.dedup import pack_ids, unpack_ids
-from state.keyed import record_bytes
+from state.forms import Forms
 from state.positions import Positions
 from state.recommending import Lists
-from state.record import Layout, RecordFormat
+from state.record import Layout
 from state.sessions import COUNTRY, DEVICE
 from state.side import SideTable
 from state.times import NEVER_MS
@@ -56,14 +56,12 @@ class Saver:
         measures = lane.measures
         self._tables = lane.side_parts()
         transient = [*measures.transient(), *(lane.offering.transient if lane.offering else ())]
-        self._records = RecordFormat(lane.table, skip=[*_OWN, *transient])
-        self._layouts: Layouts = {"state": self._records.layout()}
-        self._layouts |= {name: side.entries.layout() for name, side in self._tables.items()}
-        self._layout = msgspec.json.encode(self._layouts)
+        layouts = {name: side.entries.layout() for name, side in self._tables.items()}
+        self.forms = Forms(lane.table, lane.decider, lane.redefiner, [*_OWN, *transient], layouts)
         self._seq = dict.fromkeys(lane.shards, 0)
         self._epoch = dict.fromkeys(lane.shards, 0)
         self._saved_positions: dict[int, bytes] = {}
-        self._saved_layout: dict[int, bytes] = {}
+        self._saved_forms: dict[int, dict[str, bytes]] = {}
 
     @property
     def side_tables(self) -> tuple[str, ...]:
@@ -119,7 +117,7 @@ class Saver:
             self._seq[commit.shard] = commit.seq
             self._saved_positions[commit.shard] = commit.record["positions"]
             if "layout" in commit.record:
-                self._saved_layout[commit.shard] = commit.record["layout"]
+                self._saved_forms[commit.shard] = _forms_in(commit.record)
             lane.counters.committed += len(commit.users)
             lane.dedup.settle(commit.shard)
         seq_of = np.zeros(max(lane.shards) + 1, dtype=np.int64)
@@ -171,8 +169,9 @@ class Saver:
             "buckets": " ".join(map(str, lane.dedup.buckets(shard))).encode(),
             **lane.measures.experiments.record(shard),
         }
-        if self._saved_layout.get(shard) != self._layout:
-            record |= {"layout": self._layout, "segments": lane.segments}
+        forms = self.forms.record()
+        if self._saved_forms.get(shard) != forms or expected != self._seq[shard]:
+            record |= forms
         return ShardCommit(
             shard=shard,
             seq=self._seq[shard] + 1,
@@ -196,7 +195,7 @@ class Saver:
         ascending = rows[order]
         users = lane.users.ids.texts(rows)
         profiles = lane.portraits.encode(ascending)
-        states = self._records.pack(lane.table, ascending, self._texts(ascending))
+        states = self.forms.pack(ascending, self._texts(ascending))
         bounds = np.cumsum([0, *counts]).tolist()
         written = (Bulk.several(bounds, users, part.take(back)) for part in (profiles, states))
         for commit, (a, b), *parts in zip(with_users, pairwise(bounds), *written, strict=True):
@@ -285,9 +284,8 @@ class Saver:
         self._saved_positions[shard] = positions or b"{}"
         if not stored.users:
             return
-        layout = stored.record["layout"]
-        layouts = msgspec.json.decode(layout, type=Layouts)
-        rows = self._restore_users(stored, layouts["state"])
+        layouts = msgspec.json.decode(stored.record["layout"], type=Layouts)
+        rows = self._restore_users(stored)
         serials = lane.table["serial"][rows]
         row_of_serial = np.full(int(serials.max()) + 1, -1, dtype=np.int64)
         row_of_serial[serials] = rows
@@ -298,22 +296,26 @@ class Saver:
                 )
         for bucket, block in stored.dedup.items():
             lane.dedup.load(shard, bucket, unpack_ids(block, stored.seq))
-        if layout == self._layout:
-            self._saved_layout[shard] = layout
-        else:
+        if not self.forms.fits(stored.record):
             lane.touch(rows)
+        elif "definitions" in stored.record:
+            self._saved_forms[shard] = _forms_in(stored.record)
 
-    def _restore_users(self, stored: StoredShard, layout: Layout) -> I64:
-        lane, size = self._lane, record_bytes(layout)
+    def _restore_users(self, stored: StoredShard) -> I64:
+        lane = self._lane
         rows = lane.users.restore(stored.shard, Texts.of_bytes(stored.users))
-        records = [state[:size] for state in stored.states]
-        self._records.unpack(lane.table, rows, records, layout)
+        texts = self.forms.unpack(rows, stored.states, stored.record)
         lane.users.restored(stored.shard, lane.table["serial"][rows])
         lane.table["seq"][rows] = stored.seq
-        codes = lane.measures.session_codes([state[size:] for state in stored.states])
+        codes = lane.measures.session_codes(texts)
         for name, column in zip(_TEXTS, codes, strict=True):
             lane.table[name][rows] = column
         return rows
+
+
+def _forms_in(record: Mapping[str, bytes]) -> dict[str, bytes]:
+    """What a commit record says of the forms of state records."""
+    return {name: record[name] for name in ("layout", "segments", "definitions")}
 
 
 def _grouped(shard: NDArray[np.integer]) -> tuple[I64, list[int], list[int]]:

@@ -17,6 +17,7 @@ from state.conditions import POLL_MS, Condition
 from state.definitions import FamilySpec, SegmentError, SegmentSpec, Units, compile_units
 from state.evaluation import I64, Evaluation
 from state.memberships import I8, U64, Draft, Family, Flips, SegmentState, Tag
+from state.naming import Naming
 from state.table import Column, Table
 from state.times import NEVER_MS
 from state.view import Kind, View
@@ -80,6 +81,7 @@ class SegmentPlan:
         versions: of each, in the same order.
         tags: the compiled tags.
         families: the compiled families.
+        naming: what the places of memberships stand for.
 
     >>> kinds = {"intent": Kind.DECAYED, "orders": Kind.NUMBER}
     >>> plan = SegmentPlan.compile(
@@ -96,6 +98,11 @@ class SegmentPlan:
         every: tuple[Tag | Family, ...] = (*units.tags, *units.families)
         self.names = tuple(name for unit in every for name in unit.names)
         self.versions = tuple(unit.version for unit in every for _ in unit.names)
+        self.naming = Naming(
+            [tag.name for tag in units.tags],
+            {family.name: family.labels for family in units.families},
+            self.versions,
+        )
         self._order = units.order
         self._columns = self._kept()
         self._bases = np.array([family.base for family in self.families], dtype=np.int64)
@@ -140,8 +147,7 @@ class SegmentPlan:
 
     def write(self, table: Table, rows: I64, state: SegmentState) -> None:
         """Put the state of some rows back."""
-        values = (state.members, state.since_ms, state.family, state.family_since_ms)
-        for column, value in zip(self._columns, values, strict=True):
+        for column, value in zip(self._columns, state.parts(), strict=True):
             table[column.name][rows] = value
 
     def newcomers(self, n: int) -> SegmentState:
@@ -210,12 +216,7 @@ class SegmentPlan:
 
     def masks(self, state: SegmentState) -> U64:
         """The memberships of each row as bits, by place in ``names``, uint64[n]."""
-        masks = state.members.copy()
-        for family in self.families:
-            code = state.family[:, family.index].astype(np.int64)
-            bit = np.left_shift(np.uint64(1), (family.base + np.maximum(code, 0)).astype(np.uint64))
-            masks |= np.where(code >= 0, bit, np.uint64(0))
-        return masks
+        return self.naming.masks(state)
 
     def held(self, state: SegmentState, valid_to_ms: I64) -> Held:
         """All memberships of n rows.

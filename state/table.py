@@ -72,6 +72,19 @@ class Table:
             self._arrays[name] = self._fresh(column)
             self._arrays[name][: self.size] = column.initial
 
+    def replace(self, column: Column, values: NDArray[Any] | None = None) -> None:
+        """Declare a column in the place of the one of that name, with the values of all rows.
+
+        Args:
+            column: the new one.
+            values: [size, *shape]; None keeps what is there.
+        """
+        held = self._arrays[column.name]
+        self._columns[column.name] = column
+        if values is not None:
+            held = self._arrays[column.name] = self._fresh(column)
+            held[: self.size] = values
+
     def __getitem__(self, name: str) -> NDArray[Any]:
         return self._arrays[name]
 

@@ -82,16 +82,6 @@ def test_a_store_with_another_number_of_shards(servers: dict[str, str]) -> None:
     assert (code, "set redis.shards back to 32" in line) == (WRONG_USE, True)
 
 
-def test_a_store_with_memberships_of_other_segments(servers: dict[str, str]) -> None:
-    with redis.Redis.from_url(servers["REDIS_URL"]) as client:
-        client.hset("ag:commit:{00}", mapping={"seq": 1, "segments": b'[["gold"],{}]'})
-    code, line = refusal(servers, *QUIET)
-    assert (code, "Put them back, or start with another redis.prefix" in line) == (
-        WRONG_USE,
-        True,
-    ), line
-
-
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_supervisor_does_not_insist(servers: dict[str, str], workers: str) -> None:
     """What no restart can mend is said once, and the supervisor ends with it."""
