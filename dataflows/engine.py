@@ -6,7 +6,7 @@ import gc
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from importlib.metadata import version
 from threading import Thread
@@ -17,12 +17,14 @@ from bytewax.dataflow import Dataflow
 from bytewax.run import cli_main
 
 from dataflows import plans
+from dataflows.definitions import decided_by, register, warn
 from dataflows.profiles import build
 from dataflows.settings import Settings
 from events.decode import Decoder
 from operators.catalog import CatalogReader
 from operators.dead_letters import DeadLetterWriter
 from operators.decode_step import DecodeStep
+from operators.definitions import DefinitionFollower
 from operators.heart import Heart
 from operators.lane_step import LaneLogic, wall_clock_ms
 from operators.metrics import Metrics
@@ -34,6 +36,8 @@ from operators.stop import Stop
 from operators.topics import identity, make_topics
 from operators.witness import Witness
 from state.checkpoint import Checkpoint
+from state.definition_set import DefinitionSet
+from state.definition_store import DefinitionStore
 from state.lane import Lane
 from state.store import Store
 
@@ -131,12 +135,28 @@ def open_store(settings: Settings) -> Store:
     return store
 
 
-def open_lane(settings: Settings, place: Place = ALONE) -> Lane:
-    """An empty lane of this worker's shards."""
+def open_lane(
+    settings: Settings, place: Place = ALONE, definitions: DefinitionSet | None = None
+) -> Lane:
+    """An empty lane of this worker's shards.
+
+    Args:
+        settings: in force.
+        place: which worker this is.
+        definitions: of segments; None for those of the settings.
+    """
     shards = lane_shards(place.worker, place.workers, settings.redis.shards)
+    plan = plans.lane_plan(settings)
+    if definitions is not None:
+        plan = replace(
+            plan,
+            segments=definitions.segments,
+            families=definitions.families,
+            paused=definitions.paused,
+        )
     learner = plans.learner(settings, trains=0 in shards)
     recommender = plans.recommender(settings, keeps=0 in shards)
-    return Lane(plans.lane_plan(settings), shards, learner, recommender)
+    return Lane(plan, shards, learner, recommender)
 
 
 def open_catalog(settings: Settings, lane: Lane, heart: Heart) -> CatalogReader | None:
@@ -168,7 +188,13 @@ def assemble(
 
     def open_logic(_resume: object) -> LaneLogic:
         begun_s = time.monotonic()
-        lane = open_lane(settings, place)
+        revisions = DefinitionStore(store)
+        shards = lane_shards(place.worker, place.workers, settings.redis.shards)
+        revision = register(settings, revisions, wall_clock_ms())
+        warn(settings, revision)
+        begun = decided_by(settings, revisions, store, shards) or revision
+        lane = open_lane(settings, place, begun.definitions)
+        follower = DefinitionFollower(lane, revisions, begun)
         checkpoint = Checkpoint(lane, store, heart.beat)
         left = checkpoint.open()
         metrics.fence.labels(place.worker).set(store.epoch)
@@ -188,7 +214,9 @@ def assemble(
             fence=store.name,
         )
         policy = plans.commit_policy(settings)
-        logic = LaneLogic(lane, checkpoint, policy, wall_clock_ms, metrics, left, heart, catalog)
+        logic = LaneLogic(
+            lane, checkpoint, policy, wall_clock_ms, metrics, left, heart, catalog, follower
+        )
         return witness.watch(logic, "on_batch", "on_eof")
 
     source = EventSource(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from dataflows.experiments import experiments_plan
-from dataflows.sections import DecayedFeature, RuleSettings
+from dataflows.sections import DecayedFeature, FamilySettings, RuleSettings, Segment
 from dataflows.settings import Settings, SettingsError
 from dataflows.supervisor import Patience
 from dataflows.zones import zone
@@ -23,7 +24,8 @@ from operators.lane_step import CommitPolicy
 from operators.source import SourceSpec
 from operators.topics import Topics
 from state.declared import DecayedSpec, PanesSpec
-from state.definitions import FamilySpec, SegmentError, SegmentSpec
+from state.definition_set import DefinitionSet
+from state.definitions import FamilySpec, Guard, SegmentError, SegmentSpec
 from state.expressions import ExpressionError
 from state.filters import EventFilter
 from state.lane import Lane
@@ -64,20 +66,15 @@ def event_rules(settings: Settings) -> EventRules:
 def lane_plan(settings: Settings) -> LanePlan:
     """What a lane measures and decides."""
     lane, dedup = settings.lane, settings.dedup
+    definitions = definition_set(settings.segments, settings.families)
     decayed, panes = _features(settings)
     return LanePlan(
         shards=settings.redis.shards,
         rfm=_rfm(settings),
         decayed=decayed,
         panes=panes,
-        segments=[
-            SegmentSpec(name, s.enter, s.exit, s.min_dwell, s.cooldown, s.version)
-            for name, s in settings.segments.items()
-        ],
-        families=[
-            FamilySpec(name, list(f.labels.items()), f.version)
-            for name, f in settings.families.items()
-        ],
+        segments=definitions.segments,
+        families=definitions.families,
         offers=_offers(settings),
         max_offers=settings.offer_rules.max_offers,
         lateness_ms=lane.lateness,
@@ -97,6 +94,29 @@ def lane_plan(settings: Settings) -> LanePlan:
         zone=zone(settings.context.timezone),
         experiments=experiments_plan(settings),
     )
+
+
+def definition_set(
+    segments: Mapping[str, Segment], families: Mapping[str, FamilySettings]
+) -> DefinitionSet:
+    """Definitions of segments as the layers below take them."""
+    return DefinitionSet(
+        [
+            SegmentSpec(
+                name, s.enter, s.exit, s.min_dwell, s.cooldown, s.version, s.max_flips, _guard(s)
+            )
+            for name, s in segments.items()
+        ],
+        [
+            FamilySpec(name, list(f.labels.items()), f.version, _guard(f))
+            for name, f in families.items()
+        ],
+    )
+
+
+def _guard(chosen: Segment | FamilySettings) -> Guard | None:
+    guard = chosen.guard
+    return None if guard is None else Guard(guard.share, guard.within, guard.least)
 
 
 def model_plan(settings: Settings) -> ModelPlan | None:
@@ -403,6 +423,20 @@ def check(settings: Settings) -> None:
     patience(settings)
     plan, models = lane_plan(settings), learner(settings, trains=False)
     item_plan(settings)
+    check_definitions(settings, plan.definitions, models)
+
+
+def check_definitions(
+    settings: Settings, definitions: DefinitionSet, models: OnlineModels | None
+) -> None:
+    """Compile definitions of segments over what the settings measure, offers and all.
+
+    Raises:
+        SettingsError: with the path of what is wrong.
+    """
+    plan = replace(
+        lane_plan(settings), segments=definitions.segments, families=definitions.families
+    )
     try:
         Lane(plan, [0], models)
     except UnknownInput as error:

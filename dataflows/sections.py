@@ -258,6 +258,14 @@ class CountFeature(Section):
 FeatureSettings = Annotated[DecayedFeature | CountFeature, Field(discriminator="kind")]
 
 
+class GuardSettings(Section):
+    """How much of a segment may move before it is paused."""
+
+    share: Annotated[float, Field(gt=0)]
+    within: LongSpan
+    least: Annotated[Whole, Field(ge=0)] = 100
+
+
 class Segment(Section):
     """A declared segment."""
 
@@ -266,6 +274,8 @@ class Segment(Section):
     min_dwell: Millis = 0
     cooldown: Millis = 0
     version: Version = 1
+    max_flips: Annotated[Whole, Field(ge=0, le=255)] = 0
+    guard: GuardSettings | None = None
 
 
 class FamilySettings(Section):
@@ -273,6 +283,7 @@ class FamilySettings(Section):
 
     labels: dict[str, str]
     version: Version = 1
+    guard: GuardSettings | None = None
 
 
 class OfferRules(Section):

@@ -19,6 +19,7 @@ from bytewax.operators import StatefulBatchLogic
 
 from events.batch import Batch
 from operators.catalog import CatalogReader
+from operators.definitions import DefinitionFollower
 from operators.heart import Heart
 from operators.metrics import Metrics
 from operators.publish import PULSE, Published
@@ -70,6 +71,7 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         left: what the outbox still held when the lane was loaded; goes out before all else.
         heart: beats with the work.
         catalog: what the shop says of its items, if anything.
+        definitions: keeps the lane at the definitions in force; None where they never change.
     """
 
     def __init__(
@@ -82,7 +84,9 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         left: Sequence[Committed] = (),
         heart: Heart | None = None,
         catalog: CatalogReader | None = None,
+        definitions: DefinitionFollower | None = None,
     ) -> None:
+        self._definitions = definitions
         self._heart = heart or Heart()
         self._catalog = catalog
         self._lane = lane
@@ -154,6 +158,10 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         metrics.observe(lane.counters)
         metrics.rows.set(lane.table.size)
         metrics.observe_sizes(lane.decider.plan.names, lane.decider.sizes.tolist())
+        metrics.observe_definitions(lane.decider.suppressed, lane.decider.plan.paused)
+        metrics.stale.set(lane.redefiner.left)
+        if self._definitions is not None:
+            metrics.revision.set(self._definitions.revision.number)
         if lane.offering is not None:
             names = [spec.name for spec in lane.offering.plan.specs]
             given, sizes = lane.offering.given.tolist(), lane.offering.sizes.tolist()
@@ -215,6 +223,9 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         self._waiting_events = 0
         record_ms = self._newest_record_ms if self._wall_ms is not None else -1
         self._share_items(now_s)
+        if self._definitions is not None:
+            with self._metrics.step("definitions"):
+                self._definitions.step((self._wall_ms or wall_clock_ms)())
         self._report()
         return [_published(c, record_ms) for c in committed]
 

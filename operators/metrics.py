@@ -101,6 +101,21 @@ class Metrics:
         )
         self.rows = Gauge("afterglow_rows", "Users held.", registry=r)
         self.members = Gauge("afterglow_segment_members", "Members.", ["segment"], registry=r)
+        self.stale = Gauge(
+            "afterglow_segment_stale_users", "Users not yet under new definitions.", registry=r
+        )
+        self.revision = Gauge(
+            "afterglow_segment_revision", "Revision of the definitions in force.", registry=r
+        )
+        self._paused = Gauge(
+            "afterglow_segment_paused", "1 while it is paused.", ["segment"], registry=r
+        )
+        self._suppressed = Counter(
+            "afterglow_segment_flips_suppressed",
+            "Evaluations in which a flip was held back.",
+            ["segment", "reason"],
+            registry=r,
+        )
         self.offers = Gauge(
             "afterglow_offers_standing", "Users that have it.", ["offer"], registry=r
         )
@@ -128,6 +143,9 @@ class Metrics:
         )
         self._seen_catalog: Mapping[str, int] = {}
         self._sizes: Sequence[int] = ()
+        self._segments: set[str] = set()
+        self._were_paused: set[str] = set()
+        self._seen_suppressed: Tally[tuple[str, str]] = Tally()
         self._seen_given: Sequence[int] = ()
         self._seen = Counters()
         self._seen_changes: Tally[str] = Tally()
@@ -187,8 +205,23 @@ class Metrics:
         """Show how many users each segment holds."""
         if sizes != self._sizes:
             self._sizes = sizes
+            for gone in self._segments - set(segments):
+                self.members.remove(gone)
+            self._segments = set(segments)
             for segment, size in zip(segments, sizes, strict=True):
                 self.members.labels(segment).set(size)
+
+    def observe_definitions(self, suppressed: Tally[tuple[str, str]], paused: set[str]) -> None:
+        """Take over what was held back since the last time, and what is paused."""
+        for (segment, reason), count in suppressed.items():
+            seen = self._seen_suppressed[segment, reason]
+            if count != seen:
+                self._suppressed.labels(segment, reason).inc(count - seen)
+                self._seen_suppressed[segment, reason] = count
+        if paused != self._were_paused:
+            for segment in paused | self._were_paused:
+                self._paused.labels(segment).set(segment in paused)
+            self._were_paused = set(paused)
 
     def observe_offers(
         self, offers: Sequence[str], given: Sequence[int], sizes: Sequence[int]

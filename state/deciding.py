@@ -7,6 +7,7 @@ columns nor the change ever existed.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -18,6 +19,7 @@ from events.texts import Texts
 from state.changes import Cause, Kind, Undated
 from state.decisions import Decided, Decisions
 from state.features import RowView
+from state.guarding import Guarding
 from state.memberships import SegmentState
 from state.offering import Offering
 from state.scoring import RfmFeatures
@@ -73,6 +75,8 @@ class Decider:
     Attributes:
         waiting: decided and not yet committed.
         sizes: how many users each of the plan's segments holds, int64[len(plan.names)].
+        suppressed: flips that were held back, by tag or family and by what did it.
+        guarding: counts what moves.
     """
 
     def __init__(
@@ -86,6 +90,8 @@ class Decider:
         self.plan = plan
         self.waiting = Decisions(ids)
         self.sizes: I64 = np.zeros(len(plan.names), dtype=np.int64)
+        self.suppressed: Counter[tuple[str, str]] = Counter()
+        self.guarding = Guarding(plan)
         self._rfm = rfm
         self._offering = offering
         self._table = table
@@ -105,13 +111,14 @@ class Decider:
             table.replace(column, value)
         table.replace(Column(VALID_TO, "i8", FAR_MS, ends_ms.shape[1:]), ends_ms)
         self.plan = plan
+        self.guarding = Guarding(plan)
         self._count()
 
     def decide(self, view: RowView, occasion: Occasion) -> None:
         """Evaluate the view's rows at their times and take over what comes of it."""
         table, rows = self._table, view.rows
         state = self.plan.read(table, rows)
-        outcome = self.plan.evaluate(view, state)
+        outcome = self._evaluate(view, state, occasion)
         self.plan.write(table, rows, outcome.state)
         if self._offering is not None:
             self._offering.decide(outcome.on, rows, outcome.due_ms)
@@ -120,8 +127,19 @@ class Decider:
         table["rfm"][rows] = self._rfm.scores(view)
         table["cuts_version"][rows] = view.cuts.version
         table["as_of"][rows] = view.now_ms
+        self.suppressed.update(outcome.suppressed)
         if len(outcome.flips):
             self._record(view, state, outcome, occasion)
+
+    def _evaluate(self, view: RowView, state: SegmentState, occasion: Occasion) -> Outcome:
+        """What the plan makes of some rows, as far as guards let it."""
+        outcome, guarding = self.plan.evaluate(view, state), self.guarding
+        if len(guarding) and occasion.kind != "definition" and len(outcome.flips):
+            at_ms = int(view.now_ms.max())
+            while guarding.trips(outcome.flips, at_ms, self.sizes):
+                outcome = self.plan.evaluate(view, state)
+            guarding.take(outcome.flips, at_ms)
+        return outcome
 
     def retell(
         self,

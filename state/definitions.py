@@ -15,7 +15,23 @@ from state.memberships import Family, Tag
 from state.view import Kind
 
 MAX_SEGMENTS: Final = 63
+MOST_FLIPS: Final = 255
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
+
+
+@dataclass(slots=True, frozen=True)
+class Guard:
+    """How much of a segment may move before it is paused.
+
+    Attributes:
+        share: most moves within a time, as a share of the members at its beginning.
+        within_ms: that time.
+        least: so many moves are always allowed.
+    """
+
+    share: float
+    within_ms: int
+    least: int = 100
 
 
 @dataclass(slots=True, frozen=True)
@@ -29,6 +45,8 @@ class SegmentSpec:
         min_dwell_ms: how long a member stays at least.
         cooldown_ms: how long one who left stays out at least.
         version: of the definition, shown in every change.
+        max_flips: entries and exits of one user in a UTC day; 0 for any number.
+        guard: what pauses it; None for nothing.
     """
 
     name: str
@@ -37,6 +55,8 @@ class SegmentSpec:
     min_dwell_ms: int = 0
     cooldown_ms: int = 0
     version: int = 1
+    max_flips: int = 0
+    guard: Guard | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -47,11 +67,13 @@ class FamilySpec:
         name: of the family; labels are segments, the family itself is not.
         members: label and condition, in order.
         version: of the definition.
+        guard: what pauses it; None for nothing.
     """
 
     name: str
     members: Sequence[tuple[str, str]]
     version: int = 1
+    guard: Guard | None = None
 
 
 class SegmentError(ValueError):
@@ -127,6 +149,10 @@ class _Builder:
             leaves=leaves,
             min_dwell_ms=spec.min_dwell_ms,
             cooldown_ms=spec.cooldown_ms,
+            max_flips=spec.max_flips,
+            limit=[s.name for s in self._specs if s.max_flips].index(spec.name)
+            if spec.max_flips
+            else -1,
         )
 
     def _family(self, index: int, base: int, spec: FamilySpec) -> Family:
@@ -173,6 +199,9 @@ def _check_names(specs: Sequence[SegmentSpec], families: Sequence[FamilySpec]) -
                 "the name of a segment or family is a lower-case letter and up to 62 lower-case "
                 f"letters, digits and underscores, but {name!r} came"
             )
+    both = sorted({spec.name for spec in specs} & {family.name for family in families})
+    if both:
+        raise SegmentError(f"a segment and a family cannot share a name, but {both} do")
     for kind, group in (("segment", names), ("family", [family.name for family in families])):
         doubled = sorted({name for name in group if group.count(name) > 1})
         if doubled:
@@ -180,6 +209,11 @@ def _check_names(specs: Sequence[SegmentSpec], families: Sequence[FamilySpec]) -
     for spec in specs:
         if spec.min_dwell_ms < 0 or spec.cooldown_ms < 0:
             raise SegmentError(f"segment {spec.name!r}: dwell and cool-down are 0 ms or more")
+        if not 0 <= spec.max_flips <= MOST_FLIPS:
+            raise SegmentError(
+                f"segment {spec.name!r}: flips in a day are at most {MOST_FLIPS}, or 0 for any "
+                f"number, but {spec.max_flips} came"
+            )
 
 
 def _ordered(units: Sequence[Tag | Family]) -> tuple[Tag | Family, ...]:

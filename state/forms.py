@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -183,13 +183,23 @@ class Forms:
             return
         naming = Naming.decode(known.naming)
         stored = stored_rows(records, known.layout)
-        state = SegmentState(*(stored[column.name] for column in decider.plan.columns()))
+        state = _state(decider.plan.columns(), stored)
         remap = Remap(naming, decider.plan.naming)
         decider.plan.write(table, rows, remap.state(state))
         table[VALID_TO][rows] = remap.ends(stored[VALID_TO])
         # a row that was stale already when it was written has what it was in before that with it
         fresh = np.flatnonzero(table[MARK][rows] == known.mark)
         table[BEFORE][rows[fresh]] = naming.masks(state.take(fresh))
+
+
+def _state(columns: Sequence[Column], stored: NDArray[Any]) -> SegmentState:
+    """What stored rows remember; a column from after they were written has nothing in it."""
+    names = stored.dtype.names or ()
+    parts: list[NDArray[Any]] = [
+        stored[column.name] if column.name in names else np.zeros((len(stored), 0), column.dtype)
+        for column in columns
+    ]
+    return SegmentState(*parts)
 
 
 def _without_segments(layouts: Layouts) -> Layouts:

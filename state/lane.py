@@ -139,7 +139,7 @@ class Lane:
         self._refresh_cuts()
         if self.learner is not None:
             self._learn(self.learner, now)
-        moved = self.population.moved(self._plan.sweep_rows, self._view_now, self.table)
+        moved = self.population.moved(self._plan.sweep_rows, self.view_now, self.table)
         if len(moved):
             cause = Occasion("cuts", occasion.decided_at_ms)
             self._decide(moved, self._times(moved), cause)
@@ -161,7 +161,7 @@ class Lane:
         if self.learner is not None:
             self._learn(self.learner, at_ms)
         everyone = np.arange(self.table.size)
-        self.population.remeasure(self._view_now(everyone), at_ms, self.table.size)
+        self.population.remeasure(self.view_now(everyone), at_ms, self.table.size)
         self._decide(everyone, self._times(everyone), Occasion("cuts", at_ms))
 
     # -- definitions --------------------------------------------------------------------------
@@ -175,7 +175,11 @@ class Lane:
         plan, features = self._plan, self.measures.features
         kinds = {name: feature.kind for name, feature in features.items()}
         segments = SegmentPlan.compile(
-            definitions.segments, definitions.families, kinds, poll_ms=plan.poll_ms
+            definitions.segments,
+            definitions.families,
+            kinds,
+            poll_ms=plan.poll_ms,
+            paused=definitions.paused,
         )
         if not plan.offers:
             return segments, None
@@ -200,6 +204,10 @@ class Lane:
             self.offering.plan = offers
         self.portraits = Portraits(self)
         self._saver.forms.renew()
+
+    def catch_up(self) -> None:
+        """Let everybody go over to the definitions in force at once."""
+        self._redefine(np.arange(self.table.size), self._wall_ms)
 
     # -- checkpoint ---------------------------------------------------------------------------
 
@@ -276,8 +284,8 @@ class Lane:
         due = np.empty(0, dtype=np.int64)
         if self.recommender is not None:
             due = self.recommender.due(self._wall_ms)
-        self._redefine(due, self._wall_ms)
         rows = distinct(np.concatenate([due, *self._touched]))
+        self._redefine(rows, self._wall_ms)
         lists = self.lists(due)
         return self._saver.collect(rows, lists, heartbeat=heartbeat, stored=stored or {})
 
@@ -369,7 +377,8 @@ class Lane:
         """Some rows at times of their own, which must not lie before what they have seen."""
         return self.measures.view(rows, now_ms, self.population.cuts, self.users.ids)
 
-    def _view_now(self, rows: I64) -> RowView:
+    def view_now(self, rows: I64) -> RowView:
+        """Some rows as of now: at the clock, or at what they have seen if that is later."""
         return self.view(rows, self._times(rows))
 
     def _times(self, rows: I64) -> I64:
@@ -410,13 +419,13 @@ class Lane:
     def _refresh_cuts(self) -> None:
         if self.population.is_stale(self.clock.now_ms, self.counters.events):
             sample = self.population.sample(self.table.size)
-            self.population.remeasure(self._view_now(sample), self.clock.now_ms, self.table.size)
+            self.population.remeasure(self.view_now(sample), self.clock.now_ms, self.table.size)
 
     def _learn(self, learner: Learner, now_ms: int) -> None:
         learner.mature(now_ms)
         if learner.wants_population(now_ms):
             sample = self.population.sample(self.table.size)
-            learner.learn_population(self._view_now(sample))
+            learner.learn_population(self.view_now(sample))
 
     def _served(self, rows: I64, now_ms: I64) -> Served:
         experiments = self.measures.experiments

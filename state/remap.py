@@ -29,7 +29,8 @@ class Remap:
     ['a', 'x']
     >>> state = SegmentState(
     ...     members=np.array([0b10], np.uint64), since_ms=np.array([[5, 7]]),
-    ...     family=np.array([[1]], np.int8), family_since_ms=np.array([[9]]))
+    ...     family=np.array([[1]], np.int8), family_since_ms=np.array([[9]]),
+    ...     flips=np.empty((1, 0), np.int64))
     >>> moved = remap.state(state)
     >>> moved.members.tolist(), moved.since_ms[0, 0].item(), moved.family.tolist()
     ([1], 7, [[0]])
@@ -38,6 +39,7 @@ class Remap:
     def __init__(self, old: Naming, new: Naming) -> None:
         self.old, self.new = old, new
         self._tags = [_place(old.tags, name) for name in new.tags]
+        self._limited = [_place(old.limited, name) for name in new.limited]
         families = list(old.families)
         self._families = [_place(families, name) for name in new.families]
         self._codes = [
@@ -66,7 +68,11 @@ class Remap:
             if was >= 0:
                 family[:, place] = self._codes[place][old.family[:, was]]
                 family_since_ms[:, place] = old.family_since_ms[:, was]
-        return SegmentState(members, since_ms, family, family_since_ms)
+        flips = np.zeros((n, len(self._limited)), dtype=np.int64)
+        for place, was in enumerate(self._limited):
+            if was >= 0:
+                flips[:, place] = old.flips[:, was]
+        return SegmentState(members, since_ms, family, family_since_ms, flips)
 
     def ends(self, valid_to_ms: I64) -> I64:
         """When memberships may end, of each tag and then each family, in the new places."""

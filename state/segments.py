@@ -7,14 +7,22 @@ evaluation serves events, timers, previews and backfills; it reads no clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
 from events.compiled import compiled
 from state.conditions import POLL_MS, Condition
-from state.definitions import FamilySpec, SegmentError, SegmentSpec, Units, compile_units
+from state.definitions import (
+    FamilySpec,
+    Guard,
+    SegmentError,
+    SegmentSpec,
+    Units,
+    compile_units,
+)
 from state.evaluation import I64, Evaluation
 from state.memberships import I8, U64, Draft, Family, Flips, SegmentState, Tag
 from state.naming import Naming
@@ -47,6 +55,7 @@ class Outcome:
             it, int64[n, S + F]; ``FAR_MS`` for never, and for those who are not in it.
         flips: entries and exits, each at its row's ``now_ms``.
         on: what was computed; causes read it.
+        suppressed: flips that were held back, by tag or family and by what did it.
     """
 
     state: SegmentState
@@ -54,6 +63,7 @@ class Outcome:
     valid_to_ms: I64
     flips: Flips
     on: Evaluation
+    suppressed: Mapping[tuple[str, str], int]
 
 
 @dataclass(slots=True, frozen=True)
@@ -82,6 +92,8 @@ class SegmentPlan:
         tags: the compiled tags.
         families: the compiled families.
         naming: what the places of memberships stand for.
+        paused: names of tags and families that leave everybody where they are.
+        guards: of those that have one.
 
     >>> kinds = {"intent": Kind.DECAYED, "orders": Kind.NUMBER}
     >>> plan = SegmentPlan.compile(
@@ -92,7 +104,13 @@ class SegmentPlan:
     ('keen', 'big', 'small')
     """
 
-    def __init__(self, units: Units) -> None:
+    def __init__(
+        self,
+        units: Units,
+        paused: Collection[str] = (),
+        guards: Mapping[str, Guard] = MappingProxyType({}),
+    ) -> None:
+        self.paused, self.guards = set(paused), dict(guards)
         self.tags = units.tags
         self.families = units.families
         every: tuple[Tag | Family, ...] = (*units.tags, *units.families)
@@ -102,6 +120,7 @@ class SegmentPlan:
             [tag.name for tag in units.tags],
             {family.name: family.labels for family in units.families},
             self.versions,
+            [tag.name for tag in units.tags if tag.max_flips],
         )
         self._order = units.order
         self._columns = self._kept()
@@ -114,6 +133,7 @@ class SegmentPlan:
         kinds: Mapping[str, Kind],
         *,
         poll_ms: int = POLL_MS,
+        paused: Collection[str] = (),
     ) -> SegmentPlan:
         """Check and compile all definitions.
 
@@ -122,11 +142,14 @@ class SegmentPlan:
             families: the families.
             kinds: every feature that conditions may name.
             poll_ms: how often conditions without closed form are looked at in silence.
+            paused: names of tags and families that leave everybody where they are.
 
         Raises:
             SegmentError: for a bad or doubled name, a bad condition, or a circle of ``member``.
         """
-        return SegmentPlan(compile_units(specs, families, kinds, poll_ms))
+        every: list[SegmentSpec | FamilySpec] = [*specs, *families]
+        guards = {spec.name: spec.guard for spec in every if spec.guard is not None}
+        return SegmentPlan(compile_units(specs, families, kinds, poll_ms), paused, guards)
 
     def columns(self) -> list[Column]:
         """The columns of ``SegmentState`` in a table of users."""
@@ -139,6 +162,7 @@ class SegmentPlan:
             Column("segments.since", "i8", NEVER_MS, tags),
             Column("segments.family", "i1", -1, families),
             Column("segments.family_since", "i8", NEVER_MS, families),
+            Column("segments.flips", "i8", 0, (len(self.naming.limited),)),
         )
 
     def read(self, table: Table, rows: I64) -> SegmentState:
@@ -164,13 +188,17 @@ class SegmentPlan:
         on = Evaluation(view)
         draft = Draft(on, state)
         for unit in self._order:
-            unit.decide(draft)
+            if unit.name in self.paused:
+                unit.hold(draft)
+            else:
+                unit.decide(draft)
         return Outcome(
             state=draft.state,
             due_ms=np.maximum(draft.due_ms, view.now_ms + 1),
             valid_to_ms=draft.valid_to_ms,
             flips=draft.flips(),
             on=on,
+            suppressed=draft.suppressed,
         )
 
     def only(self, segment: str) -> SegmentPlan:
@@ -181,7 +209,7 @@ class SegmentPlan:
             if wanted.intersection(unit.names):
                 wanted.update(unit.asks)
                 order.insert(0, unit)
-        return SegmentPlan(Units(self.tags, self.families, tuple(order)))
+        return SegmentPlan(Units(self.tags, self.families, tuple(order)), self.paused)
 
     def polled(self) -> Iterator[tuple[str, str]]:
         """Tests without closed form in silence, worth a warning: segment or family, and test."""

@@ -298,6 +298,7 @@ def _random_state(rng: np.random.Generator, n: int, tags: int, labels: list[int]
         rng.integers(0, 100, (n, tags)),
         np.array(family, dtype=np.int8).reshape(len(labels), n).T.copy(),
         rng.integers(0, 100, (n, len(labels))),
+        np.empty((n, 0), dtype=np.int64),
     )
 
 

@@ -1,0 +1,242 @@
+"""``afterglow segments``: definitions of segments, changed while the engine runs."""
+
+from __future__ import annotations
+
+import getpass
+import time
+import tomllib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from pydantic import TypeAdapter, ValidationError
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from cli.common import UserError, need_redis
+from dataflows import plans
+from dataflows.complaints import lines
+from dataflows.definitions import in_force, register
+from dataflows.engine import open_store
+from dataflows.sections import FamilySettings, Name, Segment
+from dataflows.settings import Settings, SettingsError
+from operators.lane_step import wall_clock_ms
+from state.definition_set import DefinitionSet
+from state.definition_store import DefinitionStore
+from state.revisions import Revision, differences, follow
+from state.store import Store
+
+_SEGMENTS: TypeAdapter[dict[str, Segment]] = TypeAdapter(dict[Name, Segment])
+_FAMILIES: TypeAdapter[dict[str, FamilySettings]] = TypeAdapter(dict[Name, FamilySettings])
+_DONE: Final = "every worker takes it over within seconds"
+
+
+def list_segments(settings: Settings) -> int:
+    """Show every segment in a line: version, members, definition."""
+    store, live = _open(settings)
+    table = Table(title=_titled(live))
+    for name in ("segment", "version", "members", "enter", "exit", ""):
+        table.add_column(name, justify="right" if name in ("version", "members") else "left")
+    for spec in live.segments:
+        paused = "paused" if spec.name in live.paused else ""
+        exit_ = "" if spec.exit is None else spec.exit
+        cells = (spec.name, str(spec.version), f"{_size(store, spec.name):,}", spec.enter, exit_)
+        table.add_row(*map(escape, cells), paused)
+    for family in live.families:
+        paused = "paused" if family.name in live.paused else f"of {family.name}"
+        for label, text in family.members:
+            cells = (label, str(family.version), f"{_size(store, label):,}", text, "")
+            table.add_row(*map(escape, cells), paused)
+    Console().print(table)
+    return 0
+
+
+def show_segment(settings: Settings, name: str) -> int:
+    """Print one definition as JSON."""
+    _, live = _open(settings)
+    spec = live.units.get(name)
+    if spec is None:
+        raise UserError(_unknown(live, name))
+    print(msgspec.json.format(msgspec.json.encode(spec)).decode())
+    return 0
+
+
+def show_history(settings: Settings) -> int:
+    """Show all revisions, the newest first, with what each changed."""
+    store, _ = _open(settings)
+    found = DefinitionStore(store).all()
+    if not found:
+        print("nothing was written down yet; an engine that starts writes down the settings'")
+    for was, revision in reversed(list(zip([None, *found], found, strict=False))):
+        note = f": {revision.note}" if revision.note else ""
+        print(f"{revision.number}  {_utc(revision.at_ms)}  {revision.author}{note}")
+        for line in [] if was is None else differences(was, revision):
+            print(f"    {line}")
+    return 0
+
+
+def show_differences(settings: Settings, file: Path | None, first: int, second: int) -> int:
+    """Say what a file, or a revision, changes."""
+    store, live = _open(settings)
+    revisions = DefinitionStore(store)
+    if file is not None:
+        old, new = live, _next(settings, live, file)
+    else:
+        new = _numbered(revisions, second or live.number)
+        old = _numbered(revisions, first or max(new.number - 1, 1))
+    found = differences(old, new)
+    print(*(found or ["nothing differs"]), sep="\n")
+    return 0
+
+
+def apply_file(settings: Settings, file: Path, author: str, note: str) -> int:
+    """Put the definitions of a file in force."""
+    store, live = _open_to_change(settings)
+    then = _next(settings, live, file, author, note)
+    changes = differences(live, then)
+    if not changes:
+        print(f"nothing differs from revision {live.number}")
+        return 0
+    _publish(store, then)
+    print(f"revision {then.number}; {_DONE}", *changes, sep="\n  ")
+    return 0
+
+
+def pause_segment(settings: Settings, name: str, author: str, note: str, *, resume: bool) -> int:
+    """Let members of a segment or family stay as they are, or let them move again."""
+    store, live = _open_to_change(settings)
+    if name not in live.units:
+        raise UserError(_unknown(live, name))
+    if (name in live.paused) is not resume:
+        raise UserError(f"{name!r} is {'not paused' if resume else 'paused already'}")
+    paused = set(live.paused) - {name} if resume else {*live.paused, name}
+    then = follow(
+        live,
+        at_ms=wall_clock_ms(),
+        author=author or getpass.getuser(),
+        note=note,
+        source=live.source,
+        paused=paused,
+        exempt=[name] if resume else [],
+    )
+    _publish(store, then)
+    print(f"{name!r} {'goes on' if resume else 'is paused'} (revision {then.number}); {_DONE}")
+    return 0
+
+
+def preview_file(settings: Settings, file: Path, sample: int, as_json: bool) -> int:
+    """Say what the definitions of a file would make of the profiles there are."""
+    from dataflows.previewing import moving, preview, stored_lane
+
+    store, live = _open(settings)
+    then = _next(settings, live, file)
+    found = preview(stored_lane(settings, store, live), then.definitions, sample)
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(asdict(found))).decode())
+        return 0
+    table = Table(title=f"{found.users:,} users as of {_utc(found.as_of_ms)}")
+    for name in ("segment", "now", "then", "enter", "leave", "such as", "then also in"):
+        right = name in ("now", "then", "enter", "leave")
+        table.add_column(name, justify="right" if right else "left")
+    for name, line in moving(found):
+        numbers = (line.before, line.after, line.entered, line.left)
+        some = [*(f"+{user}" for user in line.enters), *(f"-{user}" for user in line.leaves)]
+        most = sorted(line.overlap.items(), key=lambda pair: -pair[1])[:3]
+        also = ", ".join(f"{other} {count / line.after:.0%}" for other, count in most)
+        table.add_row(name, *(f"{n:,}" for n in numbers), escape(" ".join(some)), also)
+    Console().print(table if table.row_count else "nobody would enter or leave any segment")
+    return 0
+
+
+def _open(settings: Settings) -> tuple[Store, Revision]:
+    need_redis(settings)
+    store = open_store(settings)
+    return store, in_force(settings, DefinitionStore(store))
+
+
+def _open_to_change(settings: Settings) -> tuple[Store, Revision]:
+    """With what the settings say written down, so that there is something to differ from."""
+    need_redis(settings)
+    store = open_store(settings)
+    return store, register(settings, DefinitionStore(store), wall_clock_ms())
+
+
+def _next(
+    settings: Settings, live: Revision, file: Path, author: str = "", note: str = ""
+) -> Revision:
+    """The revision that a file comes to, checked down to every condition and offer."""
+    wanted = _read(file)
+    plans.check_definitions(settings, wanted, plans.learner(settings, trains=False))
+    return follow(
+        live,
+        at_ms=wall_clock_ms(),
+        author=author or getpass.getuser(),
+        note=note,
+        definitions=wanted,
+    )
+
+
+def _read(file: Path) -> DefinitionSet:
+    """The tables ``segments`` and ``families`` of a TOML file."""
+    try:
+        data: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: is not TOML: {error}") from error
+    if "segments" not in data and "families" not in data:
+        raise UserError(
+            f"{file}: must have tables such as [segments.NAME] or [families.NAME.labels], as in "
+            "afterglow.toml, but has neither"
+        )
+    try:
+        return plans.definition_set(
+            _SEGMENTS.validate_python(data.get("segments", {})),
+            _FAMILIES.validate_python(data.get("families", {})),
+        )
+    except ValidationError as error:
+        raise SettingsError("\n".join(f"{file}: {line}" for line in lines(error))) from None
+
+
+def _publish(store: Store, then: Revision) -> None:
+    """Write a revision, unless somebody was faster."""
+    if not DefinitionStore(store).publish(then):
+        raise UserError(
+            f"revision {then.number} was just written by somebody else: look at `afterglow "
+            "segments history`, then try again"
+        )
+
+
+def _numbered(revisions: DefinitionStore, number: int) -> Revision:
+    found = revisions.at(number)
+    if found is None:
+        raise UserError(f"there is no revision {number}; there are {revisions.count()}")
+    return found
+
+
+def _unknown(live: Revision, name: str) -> str:
+    for family in live.families:
+        if name in dict(family.members):
+            return f"{name!r} is a label of the family {family.name!r}; name the family"
+    return f"there is no segment or family {name!r}; there are {', '.join(live.units)}"
+
+
+def _size(store: Store, name: str) -> int:
+    pipe = store.client.pipeline(transaction=False)
+    for shard in range(store.shards):
+        pipe.scard(store.key("members", shard, name))
+    return sum(pipe.execute())
+
+
+def _titled(live: Revision) -> str:
+    if not live.number:
+        return "segments of the settings"
+    return f"revision {live.number} of {_utc(live.at_ms)} by {live.author}"
+
+
+def _utc(ms: int) -> str:
+    if ms <= 0:
+        return "no time"
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(ms / 1000))

@@ -1,0 +1,115 @@
+"""Following the definitions of segments: each lane takes over what was applied, when it may.
+
+A lane looks about once a second, after a commit. Before other definitions are put in force they
+are weighed, some users at a step, between which the lane goes on with its work: what a guard does
+not let pass is paused by a revision of its own, which all lanes follow. Then the lane takes the new
+ones over, and its users follow when they act or in a sweep.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Final
+
+import structlog
+
+from state.definition_set import DefinitionSet
+from state.definition_store import DefinitionStore
+from state.definitions import SegmentError
+from state.expressions import ExpressionError
+from state.foreseeing import Weighing
+from state.lane import Lane
+from state.offers import OfferError
+from state.revisions import Revision, follow
+from state.store import StoreUnavailable
+
+log = structlog.get_logger("afterglow.segments")
+
+GUARD: Final = "guard"
+"""The author of revisions that pause what a guard does not let pass."""
+_LOOK_S: Final = 1.0
+_WEIGHED_AT_ONCE: Final = 4_000
+
+
+class DefinitionFollower:
+    """Keeps one lane at the revision in force.
+
+    Args:
+        lane: loaded, with the definitions of ``revision``.
+        revisions: where they are.
+        revision: the one that the lane was made with.
+
+    Attributes:
+        revision: the one that the lane is at.
+    """
+
+    def __init__(self, lane: Lane, revisions: DefinitionStore, revision: Revision) -> None:
+        self.revision = revision
+        self._lane, self._revisions = lane, revisions
+        self._weighing: Iterator[None] | None = None
+        self._looked_s = time.monotonic()
+
+    def step(self, wall_ms: int) -> None:
+        """Go on; everything decided so far is committed."""
+        if self._weighing is not None:
+            if next(self._weighing, self) is self:
+                self._weighing = None
+            return
+        self._report_tripped(wall_ms)
+        now_s = time.monotonic()
+        if self._lane.redefiner.left or now_s - self._looked_s < _LOOK_S:
+            return
+        self._looked_s = now_s
+        with suppress(StoreUnavailable):  # whoever commits waits for the store
+            count = self._revisions.count()
+            found = self._revisions.at(count) if count != self.revision.number else None
+            if found is not None:
+                self._weighing = self._follow(found, wall_ms)
+
+    def _follow(self, found: Revision, wall_ms: int) -> Iterator[None]:
+        lane = self._lane
+        try:
+            segments, _ = lane.compiled(found.definitions)
+            if found.definitions.mark != lane.redefiner.mark:
+                weighing = Weighing(lane, segments, found.exempt)
+                yield from weighing.steps(_WEIGHED_AT_ONCE)
+                if heavy := weighing.too_heavy():
+                    self._pause(found, heavy, wall_ms)
+                    paused = sorted({*found.paused, *heavy})
+                    lane.adopt(DefinitionSet(found.segments, found.families, paused))
+                else:
+                    lane.adopt(found.definitions)
+        except (SegmentError, ExpressionError, OfferError) as error:
+            log.error("definitions mean nothing here", revision=found.number, error=str(error))
+        else:
+            log.info(
+                "definitions taken over",
+                revision=found.number,
+                author=found.author,
+                users=lane.redefiner.left,
+            )
+        self.revision = found
+
+    def _report_tripped(self, wall_ms: int) -> None:
+        """Tell the other lanes what guards have stopped in this one."""
+        tripped = self._lane.decider.guarding.tripped()
+        if tripped:
+            self._pause(self.revision, tripped, wall_ms)
+
+    def _pause(self, last: Revision, why: dict[str, str], wall_ms: int) -> None:
+        for unit, reason in why.items():
+            log.error("a guard has paused a segment", segment=unit, reason=reason)
+        note = "; ".join(f"{unit} {reason}" for unit, reason in why.items())
+        with suppress(StoreUnavailable):
+            while True:
+                live = self._revisions.live() or last
+                if not set(why) & live.units.keys() - set(live.paused):
+                    return
+                paused = {*live.paused, *why}
+                then = follow(
+                    live, at_ms=wall_ms, author=GUARD, note=note, source=live.source, paused=paused
+                )
+                if self._revisions.publish(then):
+                    return
