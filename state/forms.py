@@ -87,6 +87,7 @@ class Forms:
         self._table, self._decider, self._redefiner = table, decider, redefiner
         self._skip, self._tables = tuple(skip), tables
         self._known: dict[int, Described] = {}
+        self._record: dict[str, bytes] = {}
         self.renew()
 
     def renew(self) -> None:
@@ -99,14 +100,19 @@ class Forms:
         described = Described(self._layouts["state"], msgspec.Raw(naming), mark)
         self._written = zlib.crc32(msgspec.json.encode(described)) or 1
         self._known[self._written] = described
+        self._describe()
 
     def forget(self) -> None:
         """Nobody is stale, so whatever the next commits leave is written as it is written now."""
         self._known = {self._written: self._known[self._written]}
         self._redefiner.forget()
+        self._describe()
 
     def record(self) -> dict[str, bytes]:
         """What a commit record says of the forms of its shard's records."""
+        return self._record
+
+    def _describe(self) -> None:
         namings = self._redefiner.namings
         about = About(
             self._written,
@@ -118,7 +124,7 @@ class Forms:
                 if mark != self._redefiner.mark
             },
         )
-        return {
+        self._record = {
             "layout": self.layout,
             "segments": self._decider.plan.naming.encode(),
             "definitions": msgspec.json.encode(about),
@@ -148,6 +154,7 @@ class Forms:
             self._unpack(rows[index], [state[:size] for state in some], mark, known[mark])
             for i, state in zip(index.tolist(), some, strict=True):
                 texts[i] = state[size:]
+        self._describe()
         return texts
 
     def fits(self, record: Mapping[str, bytes]) -> bool:

@@ -1,0 +1,145 @@
+"""Lanes that follow the definitions in the store, each for itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from events.decode import Decoder
+from events.schema import EventRules
+from operators.definitions import DefinitionFollower
+from state.checkpoint import Checkpoint
+from state.definition_set import DefinitionSet
+from state.definition_store import DefinitionStore
+from state.definitions import Guard, SegmentSpec
+from state.lane import Lane
+from state.revisions import Revision, follow
+from state.store import Store
+from state.times import MINUTE_MS
+from tests.state.streams import START_MS, plan, read_of
+from tests.state.test_lifecycle import purchases
+
+pytestmark = pytest.mark.servers
+
+SHARDS = 4
+BUYER = SegmentSpec("buyer", "lifetime.orders >= 1")
+
+
+class Worker:
+    """One of two lanes over one store, and its follower."""
+
+    def __init__(self, url: str, place: int, revision: Revision) -> None:
+        self.store = Store(url, "t", SHARDS)
+        wanted = revision.definitions
+        shards = range(place, SHARDS, 2)
+        self.offset = 0
+        self.lane = Lane(
+            plan(shards=SHARDS, segments=wanted.segments, paused=wanted.paused), shards
+        )
+        self.checkpoint = Checkpoint(self.lane, self.store)
+        self.checkpoint.open()
+        self.follower = DefinitionFollower(self.lane, DefinitionStore(self.store), revision)
+
+    def step(self) -> None:
+        self.lane.catch_up()
+        self.checkpoint.commit(heartbeat=True)
+        self.follower._looked_s = 0.0  # a second has passed
+        self.follower.step(START_MS)
+
+    def act(self, count: int, at_ms: int) -> None:
+        """So many new users of its own buy something."""
+        every = purchases(self.lane.table.size * 4, count * 4, at_ms)
+        mine = [e for e in every if self.lane.shard_of(e["user_id"]) in self.lane.shards][:count]
+        assert len(mine) == count
+        batch, letters = Decoder(EventRules())(read_of(mine, self.offset))
+        assert not letters
+        self.lane.apply(batch)
+        self.offset += count
+
+    def names(self) -> tuple[str, ...]:
+        return self.lane.decider.plan.names
+
+
+@pytest.fixture
+def revisions(store_url: str) -> DefinitionStore:
+    found = DefinitionStore(Store(store_url, "t", SHARDS))
+    first = follow(
+        Revision(number=0, at_ms=0, author=""),
+        at_ms=1,
+        author="ann",
+        definitions=DefinitionSet([BUYER]),
+    )
+    assert found.live() is None
+    assert found.publish(first)
+    assert not found.publish(first)  # a number is given once
+    return found
+
+
+def workers(url: str, revisions: DefinitionStore) -> list[Worker]:
+    live = revisions.live()
+    assert live is not None
+    both = [Worker(url, place, live) for place in range(2)]
+    for worker in both:
+        worker.act(50, START_MS)
+        worker.step()
+    return both
+
+
+def publish(revisions: DefinitionStore, definitions: DefinitionSet) -> None:
+    live = revisions.live()
+    assert live is not None
+    assert revisions.publish(follow(live, at_ms=2, author="bob", definitions=definitions))
+
+
+def test_every_lane_takes_over_what_is_published(store_url, revisions) -> None:
+    both = workers(store_url, revisions)
+    publish(revisions, DefinitionSet([SegmentSpec("twice", "lifetime.orders >= 2")]))
+    for worker in both:
+        for _ in range(3):
+            worker.step()
+        assert worker.names() == ("twice",)
+        assert worker.follower.revision.number == 2
+
+
+def test_what_one_lane_s_guard_stops_is_paused_in_all(store_url, revisions) -> None:
+    both = workers(store_url, revisions)
+    guard = Guard(share=0.5, within_ms=MINUTE_MS, least=10)
+    publish(revisions, DefinitionSet([SegmentSpec("buyer", "lifetime.orders >= 9", guard=guard)]))
+    for _ in range(4):
+        both[0].step()
+    live = revisions.live()
+    assert live is not None
+    assert (live.number, live.author, live.paused) == (3, "guard", ["buyer"])
+    assert live.note == "buyer would move 50 of 50 members"
+    for worker in both:
+        for _ in range(6):
+            worker.step()
+        assert worker.follower.revision.number == 3
+        assert worker.lane.decider.plan.paused == {"buyer"}
+        assert worker.lane.decider.sizes.tolist() == [50]  # nobody has moved
+    resumed = follow(live, at_ms=3, author="ann", paused=[], exempt=["buyer"])
+    assert revisions.publish(resumed)
+    for worker in both:
+        for _ in range(6):
+            worker.step()
+        assert worker.lane.decider.sizes.tolist() == [0]
+
+
+def test_a_guard_that_trips_in_the_flow_is_told_to_all(store_url, revisions) -> None:
+    guard = Guard(share=0.1, within_ms=MINUTE_MS, least=60)
+    publish(revisions, DefinitionSet([SegmentSpec("buyer", "lifetime.orders >= 1", guard=guard)]))
+    both = workers(store_url, revisions)
+    both[0].act(30, START_MS + 30_000)
+    for worker in both:
+        for _ in range(4):
+            worker.step()
+        assert worker.lane.decider.plan.paused == {"buyer"}
+    assert both[0].lane.decider.sizes.tolist() == [50]
+
+
+def test_definitions_that_mean_nothing_here_change_nothing(store_url, revisions) -> None:
+    both = workers(store_url, revisions)
+    publish(revisions, DefinitionSet([SegmentSpec("odd", "no_such_thing > 1")]))
+    for _ in range(3):
+        both[0].step()
+    assert both[0].names() == ("buyer",)
+    assert both[0].follower.revision.number == 2
