@@ -381,9 +381,36 @@ def preview_segments(
     sets: Sets = None,
 ) -> None:
     """Show who would enter and leave which segment now; nothing is changed."""
-    from cli.segments import preview_file
+    from cli.segment_views import preview_file
 
     sys.exit(preview_file(common.settings(config, sets), file, sample, json))
+
+
+@segments.command("what-if")
+def what_if_segments(
+    file: DefinitionFile,
+    hours: Annotated[int, typer.Option(min=1, max=24 * 90, help="How many.")] = 24,
+    json: Annotated[bool, typer.Option("--json", help="As JSON, hour by hour.")] = False,
+    config: Config = None,
+    sets: Sets = None,
+) -> None:
+    """Show who would enter and leave in the hours to come, in force and edited, in silence."""
+    from cli.segment_views import what_if_file
+
+    sys.exit(what_if_file(common.settings(config, sets), file, hours, json))
+
+
+@segments.command("measure")
+def measure_segments(
+    over: Annotated[str, typer.Option(help="A time such as 7d, which ends now.")] = "7d",
+    json: Annotated[bool, typer.Option("--json", help="As JSON, all figures.")] = False,
+    config: Config = None,
+    sets: Sets = None,
+) -> None:
+    """Show what members bought, and what the rest did, since who is who was known."""
+    from cli.segment_views import measure_segments as show
+
+    sys.exit(show(common.settings(config, sets), over, json))
 
 
 @segments.command("apply")

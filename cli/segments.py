@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import time
 import tomllib
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,7 +34,7 @@ _DONE: Final = "every worker takes it over within seconds"
 
 def list_segments(settings: Settings) -> int:
     """Show every segment in a line: version, members, definition."""
-    store, live = _open(settings)
+    store, live = opened(settings)
     table = Table(title=_titled(live))
     for name in ("segment", "version", "members", "enter", "exit", ""):
         table.add_column(name, justify="right" if name in ("version", "members") else "left")
@@ -55,7 +54,7 @@ def list_segments(settings: Settings) -> int:
 
 def show_segment(settings: Settings, name: str) -> int:
     """Print one definition as JSON."""
-    _, live = _open(settings)
+    _, live = opened(settings)
     spec = live.units.get(name)
     if spec is None:
         raise UserError(_unknown(live, name))
@@ -65,13 +64,13 @@ def show_segment(settings: Settings, name: str) -> int:
 
 def show_history(settings: Settings) -> int:
     """Show all revisions, the newest first, with what each changed."""
-    store, _ = _open(settings)
+    store, _ = opened(settings)
     found = DefinitionStore(store).all()
     if not found:
         print("nothing was written down yet; an engine that starts writes down the settings'")
     for was, revision in reversed(list(zip([None, *found], found, strict=False))):
         note = f": {revision.note}" if revision.note else ""
-        print(f"{revision.number}  {_utc(revision.at_ms)}  {revision.author}{note}")
+        print(f"{revision.number}  {utc(revision.at_ms)}  {revision.author}{note}")
         for line in [] if was is None else differences(was, revision):
             print(f"    {line}")
     return 0
@@ -79,10 +78,10 @@ def show_history(settings: Settings) -> int:
 
 def show_differences(settings: Settings, file: Path | None, first: int, second: int) -> int:
     """Say what a file, or a revision, changes."""
-    store, live = _open(settings)
+    store, live = opened(settings)
     revisions = DefinitionStore(store)
     if file is not None:
-        old, new = live, _next(settings, live, file)
+        old, new = live, next_revision(settings, live, file)
     else:
         new = _numbered(revisions, second or live.number)
         old = _numbered(revisions, first or max(new.number - 1, 1))
@@ -94,7 +93,7 @@ def show_differences(settings: Settings, file: Path | None, first: int, second: 
 def apply_file(settings: Settings, file: Path, author: str, note: str) -> int:
     """Put the definitions of a file in force."""
     store, live = _open_to_change(settings)
-    then = _next(settings, live, file, author, note)
+    then = next_revision(settings, live, file, author, note)
     changes = differences(live, then)
     if not changes:
         print(f"nothing differs from revision {live.number}")
@@ -126,31 +125,8 @@ def pause_segment(settings: Settings, name: str, author: str, note: str, *, resu
     return 0
 
 
-def preview_file(settings: Settings, file: Path, sample: int, as_json: bool) -> int:
-    """Say what the definitions of a file would make of the profiles there are."""
-    from dataflows.previewing import moving, preview, stored_lane
-
-    store, live = _open(settings)
-    then = _next(settings, live, file)
-    found = preview(stored_lane(settings, store, live), then.definitions, sample)
-    if as_json:
-        print(msgspec.json.format(msgspec.json.encode(asdict(found))).decode())
-        return 0
-    table = Table(title=f"{found.users:,} users as of {_utc(found.as_of_ms)}")
-    for name in ("segment", "now", "then", "enter", "leave", "such as", "then also in"):
-        right = name in ("now", "then", "enter", "leave")
-        table.add_column(name, justify="right" if right else "left")
-    for name, line in moving(found):
-        numbers = (line.before, line.after, line.entered, line.left)
-        some = [*(f"+{user}" for user in line.enters), *(f"-{user}" for user in line.leaves)]
-        most = sorted(line.overlap.items(), key=lambda pair: -pair[1])[:3]
-        also = ", ".join(f"{other} {count / line.after:.0%}" for other, count in most)
-        table.add_row(name, *(f"{n:,}" for n in numbers), escape(" ".join(some)), also)
-    Console().print(table if table.row_count else "nobody would enter or leave any segment")
-    return 0
-
-
-def _open(settings: Settings) -> tuple[Store, Revision]:
+def opened(settings: Settings) -> tuple[Store, Revision]:
+    """The store, and the definitions in force."""
     need_redis(settings)
     store = open_store(settings)
     return store, in_force(settings, DefinitionStore(store))
@@ -163,7 +139,7 @@ def _open_to_change(settings: Settings) -> tuple[Store, Revision]:
     return store, register(settings, DefinitionStore(store), wall_clock_ms())
 
 
-def _next(
+def next_revision(
     settings: Settings, live: Revision, file: Path, author: str = "", note: str = ""
 ) -> Revision:
     """The revision that a file comes to, checked down to every condition and offer."""
@@ -233,10 +209,11 @@ def _size(store: Store, name: str) -> int:
 def _titled(live: Revision) -> str:
     if not live.number:
         return "segments of the settings"
-    return f"revision {live.number} of {_utc(live.at_ms)} by {live.author}"
+    return f"revision {live.number} of {utc(live.at_ms)} by {live.author}"
 
 
-def _utc(ms: int) -> str:
+def utc(ms: int) -> str:
+    """A time as people read it."""
     if ms <= 0:
         return "no time"
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(ms / 1000))

@@ -37,7 +37,7 @@ from state.lane import Lane
 from state.store import Store
 
 _HOUR_MS: Final = 3_600_000
-_START_MS: Final = 497_000 * _HOUR_MS + _HOUR_MS // 6
+START_MS: Final = 497_000 * _HOUR_MS + _HOUR_MS // 6
 """When the first event happens: ten minutes past a full hour."""
 
 _TICK_MS: Final = 20
@@ -69,7 +69,7 @@ class Held:
     hour_s: list[float]
 
 
-def fill(url: str, users: int, start_ms: int = _START_MS) -> Held:
+def fill(url: str, users: int, start_ms: int = START_MS) -> Held:
     """Take in two events for each user, the second one's user drawn at random."""
     store, lane, checkpoint = _open(url)
     before = _rss()
@@ -78,7 +78,7 @@ def fill(url: str, users: int, start_ms: int = _START_MS) -> Held:
     uniform = Load(users=users, zipf=0.0, shares=SHOP)
     lines = chain(uniform.before(start_ms), uniform.lines(users, start_ms))
     decoder = Decoder(plans.event_rules(load(env={})))
-    for read in _reads(lines):
+    for read in reads(lines):
         batch, _letters = decoder(read)
         lane.apply(batch)
         store.trim([(done.shard, done.seq) for done in checkpoint.commit()])  # as published
@@ -115,7 +115,7 @@ class Silence:
         start_s = time.process_time()
         for tick in range(_TICKS):
             span = Span(0, self._at, self._at, at_end=True)
-            batch, _letters = self._decoder(_empty(span))
+            batch, _letters = self._decoder(empty(span))
             self._lane.apply(batch, wall_ms + tick * _TICK_MS)
             self._ticks += 1
             self._checkpoint.commit(heartbeat=self._ticks % _HEARTBEAT_TICKS == 0)
@@ -141,7 +141,8 @@ def _held(
     )
 
 
-def _reads(lines: Iterable[bytes]) -> Iterable[Read]:
+def reads(lines: Iterable[bytes]) -> Iterable[Read]:
+    """Messages as a source reads them."""
     reader = FileReader("load", iter(lines), 1, _BATCH)
     while True:
         try:
@@ -150,7 +151,8 @@ def _reads(lines: Iterable[bytes]) -> Iterable[Read]:
             return
 
 
-def _empty(span: Span) -> Read:
+def empty(span: Span) -> Read:
+    """A read that found nothing."""
     none = np.empty(0, dtype=np.int64)
     return Read("load", [], none, none.astype(np.int32), none, [span])
 

@@ -52,6 +52,7 @@ FROM_INSIDE = {
     "loadtest/chaos/world.py",
     "loadtest/inside.py",
     "loadtest/recovery.py",
+    "loadtest/redefining.py",
     "loadtest/scaling.py",
     "loadtest/silence.py",
 }

@@ -217,3 +217,13 @@ def test_commands_refuse_what_cannot_be(world):
     assert "enter" in world.command("show", "busy")
     assert "busy: added" in world.command("diff", "--to", "2")
     assert afterglow("segments", "show", "nobody", *options, env=world.env).code == 2
+    until(lambda: documents(world.store), 30)
+    world.calm()
+    hours = json.loads(world.command("what-if", world.file(EDITED), "--hours", "2", "--json"))
+    assert [len(course["entered"]) for course in hours["edited"].values()] == [2] * 5
+    assert "in force" in world.command("what-if", world.file(EDITED), "--hours", "1")
+    figures = json.loads(world.command("measure", "--over", "1s", "--json"))
+    assert figures.keys() == {"busy", "buyer", "big", "small"}
+    assert "lift" in world.command("measure", "--over", "1s")
+    (line,) = wrong("segments", "measure", "--over", "999d", *options, env=world.env)
+    assert "--over must be at most 90 d" in line
