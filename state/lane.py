@@ -131,7 +131,7 @@ class Lane:
             return
         self._timers_ms = now
         occasion = Occasion("timer", self._decided_at(wall_ms))
-        self._redefine(self.redefiner.sweep(self._plan.sweep_rows), wall_ms)
+        self._redefine(self.redefiner.sweep(self._plan.redefined_rows), wall_ms)
         self._fire(self._due(now), now, occasion)
         expired = self.measures.expire(now)
         if len(expired):

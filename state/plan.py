@@ -37,6 +37,7 @@ class LanePlan:
         timer_step_ms: how finely time moves for timers and sweeps.
         timer_budget: most timers fired at a step; the oldest first.
         sweep_rows: users checked against new cuts at a step.
+        redefined_rows: silent users who go over to new definitions at a step.
         poll_ms: how often conditions without closed form are looked at.
         zone: in which time zone hours and weekdays are.
         experiments: what is tried, on whom.
@@ -64,6 +65,7 @@ class LanePlan:
     timer_step_ms: int = 100
     timer_budget: int = 50_000
     sweep_rows: int = 4_000
+    redefined_rows: int = 2_000
     poll_ms: int = HOUR_MS
     zone: Zone = field(default_factory=Zone)
     experiments: ExperimentsPlan = field(default_factory=ExperimentsPlan)

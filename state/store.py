@@ -20,6 +20,7 @@ Keys, with ``{07}`` as the hash tag of shard 7, so that a cluster keeps a shard 
     ag:cuts, ag:models         string  statistics that lanes share
     ag:trainer                 string  the memory of the lane that learns
     ag:items                   hash    item id -> record; see ``state.item_store``
+    ag:segments                hash    revision -> definitions of segments, JSON
     ag:rules                   string  rules over what is recommended, JSON
     ag:interactions            stream  what lanes tell each other about items
     ag:experiments             string  what was ruled about experiments

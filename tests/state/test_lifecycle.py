@@ -143,7 +143,7 @@ def test_what_is_foreseen_is_what_happens(seed: int) -> None:
     chance = random.Random(seed)
     first, then = (random_rules(chance).definitions() for _ in range(2))
     lane = Lane(
-        plan(segments=first.segments, families=first.families, lateness_ms=0, sweep_rows=7),
+        plan(segments=first.segments, families=first.families, lateness_ms=0, redefined_rows=7),
         range(64),
     )
     events = [

@@ -143,7 +143,7 @@ class World:
                 shards=SHARDS,
                 segments=wanted.segments,
                 families=wanted.families,
-                sweep_rows=self.chance.choice([1, 3, 100]),
+                redefined_rows=self.chance.choice([1, 3, 100]),
                 lateness_ms=0,
                 timer_step_ms=1,
             ),
