@@ -48,14 +48,15 @@ NAMES = ("busy", "buyer", "big", "small", "anyone", "huge", "everyone")
 class World:
     """An engine over servers of its own, and a shop that can be held up."""
 
-    def __init__(self, directory, store, broker):
+    def __init__(self, directory, store, broker, workers):
         self.directory = directory
         self.env = {"KAFKA_BOOTSTRAP": broker.bootstrap, "REDIS_URL": store.url}
         self.store = Store(store.url)
         self.broker = broker
         chosen = ["metrics.address=", "lane.lateness=0s", "models.enabled=false", "offers={}"]
         self.options = [part for text in chosen for part in ("--set", text)]
-        self.engine = Engine(self.options, self.env, directory / "engine.log")
+        several = ["--workers", str(workers)] if workers else []
+        self.engine = Engine([*several, *self.options], self.env, directory / "engine.log")
         self.shop = Shop(3, time.time_ns() // 1_000_000, Habits(users=USERS, rate_per_s=500))
         self.producer = Producer({"bootstrap.servers": broker.bootstrap, "linger.ms": 2})
         self.sent = 0
@@ -113,11 +114,11 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path):
+def world(tmp_path, request):
     kafka = load(env={}).kafka
     with EmbeddedStore() as store, new_broker() as broker:
         broker.create(kafka.events, kafka.dead, kafka.changes)
-        made = World(tmp_path, store, broker)
+        made = World(tmp_path, store, broker, getattr(request, "param", 0))
         made.engine.start()
         try:
             until(lambda: made.command("history").startswith("1 "), 60)
@@ -170,6 +171,17 @@ def test_a_definition_edited_under_load_does_what_the_preview_said(world):
         truth |= {"buyer"} if orders >= 1 else set()
         truth |= {"big"} if events >= 10 else {"small"} if events >= 1 else set()
         assert set(document["segments"]) == truth, user
+
+
+@pytest.mark.parametrize("world", [2], indirect=True)
+def test_two_workers_take_definitions_over(world):
+    until(lambda: len(documents(world.store)) > USERS // 3, 60)
+    world.command("apply", world.file(EDITED), "--author", "bob")
+    until(lambda: all("anyone" in segments for segments in held(world).values()), 60)
+    world.calm()
+    assert not any("busy" in segments for segments in held(world).values())
+    assert world.engine.stop() == 0
+    assert_folded(fold(world.changes()), world.store, NAMES)
 
 
 GUARDED = (
