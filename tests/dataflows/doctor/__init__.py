@@ -1,0 +1,1 @@
+"""The doctor: a fault is planted, and found with its fix."""
