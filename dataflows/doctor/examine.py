@@ -57,7 +57,7 @@ def examine(
     store: StoreFacts | None = None
     if settings.redis.url.get_secret_value():
         store = gather_store(settings, lane.side_tables, now_ms)
-        findings += check_store(store, settings, lane.segments.decode(), now_ms())
+        findings += check_store(store, settings, now_ms())
         looked_at += [f"store {store.name} {'.'.join(map(str, store.version))}".strip()]
     shards = store.shards if store is not None else []
     if settings.kafka.bootstrap:

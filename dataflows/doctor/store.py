@@ -30,7 +30,7 @@ end
 return out
 """
 _NO_CHECK: Final = "acl_check_cmd"
-_RECORD: Final = ("fence", "seq", "segments", "positions")
+_RECORD: Final = ("fence", "seq", "positions")
 _NUMBER: Final = re.compile(r"\d+")
 T = TypeVar("T")
 
@@ -42,13 +42,11 @@ class Shard:
     Attributes:
         epoch: when its owner took it, by the owner's clock (epoch ms); 0 if nobody has.
         seq: of the last commit.
-        segments: what its memberships stand for, JSON; empty if nothing is saved.
         positions: where reading goes on, by partition.
     """
 
     epoch: int = 0
     seq: int = 0
-    segments: str = ""
     positions: dict[int, int] = field(default_factory=dict)
 
 
@@ -176,14 +174,11 @@ def _read_records(store: Store, facts: StoreFacts) -> None:
     facts.users = sum(_seen(facts, "HLEN", lambda: fields("hlen", "profile")) or ())
 
 
-def _shard(
-    fence: bytes | None, seq: bytes | None, segments: bytes | None, positions: bytes | None
-) -> Shard:
+def _shard(fence: bytes | None, seq: bytes | None, positions: bytes | None) -> Shard:
     epoch = (fence or b"").partition(b":")[0]
     return Shard(
         int(epoch) if epoch.isdigit() else 0,
         int(seq or 0),
-        (segments or b"").decode(errors="replace"),
         msgspec.json.decode(positions, type=dict[int, int]) if positions else {},
     )
 

@@ -17,15 +17,12 @@ SKEW_MS: Final = 1000.0
 _MIB: Final = 1 << 20
 
 
-def check_store(
-    facts: StoreFacts, settings: Settings, segments: str, now_ms: float
-) -> Iterator[Finding]:
+def check_store(facts: StoreFacts, settings: Settings, now_ms: float) -> Iterator[Finding]:
     """All of it.
 
     Args:
         facts: of the store.
         settings: in force.
-        segments: what memberships stand for by these settings, JSON.
         now_ms: this machine's clock.
     """
     if facts.error:
@@ -36,7 +33,7 @@ def check_store(
     yield from _check_memory(facts)
     yield from _check_clock(facts)
     yield from _check_rights(facts.denied, settings.redis.prefix)
-    yield from _check_data(facts, settings, segments)
+    yield from _check_data(facts, settings)
     yield from _check_owners(facts.shards, settings, now_ms)
     if facts.unseen:
         yield warning(
@@ -166,7 +163,7 @@ def _check_rights(denied: Sequence[Asked], prefix: str) -> Iterator[Finding]:
     )
 
 
-def _check_data(facts: StoreFacts, settings: Settings, segments: str) -> Iterator[Finding]:
+def _check_data(facts: StoreFacts, settings: Settings) -> Iterator[Finding]:
     prefix, away = settings.redis.prefix, "or use another redis.prefix"
     for name, value in (("format", str(FORMAT)), ("shards", str(settings.redis.shards))):
         held = facts.meta.get(name, value)
@@ -179,15 +176,6 @@ def _check_data(facts: StoreFacts, settings: Settings, segments: str) -> Iterato
                 value if name == "shards" else f"format {held}",
                 f"{mend[0].upper()}{mend[1:]}, {away}",
             )
-    saved = {shard.segments for shard in facts.shards if shard.segments}
-    for held in sorted(saved - {segments}):
-        yield fault(
-            "store.segments",
-            "the stored memberships belong to other segments",
-            f"the names and order of the settings, {segments}",
-            held,
-            f"Put the names and their order back, {away}",
-        )
 
 
 def _check_owners(shards: Sequence[Shard], settings: Settings, now_ms: float) -> Iterator[Finding]:

@@ -31,11 +31,11 @@ def test_all_is_well(env: dict[str, str]) -> None:
 def test_one_line_for_each_finding(env: dict[str, str]) -> None:
     with redis.Redis.from_url(env["REDIS_URL"]) as client:
         client.hset("ag:meta", mapping={"format": 1, "shards": 32})
-        client.hset("ag:commit:{00}", mapping={"seq": 1, "segments": b'[["gold"],{}]'})
+        client.hset("ag:meta", "format", 9)
     done = afterglow("doctor", *QUIET, env=env)
     assert (done.code, done.err) == (1, "")
     lines = done.out.splitlines()
-    assert [line.split()[1] for line in lines[:2]] == ["store.shards:", "store.segments:"]
+    assert [line.split()[1] for line in lines[:2]] == ["store.format:", "store.shards:"]
     assert lines[-1].startswith("2 faults, 0 to look at.")
     assert len(lines) == 3
 

@@ -165,14 +165,6 @@ def test_data_of_another_format(world: World) -> None:
     assert (found.check, "version that wrote them" in found.fix) == ("store.format", True)
 
 
-def test_memberships_of_other_segments(world: World) -> None:
-    with world.client() as client:
-        client.hset("ag:commit:{03}", mapping={"seq": 1, "segments": '[["gold"],{}]'})
-    found = world.fault()
-    assert (found.check, "Put the names" in found.fix) == ("store.segments", True)
-    assert found.came == '[["gold"],{}]'
-
-
 def test_shards_of_two_starts(world: World) -> None:
     now = int(world.now_ms())
     with world.client() as client:
@@ -211,7 +203,7 @@ def test_what_cannot_be_seen_is_said(world: World) -> None:
 def test_a_server_that_is_too_old() -> None:
     """No server that old can be had here, so only what is made of its word is tested."""
     facts = StoreFacts(name="redis", version=(6, 0, 16), info={"aof_enabled": 1})
-    (found,) = check_store(facts, load(env={}), "", 0.0)
+    (found,) = check_store(facts, load(env={}), 0.0)
     assert (found.check, found.expected) == ("store.version", "redis 6.2 or later")
 
 
