@@ -239,6 +239,14 @@ def experiments(
 
 
 @app.command()
+def serve(config: Config = None, sets: Sets = None) -> None:
+    """Serve profiles, lists, segments, explanations and changes over HTTP until SIGTERM."""
+    from cli.serve import run_server
+
+    sys.exit(run_server(common.settings(config, sets)))
+
+
+@app.command()
 def doctor(
     json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
     config: Config = None,

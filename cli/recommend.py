@@ -16,19 +16,10 @@ from rich.table import Table
 
 from cli.common import UserError, need_redis
 from dataflows.engine import open_store
+from dataflows.explaining_items import WHY, explain_item, utc
 from dataflows.foretelling import foretell
 from dataflows.settings import Settings
 from events.rows import parse_pairs, read_messages
-
-_WHY = {
-    "covisits": "seen together with {because}",
-    "reminders": "the customer's own earlier item",
-    "together": "bought together with {because}",
-    "similar": "described like {because}",
-    "category": "popular in the category of {because}",
-    "popular": "popular",
-    "pinned": "put there by a rule",
-}
 
 
 def show_candidates(settings: Settings, user: str, item: str, as_json: bool) -> int:
@@ -44,7 +35,7 @@ def show_candidates(settings: Settings, user: str, item: str, as_json: bool) -> 
         )
     document = msgspec.msgpack.decode(raw)
     if item:
-        print(_explained(document, item))
+        print(explain_item(document, item))
     elif as_json:
         print(msgspec.json.format(msgspec.json.encode(document)).decode())
     else:
@@ -82,38 +73,15 @@ def evaluate_file(settings: Settings, file: Path, maps: list[str], types: list[s
     return 0
 
 
-def _explained(document: dict[str, Any], item: str) -> str:
-    """Why an item is in a list, or that it is not."""
-    user, items = document["user_id"], document["items"]
-    for place, each in enumerate(items, 1):
-        if each["item_id"] == item:
-            why = _WHY[each["source"]].format(because=each["because"])
-            arms = ", ".join(f"{name} = {arm}" for name, arm in document["experiment"].items())
-            tried = f" Experiments: {arms}." if arms else ""
-            return (
-                f"{item} is number {place} of {len(items)} for {user}: {why} (source "
-                f"{each['source']}, score {each['score']:.3f}, as of {_utc(document['as_of'])}, "
-                f"after {document['model']:,} interactions).{tried}"
-            )
-    return (
-        f"{item} is not among the {len(items)} items for {user}: no source ranks it high enough "
-        "(recommend.sources), or it was just seen, lately bought, is unavailable or excluded"
-    )
-
-
 def _print(document: dict[str, Any]) -> None:
     left_s = document["valid_to"] / 1000 - time.time()
     old = "" if left_s > 0 else "; it has outlived its validity"
-    table = Table(title=f"{escape(document['user_id'])}, as of {_utc(document['as_of'])}{old}")
+    table = Table(title=f"{escape(document['user_id'])}, as of {utc(document['as_of'])}{old}")
     table.add_column("#", justify="right")
     table.add_column("item")
     table.add_column("score", justify="right")
     table.add_column("why")
     for place, item in enumerate(document["items"], 1):
-        why = _WHY[item["source"]].format(because=item["because"])
+        why = WHY[item["source"]].format(because=item["because"])
         table.add_row(str(place), escape(item["item_id"]), f"{item['score']:.3f}", escape(why))
     Console().print(table)
-
-
-def _utc(ms: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(ms / 1000))

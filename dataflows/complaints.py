@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from dataflows.sections import Settings
 
-_SECRET: Final = frozenset({"kafka.password", "kafka.options", "redis.url"})
+_SECRET: Final = frozenset({"kafka.password", "kafka.options", "redis.url", "serve.tokens"})
 """Settings that are, or may hold, a secret."""
 _MOST: Final = 80
 """Characters of a wrong value that are shown."""

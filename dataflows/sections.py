@@ -481,6 +481,24 @@ class MetricsSettings(Section):
     address: Annotated[str, Field(pattern=r"^$|^.*:\d{1,5}$")]
 
 
+class ServeSettings(Section):
+    """The HTTP API; ``tokens`` come from AFTERGLOW_TOKENS, or from a file."""
+
+    address: Annotated[str, Field(pattern=r"^.+:\d{1,5}$")]
+    tokens: SecretStr = SecretStr("")
+    tokens_file: str
+    timeout: Span
+    max_age: Millis
+    batch: Annotated[Whole, Field(ge=1, le=10_000)]
+    max_body: Annotated[Whole, Field(ge=1024)]
+    concurrency: Annotated[Whole, Field(ge=1)]
+    followers: Annotated[Whole, Field(ge=0)]
+    waiting: Annotated[Whole, Field(ge=1)]
+    history: Annotated[Whole, Field(ge=1)]
+    heartbeat: LongSpan
+    stalled: LongSpan
+
+
 class SupervisorSettings(Section):
     """When workers are started again."""
 
@@ -527,6 +545,7 @@ class Settings(Section):
     experiments: Annotated[dict[Name, ExperimentSettings], Field(max_length=8)]
     holdout: HoldoutSettings
     metrics: MetricsSettings
+    serve: ServeSettings
     supervisor: SupervisorSettings
     logs: LogSettings
     embedded: Embedded

@@ -40,6 +40,8 @@ _ENVIRONMENT: Final = {
     "KAFKA_USERNAME": ("kafka", "username"),
     "KAFKA_PASSWORD": ("kafka", "password"),
     "REDIS_URL": ("redis", "url"),
+    "AFTERGLOW_TOKENS": ("serve", "tokens"),
+    "AFTERGLOW_TOKENS_FILE": ("serve", "tokens_file"),
 }
 _NAMED: Final = ("features", "segments", "families", "experiments")
 """Sections whose entries a file replaces whole, because they are named by the user."""
@@ -100,6 +102,7 @@ def read(
     chosen = path or (Path(env["AFTERGLOW_CONFIG"]) if env.get("AFTERGLOW_CONFIG") else None)
     if chosen is not None:
         over = _read(chosen)
+        _refuse_secrets(chosen, over)
         _merge(written.data, over)
         written.places += [(place, str(chosen)) for place, _ in leaves(over)]
     for name, (section, key) in _ENVIRONMENT.items():
@@ -131,6 +134,17 @@ def _read(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: is not TOML: {error}") from error
+
+
+def _refuse_secrets(path: Path, over: Mapping[str, Any]) -> None:
+    """Tokens open the API to whoever reads them, and settings files are read by many."""
+    serve = over.get("serve")
+    held = str(serve.get("tokens", "")) if isinstance(serve, dict) else ""
+    if held.strip("*"):  # stars stand for them where `afterglow settings` printed the file
+        raise SettingsError(
+            f"{path}: serve.tokens: must not stand in a settings file, but does; set "
+            "AFTERGLOW_TOKENS, or name a file of tokens in serve.tokens_file"
+        )
 
 
 def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> None:

@@ -1,0 +1,181 @@
+"""The change topic, shared by all who follow it.
+
+One consumer reads the topic; the last few thousand changes are remembered. A follower's place is
+one offset for each partition, which is what an event's ``id`` says, so that it can come back to any
+server, after any restart, and go on where it was. Who comes back from further away than is
+remembered reads the topic itself up to where memory begins.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, Protocol
+
+import msgspec
+
+from serving.api.follower import Follower, Record, Wanted
+
+Message = tuple[int, int, bytes]
+"""Partition, offset, value."""
+_UNSET: Final = "-"
+
+
+class PlaceError(ValueError):
+    """A ``Last-Event-ID`` that is none of this API."""
+
+
+class LogGone(Exception):
+    """The topic does not hold a place any more."""
+
+
+class PastReader(Protocol):
+    """Reads the topic from a place on, for one follower; blocking."""
+
+    def read(self) -> list[Message]:
+        """What comes next, perhaps nothing yet.
+
+        Raises:
+            LogGone: the place is not there any more.
+        """
+
+    def close(self) -> None:
+        """End reading."""
+
+
+class Topic(Protocol):
+    """Where the past can be read."""
+
+    def past(self, places: Mapping[int, int]) -> PastReader:
+        """A reader from these places on."""
+
+
+class _Named(msgspec.Struct, gc=False):
+    user_id: str = ""
+    segment: str = ""
+
+
+_names: Final = msgspec.json.Decoder(_Named)
+
+
+class Feed:
+    """What is remembered of the changes, and who follows them; for one event loop.
+
+    Args:
+        history: changes that are remembered.
+        waiting: changes that may wait for one follower.
+        topic: where what is not remembered can be read.
+    """
+
+    def __init__(self, history: int, waiting: int, topic: Topic | None = None) -> None:
+        self._ring: deque[Record] = deque()
+        self._history, self._waiting = history, waiting
+        self._first: dict[int, int] = {}
+        self._next: dict[int, int] = {}
+        self._followers: set[Follower] = set()
+        self.topic = topic
+        self.trouble = "the change topic has not been read yet"
+        self.closed = False
+
+    def __len__(self) -> int:
+        return len(self._followers)
+
+    @property
+    def here(self) -> str:
+        """The place after the last change, as an ``id``."""
+        return encode_place(self._next)
+
+    def begin(self, places: Mapping[int, int]) -> None:
+        """Partitions that are read from a place on."""
+        for partition, offset in places.items():
+            self._first.setdefault(partition, offset)
+            self._next.setdefault(partition, offset)
+        self.trouble = ""
+
+    def take(self, messages: Iterable[Message]) -> None:
+        """Changes as they come from the topic."""
+        records = []
+        for message in messages:
+            partition, offset, _ = message
+            self._first.setdefault(partition, offset)
+            self._next[partition] = offset + 1
+            records.append(framed(message, self.here))
+        self._ring.extend(records)
+        while len(self._ring) > self._history:
+            gone = self._ring.popleft()
+            self._first[gone.partition] = gone.offset + 1
+        for follower in self._followers:
+            follower.offer(records)
+
+    def remembers(self, places: Mapping[int, int]) -> bool:
+        """Whether everything from these places on is in memory."""
+        return all(places.get(p, first) >= first for p, first in self._first.items())
+
+    def follow(self, wanted: Wanted, places: Mapping[int, int] | None = None) -> Follower:
+        """A new follower, from now or from places that are remembered on."""
+        backlog: Sequence[Record] = ()
+        if places is not None:
+            backlog = [r for r in self._ring if r.offset >= places.get(r.partition, 0)]
+        follower = Follower(self._waiting, wanted, backlog)
+        self._followers.add(follower)
+        if self.closed:
+            follower.end("closing")
+        return follower
+
+    def leave(self, follower: Follower) -> None:
+        """Forget a follower."""
+        self._followers.discard(follower)
+
+    def knows(self, places: Mapping[int, int]) -> bool:
+        """Whether there are such places; else they are of another topic, or of a lost one."""
+        return all(offset <= self._next.get(p, -1) for p, offset in places.items())
+
+    def close(self) -> None:
+        """End all followers, and those to come."""
+        self.closed = True
+        for follower in self._followers:
+            follower.end("closing")
+
+
+def framed(message: Message, place: str) -> Record:
+    """A change as a server-sent event, which also says the place after it."""
+    partition, offset, value = message
+    try:
+        named = _names.decode(value)
+    except msgspec.DecodeError:
+        named = _Named()
+    data = value.replace(b"\r", b" ").replace(b"\n", b" ")
+    frame = b"id: %b\nevent: change\ndata: %b\n\n" % (place.encode(), data)
+    return Record(partition, offset, named.user_id, named.segment, frame)
+
+
+def encode_place(places: Mapping[int, int]) -> str:
+    """One offset for each partition.
+
+    >>> encode_place({0: 7, 2: 5})
+    '7.-.5'
+    """
+    if not places:
+        return _UNSET
+    return ".".join(str(places.get(p, _UNSET)) for p in range(max(places) + 1))
+
+
+def decode_place(text: str) -> dict[int, int]:
+    """The way back.
+
+    >>> decode_place("7.-.5")
+    {0: 7, 2: 5}
+
+    Raises:
+        PlaceError: it was not made by ``encode_place``.
+    """
+    places = {}
+    for partition, part in enumerate(text.split(".")):
+        if part == _UNSET:
+            continue
+        if not (part.isascii() and part.isdigit() and len(part) < 19):
+            raise PlaceError(
+                f"an id is offsets with dots between them, such as 12.0.7, not {text!r:.80}"
+            )
+        places[partition] = int(part)
+    return places

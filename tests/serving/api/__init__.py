@@ -1,0 +1,1 @@
+"""The HTTP API, over a store that a replay has filled."""

@@ -1,0 +1,225 @@
+"""The change stream over real sockets, from a real topic."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import uuid4
+
+import pytest
+from confluent_kafka import Producer
+
+from dataflows.embedded import EmbeddedBroker
+from serving.api.feed import Feed
+from serving.api.parts import Parts
+from serving.api.tail import Tail
+from serving.api.terms import Terms
+from tests.cli.running import until
+from tests.serving.api.conftest import Filled
+from tests.serving.api.serving import Event, Stream, application, ask, build_at, change, running
+
+pytestmark = pytest.mark.servers
+
+TERMS = Terms(heartbeat_s=1.0, waiting=200, history=50, followers=3, stalled_s=2.0)
+
+
+class World:
+    """A topic and servers before it."""
+
+    def __init__(self, broker: EmbeddedBroker, url: str) -> None:
+        self.broker, self.url = broker, url
+        self.topic = f"changes-{uuid4().hex[:8]}"
+        broker.create(self.topic, partitions=3)
+        self._producer = Producer({"bootstrap.servers": broker.bootstrap})
+        self.sent = 0
+
+    def send(self, count: int, segment: str = "vip", size: int = 0) -> None:
+        """More changes."""
+        for _ in range(count):
+            value = change(f"u{self.sent % 7}", segment, self.sent)
+            if size:
+                value = value[:-1] + b',"fill":"%b"}' % (b"x" * size)
+            self._producer.produce(self.topic, value, partition=self.sent % 3)
+            self.sent += 1
+            self._producer.poll(0)
+        assert self._producer.flush(10) == 0
+
+    @contextmanager
+    def server(self, terms: Terms = TERMS) -> Iterator[tuple[int, Parts]]:
+        """A server that follows the topic."""
+        tail = Tail({"bootstrap.servers": self.broker.bootstrap}, self.topic)
+        feed = Feed(terms.history, terms.waiting, tail)
+        app = build_at(self.url, feed, terms, tail.start, tail.stop)
+        with running(app) as port:
+            until(lambda: not feed.trouble)
+            yield port, app.parts
+
+
+@pytest.fixture
+def world(filled: Filled) -> Iterator[World]:
+    with EmbeddedBroker() as broker:
+        yield World(broker, filled.url)
+
+
+def numbers(events: list[Event]) -> list[int]:
+    assert {event.kind for event in events} <= {"change"}
+    return [event.data["n"] for event in events]
+
+
+def test_changes_come_as_they_stand_on_the_topic(world: World) -> None:
+    world.send(4)  # before the server: not of its present
+    with world.server() as (port, _):
+        stream = Stream(port)
+        assert stream.response.headers["content-type"].startswith("text/event-stream")
+        world.send(9)
+        assert sorted(numbers(stream.events(9))) == list(range(4, 13))
+        stream.close()
+
+
+def test_who_comes_back_misses_nothing_and_gets_nothing_twice(world: World) -> None:
+    """Over many partings, some so long that memory does not reach, some over a restart."""
+    seen: list[int] = []
+    last = ""
+    with world.server() as (port, _):
+        stream = Stream(port)
+        world.send(30)
+        seen += numbers(stream.events(30))
+        last = stream.last_id
+        stream.close()
+        for away in (5, 40, 170):  # in memory; at its edge; far beyond it
+            world.send(away)
+            time.sleep(0.3)
+            stream = Stream(port, last_event_id=last)
+            world.send(3)
+            seen += numbers(stream.events(away + 3))
+            last = stream.last_id
+            stream.close()
+    world.send(20)
+    with world.server() as (port, _):
+        stream = Stream(port, last_event_id=last)
+        world.send(3)
+        seen += numbers(stream.events(23))
+        stream.close()
+    assert sorted(seen) == list(range(world.sent))
+
+
+def test_who_chooses_moves_on_with_heartbeats(world: World) -> None:
+    with world.server() as (port, parts):
+        stream = Stream(port, "/v1/changes?segment=gold&segment=silver")
+        until(lambda: len(parts.feed) == 1)  # type: ignore[arg-type]
+        world.send(5)
+        world.send(1, "silver")
+        (event,) = stream.events(1)
+        assert event.data["segment"] == "silver"
+        world.send(4)
+        until(lambda: parts.feed.here == encode_all(world))  # type: ignore[union-attr]
+        while (beat := stream.next()) is not None and beat.id != encode_all(world):
+            assert beat.data is None
+        stream.close()
+        back = Stream(port, "/v1/changes?segment=gold", last_event_id=stream.last_id)
+        world.send(1, "gold")
+        assert numbers(back.events(1)) == [world.sent - 1]
+        back.close()
+
+
+def encode_all(world: World) -> str:
+    """The place at the end of the topic."""
+    return ".".join(str(len(range(p, world.sent, 3))) for p in range(3))
+
+
+def test_a_place_of_another_topic_is_a_gap_and_not_silence(world: World) -> None:
+    with world.server() as (port, _):
+        stream = Stream(port, last_event_id="900.900.900")
+        (gap,) = stream.events(1)
+        assert (gap.kind, "read memberships anew" in gap.data["reason"]) == ("gap", True)
+        world.send(2)
+        assert numbers(stream.events(2)) == [0, 1]
+        stream.close()
+
+
+def test_a_follower_that_takes_nothing_is_cut_off(world: World) -> None:
+    """It holds no memory and no seat, and others are not held up by it."""
+    with world.server() as (port, parts):
+        quick = Stream(port)
+        with socket.create_connection(("127.0.0.1", port)) as stuck:
+            stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            stuck.sendall(b"GET /v1/changes HTTP/1.1\r\nHost: x\r\n\r\n")
+            until(lambda: len(parts.feed) == 2)  # type: ignore[arg-type]
+            for _ in range(60):
+                world.send(20, size=20_000)
+                quick.events(20)
+            until(lambda: len(parts.feed) == 1, 20)  # type: ignore[arg-type]
+        page = parts.metrics.page().decode()
+        cut = [
+            line for line in page.splitlines() if line.startswith("afterglow_http_followers_cut")
+        ]
+        assert sum(float(line.split()[-1]) for line in cut if "total" in line) == 1
+        quick.close()
+
+
+def test_a_slow_follower_is_told_why(world: World) -> None:
+    """It reads on in the end, and finds the reason as the last thing."""
+    with world.server(Terms(waiting=50, heartbeat_s=1.0, stalled_s=20.0)) as (port, parts):
+        slow = Stream(port)
+        until(lambda: len(parts.feed) == 1)  # type: ignore[arg-type]
+        for _ in range(12):
+            world.send(50, size=20_000)
+            until(lambda: parts.feed.here == encode_all(world))  # type: ignore[union-attr]
+        events = []
+        while (event := slow.next()) is not None:
+            events.append(event)
+        assert (events[-1].kind, "more slowly" in events[-1].data["reason"]) == ("cut", True)
+        back = Stream(port, last_event_id=events[-1].id)
+        seen = [e.data["n"] for e in events if e.kind == "change"]
+        seen += numbers(back.events(600 - len(seen)))
+        assert sorted(seen) == list(range(600))
+        back.close()
+        slow.close()
+
+
+def test_only_so_many_follow(world: World) -> None:
+    with world.server() as (port, parts):
+        streams = [Stream(port) for _ in range(3)]
+        until(lambda: len(parts.feed) == 3)  # type: ignore[arg-type]
+        refused = Stream(port)
+        assert refused.response.status == 429
+        assert json.load(refused.response)["type"].endswith("too-many-followers")
+        streams[0].close()
+        until(lambda: len(parts.feed) == 2)  # type: ignore[arg-type]
+        again = Stream(port)
+        assert again.response.status == 200
+        for stream in (*streams[1:], again, refused):
+            stream.close()
+
+
+def test_the_end_of_the_server_is_told(world: World) -> None:
+    with world.server() as (port, _):
+        stream = Stream(port)
+        world.send(1)
+        stream.events(1)
+    last = stream.next()
+    assert last is not None
+    assert (last.kind, "server ends" in last.data["reason"]) == ("cut", True)
+    assert stream.next() is None
+    stream.close()
+
+
+def test_readiness_says_that_the_topic_cannot_be_read(filled: Filled) -> None:
+    with EmbeddedBroker() as broker:
+        address = broker.bootstrap
+    tail = Tail({"bootstrap.servers": address}, "nothing")
+    feed = Feed(10, 10, tail)
+    with running(build_at(filled.url, feed, TERMS, tail.start, tail.stop)) as port:
+        until(lambda: "change topic: " in feed.trouble, 20)
+        stream = Stream(port, "/ready")
+        assert stream.response.status == 503
+        assert json.load(stream.response)["why"][0].startswith("changes: ")
+        stream.close()
+
+
+def test_without_a_broker_there_is_nothing_to_follow(filled: Filled) -> None:
+    got = ask(application(filled.url), "/v1/changes")
+    assert (got.status, "KAFKA_BOOTSTRAP" in got.json["detail"]) == (503, True)
