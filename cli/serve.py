@@ -10,6 +10,7 @@ from typing import Any
 from afterglow_client import AsyncReader, Unavailable
 from cli.common import UserError, need_redis
 from dataflows import plans
+from dataflows.engine import settle_memory
 from dataflows.explainer import Explainer
 from dataflows.explaining import UnknownError
 from dataflows.explaining_items import explain_item
@@ -48,6 +49,7 @@ def run_server(settings: Settings) -> int:
     print(
         f"afterglow: http://{settings.serve.address}/docs, {open_to}", file=sys.stderr, flush=True
     )
+    settle_memory()
     try:
         serve(app, host, port)
     except OSError as error:

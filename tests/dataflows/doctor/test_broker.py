@@ -9,10 +9,18 @@ from uuid import uuid4
 import msgspec
 import pytest
 from confluent_kafka import Producer
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    ResourcePatternType,
+    ResourceType,
+)
 
 from dataflows.embedded import EmbeddedBroker
 from dataflows.local_kafka import LocalKafka
 from tests.brokers import needs_kafka
+from tests.cli.running import until
 from tests.dataflows.doctor.planting import World
 
 pytestmark = pytest.mark.servers
@@ -203,3 +211,29 @@ def test_topics_that_are_not_there_yet(real: World) -> None:
     (found,) = real.findings()
     assert (found.check, found.level) == ("topic.to_make", "warning")
     assert "nobody-made-this" in found.came
+
+
+@pytest.mark.kafka
+@needs_kafka
+def test_a_right_that_is_missing(store_url: str) -> None:
+    authorizer = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
+    settings = {"authorizer.class.name": authorizer, "allow.everyone.if.no.acl.found": "true"}
+    with LocalKafka(settings=settings) as guarded:
+        guarded.create("events", "events.dead", "segment-changes", partitions=1)
+        guarded.create(
+            *("memberships", "publisher-positions", "catalog"),
+            partitions=1,
+            config={"cleanup.policy": "compact"},
+        )
+        place = (ResourceType.TOPIC, "events.dead", ResourcePatternType.LITERAL)
+        who = ("User:ANONYMOUS", "*", AclOperation.WRITE, AclPermissionType.DENY)
+        others = ("User:ANONYMOUS", "*", AclOperation.ALL, AclPermissionType.ALLOW)
+        admin = guarded.admin()
+        asked = [AclBinding(*place, *who), AclBinding(*place, *others)]
+        for future in admin.create_acls(asked).values():
+            future.result()
+        world = World({"KAFKA_BOOTSTRAP": guarded.bootstrap, "REDIS_URL": store_url})
+        until(lambda: world.findings())
+        found = world.fault()
+    assert (found.check, found.came) == ("topic.acl", "no write")
+    assert "--topic events.dead --operation Write" in found.fix

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import zlib
+from collections.abc import AsyncIterator
 from urllib.parse import quote
 
 import msgspec
 import pytest
 
-from afterglow_client import AsyncReader
+from afterglow_client import AsyncReader, Unavailable
 from dataflows.explaining_items import explain_item
 from serving.api.app import Api, build
 from serving.api.lookups import Lookups
@@ -153,6 +154,25 @@ def test_segments_and_their_members(filled: Filled) -> None:
             *members, last = lines(got)
             assert {m["user_id"] for m in members} == set(reader.members(name))
             assert last == {"members": len(members)}
+
+
+@pytest.mark.parametrize("count", [0, 1, 700])
+def test_a_list_of_members_that_breaks_off_says_so(
+    filled: Filled, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def members(_self: AsyncReader, _segment: str) -> AsyncIterator[str]:
+        for n in range(count):
+            yield f"u{n}"
+        raise Unavailable("gone")
+
+    monkeypatch.setattr(AsyncReader, "members", members)
+    got = ask(application(filled.url), "/v1/segments/vip/members")
+    if not count:
+        assert got.status == 503
+        return
+    *listed, last = lines(got)
+    assert len(listed) == count
+    assert last["problem"]["type"].endswith("store-away")
 
 
 def test_why_an_item_is_shown(filled: Filled) -> None:

@@ -13,10 +13,12 @@ import pytest
 from confluent_kafka import Producer
 
 from dataflows.embedded import EmbeddedBroker
+from dataflows.local_kafka import LocalKafka
 from serving.api.feed import Feed
 from serving.api.parts import Parts
 from serving.api.tail import Tail
 from serving.api.terms import Terms
+from tests.brokers import needs_kafka
 from tests.cli.running import until
 from tests.serving.api.conftest import Filled
 from tests.serving.api.serving import Event, Stream, application, ask, build_at, change, running
@@ -223,3 +225,27 @@ def test_readiness_says_that_the_topic_cannot_be_read(filled: Filled) -> None:
 def test_without_a_broker_there_is_nothing_to_follow(filled: Filled) -> None:
     got = ask(application(filled.url), "/v1/changes")
     assert (got.status, "KAFKA_BOOTSTRAP" in got.json["detail"]) == (503, True)
+
+
+@pytest.mark.kafka
+@needs_kafka
+def test_a_place_that_retention_took_is_a_gap(kafka: LocalKafka, filled: Filled) -> None:
+    topic = f"changes-{uuid4().hex[:8]}"
+    kafka.create(topic, partitions=1)
+    producer = Producer({"bootstrap.servers": kafka.bootstrap})
+    for n in range(100):
+        producer.produce(topic, change("ann", "vip", n), partition=0)
+    assert producer.flush(10) == 0
+    kafka.forget(topic, 0, 60)
+    tail = Tail({"bootstrap.servers": kafka.bootstrap}, topic)
+    feed = Feed(10, 100, tail)
+    with running(build_at(filled.url, feed, TERMS, tail.start, tail.stop)) as port:
+        until(lambda: not feed.trouble)
+        lost, held = Stream(port, last_event_id="20"), Stream(port, last_event_id="70")
+        assert lost.events(1)[0].kind == "gap"
+        assert numbers(held.events(30)) == list(range(70, 100))
+        producer.produce(topic, change("ann", "vip", 100), partition=0)
+        producer.flush(10)
+        assert numbers(lost.events(1)) == numbers(held.events(1)) == [100]
+        lost.close()
+        held.close()
