@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import msgspec
 import pytest
@@ -27,16 +28,12 @@ pytestmark = pytest.mark.servers
 
 @pytest.fixture
 def world(one_broker: Broker) -> Iterator[World]:
-    """A store of the test's own and the common broker."""
-    if "doctor-events" not in _created:
-        one_broker.create("doctor-events")
-        _created.add("doctor-events")
+    """A store of the test's own, and a topic of its own on the common broker."""
+    topic = f"doctor-{uuid4().hex[:8]}"
+    one_broker.create(topic)
     with EmbeddedStore() as store:
-        sets = ["metrics.address=", "kafka.events=doctor-events"]
+        sets = ["metrics.address=", f"kafka.events={topic}"]
         yield World({"KAFKA_BOOTSTRAP": one_broker.bootstrap, "REDIS_URL": store.url}, sets)
-
-
-_created: set[str] = set()
 
 
 def test_a_world_that_is_well(world: World) -> None:
@@ -225,6 +222,7 @@ def _add_user(world: World, *rules: str, keys: str = "ag:*") -> None:
 def _publish(world: World, count: int) -> None:
     """Let some users look, put into carts and buy."""
     producer = Producer({"bootstrap.servers": world.env["KAFKA_BOOTSTRAP"]})
+    topic = world.sets[-1].partition("=")[2]
     kinds, now = ("product_view", "add_to_cart", "purchase"), int(time.time() * 1000)
     for i in range(count):
         event = {
@@ -236,7 +234,7 @@ def _publish(world: World, count: int) -> None:
             "amount": 10 if i % 3 == 2 else None,
         }
         kept = {name: value for name, value in event.items() if value is not None}
-        producer.produce("doctor-events", msgspec.json.encode(kept), key=str(event["user_id"]))
+        producer.produce(topic, msgspec.json.encode(kept), key=str(event["user_id"]))
     assert producer.flush(10) == 0
 
 

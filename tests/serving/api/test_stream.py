@@ -138,7 +138,7 @@ def test_a_place_of_another_topic_is_a_gap_and_not_silence(world: World) -> None
         (gap,) = stream.events(1)
         assert (gap.kind, "read memberships anew" in gap.data["reason"]) == ("gap", True)
         world.send(2)
-        assert numbers(stream.events(2)) == [0, 1]
+        assert sorted(numbers(stream.events(2))) == [0, 1]
         stream.close()
 
 
