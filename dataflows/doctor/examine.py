@@ -58,7 +58,7 @@ def examine(
     if settings.redis.url.get_secret_value():
         store = gather_store(settings, lane.side_tables, now_ms)
         findings += check_store(store, settings, now_ms())
-        looked_at += [f"store {store.name} {'.'.join(map(str, store.version))}".strip()]
+        looked_at += [_servers(store)]
     shards = store.shards if store is not None else []
     if settings.kafka.bootstrap:
         positions = lowest(shards)
@@ -98,6 +98,12 @@ def _unnamed(settings: Settings) -> list[Finding]:
         for part, (variable, example, what) in _NAMED.items()
         if not named[part]
     ]
+
+
+def _servers(store: StoreFacts) -> str:
+    programs = {f"{s.name} {'.'.join(map(str, s.version))}".strip() for s in store.servers}
+    many = f"{len(store.servers)} x " if len(store.servers) > 1 else ""
+    return f"store {many}{', '.join(sorted(programs))} with {store.users:,} users"
 
 
 def _topics(broker: BrokerFacts) -> str:

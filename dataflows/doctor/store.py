@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 import msgspec
+from redis import RedisCluster
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
 from dataflows.doctor.needs import Asked, needed
@@ -51,17 +52,35 @@ class Shard:
 
 
 @dataclass(slots=True)
+class Server:
+    """What one server says; what it would not say is empty or None.
+
+    Attributes:
+        address: which one, where there are several; else empty.
+        name, version: of the program.
+        info: as it says it.
+        appendfsync: how often the append-only file is synced.
+        skew_ms: its clock less ours.
+    """
+
+    address: str = ""
+    name: str = ""
+    version: tuple[int, ...] = ()
+    info: dict[str, Any] = field(default_factory=dict)
+    appendfsync: str | None = None
+    skew_ms: float | None = None
+
+
+@dataclass(slots=True)
 class StoreFacts:
-    """What the store says; fields that it would not say are None.
+    """What the store says.
 
     Attributes:
         error: why nothing could be asked; empty if it answers.
         refused: whether that was because of the user or the password.
         unseen: what this user may not look at.
-        name, version: of the server.
-        info: of the server, as it says it.
-        appendfsync: how often the append-only file is synced.
-        skew_ms: the server's clock less ours.
+        servers: the one, or all primaries of a cluster.
+        cluster: whether it is one.
         denied: commands that the engine's user may not send.
         meta: what must not change under the data.
         shards: commit records.
@@ -71,11 +90,8 @@ class StoreFacts:
     error: str = ""
     refused: bool = False
     unseen: list[str] = field(default_factory=list)
-    name: str = ""
-    version: tuple[int, ...] = ()
-    info: dict[str, Any] = field(default_factory=dict)
-    appendfsync: str | None = None
-    skew_ms: float | None = None
+    servers: list[Server] = field(default_factory=list)
+    cluster: bool = False
     denied: list[Asked] = field(default_factory=list)
     meta: dict[str, str] = field(default_factory=dict)
     shards: list[Shard] = field(default_factory=list)
@@ -122,26 +138,36 @@ def _look(
     store: Store, facts: StoreFacts, side_tables: Sequence[str], now_ms: Callable[[], float]
 ) -> None:
     client = store.client
-    info = _seen(facts, "INFO", lambda: _one(client.info()))
-    if info is not None:
-        facts.info = info
-        facts.name = "valkey" if info.get("valkey_version") else "redis"
-        version = str(info.get("valkey_version") or info.get("redis_version") or "")
-        facts.version = tuple(map(int, _NUMBER.findall(version)[:3]))
-    config = _seen(facts, "CONFIG GET", lambda: _one(client.config_get("appendfsync")))
-    if config is not None:
-        facts.appendfsync = config.get("appendfsync")
-    began_ms, began_s = now_ms(), time.monotonic()
-    moment = _seen(facts, "TIME", lambda: _one(client.time()))
-    if moment is not None:
-        half_ms = (time.monotonic() - began_s) * 500
-        facts.skew_ms = moment[0] * 1000 + moment[1] / 1000 - began_ms - half_ms
+    facts.cluster = isinstance(client, RedisCluster)
+    if facts.cluster:
+        for node in client.get_primaries():
+            facts.servers.append(_server(facts, client.get_redis_connection(node), now_ms))
+            facts.servers[-1].address = node.name
+    else:
+        facts.servers.append(_server(facts, client, now_ms))
     _ask_rights(store, facts, side_tables)
     _read_records(store, facts)
 
 
+def _server(facts: StoreFacts, client: Any, now_ms: Callable[[], float]) -> Server:
+    found = Server(info=_seen(facts, "INFO", client.info) or {})
+    info = found.info
+    if info:
+        found.name = "valkey" if info.get("valkey_version") else "redis"
+        version = str(info.get("valkey_version") or info.get("redis_version") or "")
+        found.version = tuple(map(int, _NUMBER.findall(version)[:3]))
+    config = _seen(facts, "CONFIG GET", lambda: client.config_get("appendfsync"))
+    found.appendfsync = (config or {}).get("appendfsync")
+    began_ms, began_s = now_ms(), time.monotonic()
+    moment = _seen(facts, "TIME", client.time)
+    if moment is not None:
+        half_ms = (time.monotonic() - began_s) * 500
+        found.skew_ms = moment[0] * 1000 + moment[1] / 1000 - began_ms - half_ms
+    return found
+
+
 def _ask_rights(store: Store, facts: StoreFacts, side_tables: Sequence[str]) -> None:
-    asked = list(needed(store.prefix, side_tables, cluster=bool(facts.info.get("cluster_enabled"))))
+    asked = list(needed(store.prefix, side_tables, cluster=facts.cluster))
     try:
         said = store.client.eval(_ASK, 0, json.dumps(asked))
     except NoPermissionError:
@@ -188,13 +214,6 @@ def _seen(facts: StoreFacts, command: str, ask: Callable[[], T]) -> T | None:
     try:
         return ask()
     except NoPermissionError:
-        facts.unseen.append(command)
+        if command not in facts.unseen:
+            facts.unseen.append(command)
         return None
-
-
-def _one(answer: Any) -> Any:
-    """A cluster's client answers by node; one node stands for all."""
-    if isinstance(answer, dict) and answer and all(":" in str(k) for k in answer):
-        first = next(iter(answer.values()))
-        return first if isinstance(first, dict | tuple | list) else answer
-    return answer

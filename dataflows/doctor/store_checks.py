@@ -7,7 +7,7 @@ from typing import Final
 
 from dataflows.doctor.findings import Finding, fault, warning
 from dataflows.doctor.needs import Asked
-from dataflows.doctor.store import Shard, StoreFacts
+from dataflows.doctor.store import Server, Shard, StoreFacts
 from dataflows.settings import Settings
 from state.store import FORMAT
 
@@ -28,10 +28,11 @@ def check_store(facts: StoreFacts, settings: Settings, now_ms: float) -> Iterato
     if facts.error:
         yield _silent(facts)
         return
-    yield from _check_server(facts)
-    yield from _check_persistence(facts)
-    yield from _check_memory(facts)
-    yield from _check_clock(facts)
+    for server in facts.servers:
+        yield from _check_program(server)
+        yield from _check_persistence(server)
+        yield from _check_memory(server)
+        yield from _check_clock(server)
     yield from _check_rights(facts.denied, settings.redis.prefix)
     yield from _check_data(facts, settings)
     yield from _check_owners(facts.shards, settings, now_ms)
@@ -63,32 +64,32 @@ def _silent(facts: StoreFacts) -> Finding:
     )
 
 
-def _check_server(facts: StoreFacts) -> Iterator[Finding]:
-    oldest = _OLDEST.get(facts.name, ())
-    if facts.version and facts.version < oldest:
+def _check_program(server: Server) -> Iterator[Finding]:
+    oldest = _OLDEST.get(server.name, ())
+    if server.version and server.version < oldest:
         yield fault(
             "store.version",
-            "the store's server is too old",
-            f"{facts.name} {_dotted(oldest)} or later",
-            _dotted(facts.version),
+            f"the store's server{_at(server)} is too old",
+            f"{server.name} {_dotted(oldest)} or later",
+            _dotted(server.version),
             "Update the server",
         )
-    if facts.info.get("role") == "slave":
+    if server.info.get("role") == "slave":
         yield fault(
             "store.role",
-            "the store cannot be written",
+            f"the store{_at(server)} cannot be written",
             "a primary",
-            f"a replica of {facts.info.get('master_host')}:{facts.info.get('master_port')}",
+            f"a replica of {server.info.get('master_host')}:{server.info.get('master_port')}",
             "Point REDIS_URL at the primary, or make this one a primary: REPLICAOF NO ONE",
         )
 
 
-def _check_persistence(facts: StoreFacts) -> Iterator[Finding]:
-    info, sync = facts.info, facts.appendfsync
+def _check_persistence(server: Server) -> Iterator[Finding]:
+    info, sync = server.info, server.appendfsync
     if info and not info.get("aof_enabled"):
         yield fault(
             "store.appendonly",
-            "the store forgets its latest commits when it ends",
+            f"the store{_at(server)} forgets its latest commits when it ends",
             "appendonly yes",
             "appendonly no",
             "CONFIG SET appendonly yes, and put it into the server's configuration",
@@ -96,7 +97,7 @@ def _check_persistence(facts: StoreFacts) -> Iterator[Finding]:
     elif sync is not None and sync not in ("everysec", "always"):
         yield fault(
             "store.appendfsync",
-            "the store syncs its file when the kernel likes to",
+            f"the store{_at(server)} syncs its file when the kernel likes to",
             "appendfsync everysec (or always)",
             f"appendfsync {sync}",
             "CONFIG SET appendfsync everysec, and put it into the server's configuration",
@@ -104,20 +105,20 @@ def _check_persistence(facts: StoreFacts) -> Iterator[Finding]:
     if info.get("aof_last_write_status", "ok") != "ok":
         yield fault(
             "store.disk",
-            "the store could not write its append-only file",
+            f"the store{_at(server)} could not write its append-only file",
             "aof_last_write_status ok",
             str(info["aof_last_write_status"]),
             "Look at the server's log; its disk is full or cannot be written",
         )
 
 
-def _check_memory(facts: StoreFacts) -> Iterator[Finding]:
-    info = facts.info
+def _check_memory(server: Server) -> Iterator[Finding]:
+    info = server.info
     policy = str(info.get("maxmemory_policy", "noeviction"))
     if policy != "noeviction":
         yield fault(
             "store.eviction",
-            "the store throws data away when memory is short",
+            f"the store{_at(server)} throws data away when memory is short",
             "maxmemory-policy noeviction",
             f"maxmemory-policy {policy}",
             "CONFIG SET maxmemory-policy noeviction, and put it into the server's configuration",
@@ -126,21 +127,21 @@ def _check_memory(facts: StoreFacts) -> Iterator[Finding]:
     if limit and used > _FULL * limit:
         yield fault(
             "store.memory",
-            "the store is nearly full and will refuse commits",
+            f"the store{_at(server)} is nearly full and will refuse commits",
             f"at most {_FULL:.0%} of maxmemory ({limit / _MIB:,.1f} MiB) in use",
             f"{used / _MIB:,.1f} MiB",
             "Raise maxmemory: CONFIG SET maxmemory; or give the server a larger machine",
         )
 
 
-def _check_clock(facts: StoreFacts) -> Iterator[Finding]:
-    if facts.skew_ms is not None and abs(facts.skew_ms) > SKEW_MS:
-        side = "ahead of" if facts.skew_ms > 0 else "behind"
+def _check_clock(server: Server) -> Iterator[Finding]:
+    if server.skew_ms is not None and abs(server.skew_ms) > SKEW_MS:
+        side = "ahead of" if server.skew_ms > 0 else "behind"
         yield fault(
             "clock.store",
-            "this machine and the store disagree about the time",
+            f"this machine and the store{_at(server)} disagree about the time",
             f"clocks within {SKEW_MS / 1000:g} s",
-            f"a store that is {abs(facts.skew_ms) / 1000:,.1f} s {side} this machine",
+            f"a store that is {abs(server.skew_ms) / 1000:,.1f} s {side} this machine",
             "Let both follow the same time servers (chrony or systemd-timesyncd)",
         )
 
@@ -210,6 +211,10 @@ def _name(asked: Asked) -> str:
 
 def _key(asked: Asked, prefix: str) -> str:
     return next((part for part in asked[1:] if part.startswith(f"{prefix}:")), "")
+
+
+def _at(server: Server) -> str:
+    return f" (at {server.address})" if server.address else ""
 
 
 def _dotted(version: Sequence[int]) -> str:

@@ -15,6 +15,7 @@ from packaging.specifiers import SpecifierSet
 
 from dataflows.doctor.machine import Machine, Package, gather_machine, look_at_port
 from dataflows.doctor.machine_checks import check_imports, check_memory, check_port, fits
+from operators.metrics import Metrics
 
 
 def test_a_machine_that_is_well() -> None:
@@ -72,6 +73,17 @@ def test_a_port_that_is_taken() -> None:
         (found,) = check_port(address, look_at_port(address))
     assert (found.check, "free host:port" in found.fix) == ("machine.metrics", True)
     assert look_at_port("").error == look_at_port("127.0.0.1:0").error == ""
+
+
+def test_a_port_that_an_engine_holds_already() -> None:
+    server = Metrics().serve("127.0.0.1:0")
+    try:
+        port = look_at_port(f"127.0.0.1:{server.server_address[1]}")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert port.ours
+    assert list(check_port("127.0.0.1:9109", port)) == []
 
 
 _numbers = st.lists(st.integers(0, 3), min_size=1, max_size=3).map(lambda n: ".".join(map(str, n)))

@@ -14,9 +14,10 @@ from confluent_kafka import Producer
 
 from dataflows.child import Engine
 from dataflows.doctor.needs import needed
-from dataflows.doctor.store import StoreFacts
+from dataflows.doctor.store import Server, StoreFacts
 from dataflows.doctor.store_checks import check_store
 from dataflows.embedded import EmbeddedStore
+from dataflows.embedded_cluster import EmbeddedCluster
 from dataflows.engine import open_lane
 from dataflows.settings import load
 from tests.brokers import Broker
@@ -44,6 +45,24 @@ def test_nothing_is_written(world: World) -> None:
     world.findings()
     with world.client() as client:
         assert client.keys("*") == []
+
+
+def test_a_cluster_that_is_well(world: World, embedded_cluster: EmbeddedCluster) -> None:
+    world.env["REDIS_URL"] = embedded_cluster.url
+    assert [f for f in world.findings() if f.check != "topic.positions"] == []
+
+
+def test_a_cluster_that_is_set_wrongly(world: World, embedded_cluster: EmbeddedCluster) -> None:
+    """On one of its nodes, whichever."""
+    with redis.RedisCluster.from_url(embedded_cluster.url) as client:
+        node = client.get_primaries()[-1]
+        client.config_set("appendfsync", "no", target_nodes=node)
+        world.env["REDIS_URL"] = embedded_cluster.url
+        try:
+            found = world.fault()
+        finally:
+            client.config_set("appendfsync", "everysec", target_nodes=node)
+    assert (found.check, node.name in found.what) == ("store.appendfsync", True)
 
 
 def test_a_store_that_is_down(world: World) -> None:
@@ -199,7 +218,8 @@ def test_what_cannot_be_seen_is_said(world: World) -> None:
 
 def test_a_server_that_is_too_old() -> None:
     """No server that old can be had here, so only what is made of its word is tested."""
-    facts = StoreFacts(name="redis", version=(6, 0, 16), info={"aof_enabled": 1})
+    server = Server(name="redis", version=(6, 0, 16), info={"aof_enabled": 1})
+    facts = StoreFacts(servers=[server])
     (found,) = check_store(facts, load(env={}), 0.0)
     assert (found.check, found.expected) == ("store.version", "redis 6.2 or later")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from dataflows.embedded import EmbeddedStore
 from serving.api.auth import Tokens
 from serving.api.parts import NotExplained
 from serving.api.terms import Terms
+from tests.cli.running import ROOT
 from tests.serving.api.conftest import Filled
 from tests.serving.api.serving import Answer, application, ask
 
@@ -193,3 +195,23 @@ def test_requests_are_counted(filled: Filled) -> None:
     counted = 'afterglow_http_requests_total{route="/v1/profiles/{user_id}",status="404"} 1.0'
     assert counted in page
     assert 'afterglow_http_seconds_count{route="/v1/segments"} 1.0' in page
+
+
+def test_every_metric_is_documented(filled: Filled) -> None:
+    app = application(filled.url)
+    app.parts.metrics.cut.labels("slow")
+    ask(app, "/v1/segments")
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    told = {line.split("`")[1] for line in text.splitlines() if line.startswith("| `afterglow_")}
+    page = app.parts.metrics.page().decode().splitlines()
+    shown = {line.split()[2] for line in page if line.startswith("# TYPE ")}
+    assert told == {name for name in shown if not name.endswith("_created")}
+
+
+def test_every_kind_of_problem_is_documented() -> None:
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    for file in (ROOT / "serving" / "api").glob("*.py"):
+        for kind in re.findall(
+            r'Problem\(\s*\d{3},\s*"([a-z-]+)"', file.read_text(encoding="utf-8")
+        ):
+            assert f"`{kind}`" in text or kind == "fault", kind
