@@ -17,7 +17,7 @@ from dataflows.embedded import die_with_parent
 from dataflows.explaining import explanation
 from dataflows.settings import Settings
 from operators.lane_step import wall_clock_ms
-from state.store import Store
+from state.store import Store, in_words
 
 _GIVE_UP_S: Final = 30.0
 
@@ -74,6 +74,7 @@ def _explain(settings: Settings, user: str, name: str) -> str:
         give_up_s=0.0,
     )
     try:
-        return explanation(settings, store, user, name, wall_clock_ms())
+        with in_words(f"what is known of {user!r} could not be read"):
+            return explanation(settings, store, user, name, wall_clock_ms())
     finally:
         store.close()

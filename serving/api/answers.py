@@ -19,7 +19,7 @@ MSGPACK: Final = "application/msgpack"
 _VARY: Final = (b"vary", b"Accept, Authorization")
 _IS_JSON: Final = (b"content-type", JSON.encode())
 _IS_MSGPACK: Final = (b"content-type", MSGPACK.encode())
-_encode_json: Final = msgspec.json.Encoder().encode
+encode: Final = msgspec.json.Encoder().encode
 _encode_msgpack: Final = msgspec.msgpack.Encoder().encode
 
 
@@ -138,9 +138,14 @@ def answer(
         headers.append(_IS_MSGPACK)
         return Raw(200, raw or _encode_msgpack(document), headers)
     headers.append(_IS_JSON)
-    return Raw(200, _encode_json(document), headers)
+    return Raw(200, encode(document), headers)
 
 
 def plain(document: Any, status: int = 200) -> Response:
     """An answer of the moment, not to be kept."""
-    return Response(_encode_json(document), status, {"cache-control": "no-store"}, JSON)
+    return packed(encode(document), status)
+
+
+def packed(body: bytes, status: int = 200) -> Response:
+    """The same, of JSON that is there already."""
+    return Response(body, status, {"cache-control": "no-store"}, JSON)

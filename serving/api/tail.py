@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from serving.api.feed import Feed, LogGone, Message
 
 _POLL_S: Final = 0.1
-_AT_ONCE: Final = 500
+_AT_ONCE: Final = 200
 _ASK_S: Final = 5.0
 _AGAIN_S: Final = 1.0
 _DISCOVER_POLLS: Final = 300

@@ -30,6 +30,7 @@ def test_every_profile_is_the_stored_one(filled: Filled) -> None:
     got = ask(application(filled.url), "/v1/profiles", "POST", body=body)
     assert (got.status, got.json["unknown"]) == (200, ["nobody"])
     assert list(got.json["profiles"]) == filled.users
+    assert len(filled.users) > 100  # more than are read at once
     for user, document in got.json["profiles"].items():
         whole = json.loads(msgspec.json.encode(held[user].document))
         assert document["segments"] == {n: whole["segments"][n] for n in held[user].segments}
@@ -43,6 +44,13 @@ def test_every_profile_is_the_stored_one(filled: Filled) -> None:
         assert (single.status, single.json) == (200, document)
         if user == filled.users[20]:
             break
+
+
+@pytest.mark.parametrize("users", [[], ["nobody"]])
+def test_a_batch_without_anybody(filled: Filled, users: list[str]) -> None:
+    body = json.dumps({"user_ids": users}).encode()
+    got = ask(application(filled.url), "/v1/profiles", "POST", body=body)
+    assert got.json == {"profiles": {}, "unknown": users}
 
 
 def test_what_has_run_out_is_left_out_and_changes_the_tag(filled: Filled) -> None:
