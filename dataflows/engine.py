@@ -196,7 +196,7 @@ def assemble(
         lane = open_lane(settings, place, begun.definitions)
         follower = DefinitionFollower(lane, revisions, begun)
         checkpoint = Checkpoint(lane, store, heart.beat)
-        left = checkpoint.open()
+        left = checkpoint.open()  # takes the fences first
         metrics.fence.labels(place.worker).set(store.epoch)
         recover(lane, kafka, topics, wall_clock_ms())
         catalog = open_catalog(settings, lane, heart)

@@ -172,8 +172,11 @@ FLOW: Final = Dashboard(
             Panel(
                 "Owners of a lane",
                 "short",
-                {"worker {{worker}}": f"count by (worker) (afterglow_fence_epoch{{{JOB}}})"},
-                "More than one: two engines run, and one has lost its fence.",
+                {
+                    "worker {{worker}}": "count by (worker) "
+                    f"(max_over_time(afterglow_fence_epoch{{{JOB}}}[2m]))"
+                },
+                "In the last two minutes. More than one: another engine took the lane over.",
             ),
             Panel(
                 "Since when a lane is owned",

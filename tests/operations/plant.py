@@ -228,8 +228,8 @@ def _is_ready(url: str) -> bool:
 
 
 @contextmanager
-def plant(directory: Path, rate: int = 200) -> Iterator[Plant]:
-    """Start all of it."""
+def plant(directory: Path, rate: int = 200, ends: int = 0) -> Iterator[Plant]:
+    """Start all of it; at the end the engine must end with this code."""
     kafka = load(env={}).kafka
     port = free_pair()
     with guarded_store(directory / "data") as store, new_broker() as broker:
@@ -250,7 +250,7 @@ def plant(directory: Path, rate: int = 200) -> Iterator[Plant]:
                 if HAS_API:
                     found.api_port = stack.enter_context(serving(found, directory / "serve.log"))
                 yield found
-            assert engine.stop() == 0, found.log()[-2000:]
+            assert engine.stop() == ends, found.log()[-2000:]
         finally:
             engine.kill()
 
