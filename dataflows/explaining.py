@@ -9,8 +9,10 @@ from typing import Final
 
 import numpy as np
 
+from dataflows.definitions import in_force
 from dataflows.engine import open_lane
 from dataflows.settings import Settings
+from state.definition_store import DefinitionStore
 from state.explain import explain
 from state.explain_offers import explain_offer
 from state.features import RowView
@@ -38,7 +40,8 @@ def explanation(settings: Settings, store: Store, user: str, name: str, now_ms: 
     Raises:
         UnknownError: there is no such user, segment or offer.
     """
-    lane = open_lane(settings)
+    live = in_force(settings, DefinitionStore(store))
+    lane = open_lane(settings, definitions=live.definitions)
     offers = () if lane.offering is None else lane.offering.plan.specs
     if name.startswith(OFFERS):
         _check("offer", name, [spec.column for spec in offers])

@@ -233,6 +233,9 @@ def test_commands_refuse_what_cannot_be(world):
     world.calm()
     hours = json.loads(world.command("what-if", world.file(EDITED), "--hours", "2", "--json"))
     assert [len(course["entered"]) for course in hours["edited"].values()] == [2] * 5
+    user = next(iter(documents(world.store)))
+    told = right("explain", user, "small", *options, env=world.env)
+    assert "lifetime.events" in told  # by what was applied, which the settings do not know
     assert "in force" in world.command("what-if", world.file(EDITED), "--hours", "1")
     figures = json.loads(world.command("measure", "--over", "1s", "--json"))
     assert figures.keys() == {"busy", "buyer", "big", "small"}
