@@ -122,7 +122,7 @@ def _handle_errors(app: FastAPI) -> None:
     async def on_fault(request: Request, error: Exception) -> Response:
         # as plain text: what shows local variables would show tokens
         said = "".join(traceback.format_exception(error))
-        log.error("request failed", path=request.url.path, traceback=said)
+        log.error("request_failed", path=request.url.path, traceback=said)
         return Problem(
             500,
             "fault",

@@ -176,7 +176,7 @@ class EventStream(Response):
             self._metrics.followers.set(len(self._feed))
             if self._reason:
                 self._metrics.cut.labels(self._reason).inc()
-                log.warning("follower cut off", reason=self._reason)
+                log.warning("follower_cut_off", reason=self._reason)
 
     async def _write(self, send: Send, seat: Follower) -> None:
         await send(
