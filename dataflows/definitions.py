@@ -70,7 +70,7 @@ def warn(settings: Settings, live: Revision) -> None:
     """Say so where the settings define other segments than those that hold."""
     if not _same(live, of_settings(settings)):
         log.warning(
-            "the settings define other segments than those that were applied, which hold",
+            "segments_differ_from_settings",
             revision=live.number,
             author=live.author,
         )

@@ -82,10 +82,10 @@ class DefinitionFollower:
                 else:
                     lane.adopt(found.definitions)
         except (SegmentError, ExpressionError, OfferError) as error:
-            log.error("definitions mean nothing here", revision=found.number, error=str(error))
+            log.error("definitions_refused", revision=found.number, error=str(error))
         else:
             log.info(
-                "definitions taken over",
+                "definitions_adopted",
                 revision=found.number,
                 author=found.author,
                 users=lane.redefiner.left,
@@ -100,7 +100,7 @@ class DefinitionFollower:
 
     def _pause(self, last: Revision, why: dict[str, str], wall_ms: int) -> None:
         for unit, reason in why.items():
-            log.error("a guard has paused a segment", segment=unit, reason=reason)
+            log.error("segment_paused", segment=unit, reason=reason)
         note = "; ".join(f"{unit} {reason}" for unit, reason in why.items())
         with suppress(StoreUnavailable):
             while True:

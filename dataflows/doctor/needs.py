@@ -26,6 +26,7 @@ _SHARED: Final = {
     "meta": ("hget", "hsetnx"),
     **dict.fromkeys(("cuts", "models", "trainer", "experiments"), ("get", "set")),
     "rules": ("get",),
+    "segments": ("hget", "hlen", "hsetnx", "hvals"),
     "items": ("hget", "hset", "hdel", "hscan"),
     "interactions": ("xadd", "xrange", "xrevrange", "xtrim"),
 }

@@ -106,7 +106,7 @@ def test_an_engine_works_under_its_user_and_asks_for_nothing_more(running):
 def sent():
     """The commands that the sources send, by what is called there."""
     found = set()
-    for file in ("store", "item_store"):
+    for file in ("store", "item_store", "definition_store"):
         source = (ROOT / f"state/{file}.py").read_text()
         found |= set(re.findall(r"(?:client|pipe)\.([a-z]+)\(", source))
         found |= {name.lower() for name in re.findall(r'write\("([A-Z]+)"', source)}
