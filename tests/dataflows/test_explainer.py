@@ -22,7 +22,7 @@ from state.store import Store, StoreError
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
-NEEDED = ("hget", "hmget", "hgetall", "scard", "sscan", "get")
+NEEDED = ("hget", "hmget", "hgetall", "scard", "sscan", "get", "hlen")
 """What docs/api.md says a server's user may do; the store is only read."""
 
 
