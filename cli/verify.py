@@ -6,6 +6,7 @@ import sys
 
 from cli.common import UserError, need_kafka, need_redis
 from dataflows.engine import open_store
+from dataflows.logs import configure
 from dataflows.settings import Settings
 from dataflows.verifying import LogIncomplete, verify
 
@@ -16,6 +17,7 @@ def verify_profiles(settings: Settings, share: float) -> int:
     """Compare, print what differs; 1 if anything does."""
     need_kafka(settings)
     need_redis(settings)
+    configure("warning", settings.logs.format)  # how the log is read is no news here
     try:
         report = verify(settings, open_store(settings), share)
     except LogIncomplete as error:

@@ -16,7 +16,8 @@ HEAVY = {"numpy", "pydantic", "bytewax", "confluent_kafka", "redis", "river", "m
 def test_help_lists_every_command():
     text = right("--help")
     named = ("demo", "run", "publish", "replay", "profile", "explain", "changes", "export")
-    assert {*named, "settings", "verify", "recommend", "experiments"} == COMMANDS
+    others = ("settings", "verify", "recommend", "experiments", "serve", "doctor")
+    assert {*named, *others} == COMMANDS
     for name in COMMANDS:
         assert re.search(rf"\b{name}\b", text)
 
