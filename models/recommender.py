@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
@@ -46,7 +47,10 @@ _LOOKED_THROUGH: Final = 60
 _SOUGHT_AMONG: Final = 80
 """Candidates among which an item that a user went on to is sought, to weigh sources."""
 _SOUGHT_AT_ONCE: Final = 64
-"""Such items in a batch at most."""
+"""Such items in a batch at most, and no more than for one user in ``_SOUGHT_OF``."""
+_SOUGHT_OF: Final = 8
+_SOUGHT_UNSENT: Final = 256
+"""Batches of them that may wait for an exchange; the oldest go."""
 _SOUGHT_ALWAYS: Final = 4_000
 """After so many examples only one interaction in ``_SOUGHT_EVERY`` becomes one."""
 _SOUGHT_EVERY: Final = np.uint64(32)
@@ -99,7 +103,7 @@ class ItemRecommender:
         self._taken: list[Shown] = []
         sources = plan.source_weights, plan.rank_offset, plan.length
         self.weights = SourceWeights(*sources) if plan.adaptive else None
-        self._sought: list[Sought] = []
+        self._sought: deque[Sought] = deque(maxlen=_SOUGHT_UNSENT)
         self._form = candidates_form()
         self._sources = Texts.of(SAID)
         self.steering = Steering(self.items, plan.rules)
@@ -268,9 +272,9 @@ class ItemRecommender:
             return b""
         parts, self._unsent, self._unsent_count = self._unsent, [], 0
         examples, self._taken = self._taken, []
-        sought, self._sought = self._sought, []
         told = Interactions.joined(parts).pack() if parts else b""
-        packed = [some.pack() for some in examples], [some.pack() for some in sought]
+        packed = [some.pack() for some in examples], [some.pack() for some in self._sought]
+        self._sought.clear()
         return msgspec.msgpack.encode((told, *packed))
 
     def take(self, block: bytes, *, own: bool = False) -> None:
@@ -399,7 +403,9 @@ class ItemRecommender:
             chosen = np.flatnonzero(turn % _SOUGHT_EVERY == 0)
             rows, items = rows[chosen], items[chosen]
         rows, first = np.unique(rows, return_index=True)  # later ones of a user follow from others
-        rows, items = rows[:_SOUGHT_AT_ONCE], items[first[:_SOUGHT_AT_ONCE]]
+        most = min(_SOUGHT_AT_ONCE, -(-len(rows) // _SOUGHT_OF))
+        evenly = slice(None, None, -(-len(rows) // most) if most else 1)  # rows stand by age
+        rows, items = rows[evenly], items[first[evenly]]
         recent = self.items.find(self.recent.items(table, rows))
         came = self.items.find(items)
         asked = np.flatnonzero((recent[:, 0] >= 0) & (came >= 0) & (came != recent[:, 0]))

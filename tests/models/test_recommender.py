@@ -380,3 +380,31 @@ def test_what_former_versions_told_and_stored_is_understood():
 def told_by(shoppers):
     shoppers.act(*view(range(3)))
     return shoppers.recommender.outgoing()
+
+
+def test_of_a_large_batch_users_of_every_age_are_looked_at():
+    """Not only those who came first, and not so many that small batches become dear."""
+    shoppers = shop(800, shares=True)
+    for second in range(2):
+        shoppers.act(*view(range(800), START_MS + 1_000 * second))
+    recommender = shoppers.recommender
+    recommender.outgoing()
+    asked = []
+    find = recommender.recent.items
+    recommender.recent.items = lambda table, rows: asked.append(rows) or find(table, rows)
+    shoppers.act(
+        *[(user, f"i{(user + 1) % 7}", START_MS + 9_000, PRODUCT_VIEW) for user in range(800)]
+    )
+    (looked_at,) = [rows for rows in asked if len(rows) < 800][:1]
+    assert 32 <= len(looked_at) <= 64
+    assert looked_at.min() < 100
+    assert looked_at.max() > 700
+
+
+def test_examples_do_not_pile_up_while_nobody_asks():
+    shoppers = shop(40)
+    for event in wanderers(np.random.default_rng(4), 1_000):
+        shoppers.act(event)
+    told = msgspec.msgpack.decode(shoppers.recommender.outgoing())
+    assert len(told[2]) == 256
+    assert shoppers.recommender.outgoing() == b""
