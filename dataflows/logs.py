@@ -56,6 +56,7 @@ class _StandardError:
         pass
 
     def msg(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        sys.stderr.write(f"{text}\n")  # at once: workers share what they write to
+        sys.stderr.flush()
 
     debug = info = warning = error = critical = exception = msg

@@ -2,7 +2,10 @@
 
 import ast
 import json
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 import structlog
@@ -94,6 +97,33 @@ def test_a_level_leaves_out_what_is_below(capsys):
     structlog.get_logger().warning("topic_not_made")
     structlog.get_logger().error("engine_failed")
     assert [line.split()[1] for line in capsys.readouterr().err.splitlines()] == ["level=error"]
+
+
+TALKS = """
+import structlog
+from dataflows.logs import configure
+configure("info", "json")
+for number in range(1_000):
+    structlog.get_logger().info("partitions_assigned", number=number)
+"""
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_processes_that_share_a_log_break_no_line(tmp_path, unbuffered):
+    path = tmp_path / "log"
+    with path.open("w") as log:
+        talkers = [
+            subprocess.Popen(
+                [sys.executable, "-c", TALKS],
+                stderr=log,
+                cwd=ROOT,
+                env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+            )
+            for _ in range(3)
+        ]
+        assert [talker.wait(timeout=120) for talker in talkers] == [0, 0, 0]
+    numbers = [json.loads(line)["number"] for line in path.read_text().splitlines()]
+    assert sorted(numbers) == sorted(3 * list(range(1_000)))
 
 
 @pytest.mark.servers
