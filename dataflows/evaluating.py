@@ -190,7 +190,7 @@ def stepped(batch: Batch, step_ms: int) -> Iterator[Batch]:
 def _by_task(learner: OnlineModels, examples: Examples) -> list[Foretold]:
     out = []
     for place, task in enumerate(learner.plan.tasks):
-        own = examples.take(examples.task == place)
+        own = examples.take(examples.of_task(place))
         columns = own.X[:, learner.plan.places(task.inputs)]
         out.append(Foretold(task, Examples(own.task, own.ts_ms, own.y, own.p, columns)))
     return out

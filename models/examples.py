@@ -61,12 +61,21 @@ class Examples:
 
     @classmethod
     def joined(cls, parts: Iterable[Examples], inputs: int) -> Examples:
-        """All of them in the order of their times, equal times in the order they came."""
+        """All of them in the order they came."""
         held = [part for part in parts if len(part)] or [cls.empty(inputs)]
         columns = [(e.task, e.ts_ms, e.y, e.p, e.X) for e in held]
-        task, ts_ms, y, p, X = (np.concatenate(column) for column in zip(*columns, strict=True))
-        order = in_order(ts_ms)
-        return cls(task[order], ts_ms[order], y[order], p[order], X.take(order, axis=0))
+        return cls(*(np.concatenate(column) for column in zip(*columns, strict=True)))
+
+    def of_task(self, task: int) -> I64:
+        """Where those of one task are, in the order of their times, equal ones as they came.
+
+        >>> some = Examples(np.array([1, 0, 1], np.uint8), np.array([9, 8, 7]),
+        ...     np.zeros(3, np.bool_), np.zeros(3, np.float32), np.zeros((3, 2), np.float32))
+        >>> some.of_task(1).tolist()
+        [2, 0]
+        """
+        own = np.flatnonzero(self.task == task)
+        return own[in_order(self.ts_ms[own])]
 
     def take(self, index: NDArray[np.integer] | Bools) -> Examples:
         """Some of them."""

@@ -1,8 +1,8 @@
 """The trainer: everything that is learned, from the examples of all lanes.
 
-Examples come in the order of their times, as far as they are there. Tasks learn those whose outcome
-is known; clusters and the watch on inputs take those that have just been taken; and from time to
-time a sample of the users themselves is looked at, to fit what buyers do.
+Examples are learned in the order of their times, as far as they are there. Tasks learn those whose
+outcome is known; clusters and the watch on inputs take those that have just been taken; and from
+time to time a sample of the users themselves is looked at, to fit what buyers do.
 
 Its saved form holds the places up to which each shard's examples were learned. So an example is
 learned once, whenever a process ends.
@@ -73,16 +73,16 @@ class Trainer:
     # -- learning ---------------------------------------------------------------------------------
 
     def learn(self, examples: Examples) -> None:
-        """Learn examples, which are in the order of their times."""
+        """Learn examples, each task's own in the order of their times."""
         if not len(examples):
             return
         for task, predictor in enumerate(self.predictors):
-            own = np.flatnonzero(examples.task == task)
+            own = examples.of_task(task)
             X = examples.inputs_at(own, self._places[task])
             p = examples.p[own].astype(np.float64)
             predictor.learn(X, examples.y[own], p, examples.ts_ms[own])
             self._note(predictor)
-        self._look(examples, np.flatnonzero(examples.task == SEEN))
+        self._look(examples, examples.of_task(SEEN))
         self._changed()
 
     def wants_population(self, clock_ms: int) -> bool:
@@ -203,13 +203,13 @@ class Trainer:
         if not len(seen):
             return
         now_ms = int(examples.ts_ms[seen[-1]])
-        self._recent = np.concatenate([self._recent, examples.X[seen[-_RECENT:]]])[-_RECENT:]
         if self.inputs is not None:
             self.inputs.note(examples.inputs_at(seen, np.arange(len(self.plan.inputs))))
             self._tell_shifts(self.inputs, now_ms)
         chosen = self.plan.clustering
         if chosen is None or self.clusters is None:
             return
+        self._recent = np.concatenate([self._recent, examples.X[seen[-_RECENT:]]])[-_RECENT:]
         places = np.array(self.plan.places(chosen.inputs), dtype=np.int64)
         self.clusters.learn_many(examples.inputs_at(seen, places))
         if now_ms - self._refitted_ms >= chosen.refit_every_ms and len(self._recent) == _RECENT:
