@@ -5,16 +5,19 @@ latency counts from when it was due, so a stall is charged to every event that w
 Among the load are markers, each the one event of a user of its own. Their profiles are asked for
 until ``last_seen`` is the marker's time. The system is met from outside: a producer, a Redis
 client, and the engine as a child process. One thread sends and asks in turn; a round is well below
-a millisecond, and is the resolution.
+a millisecond, and is the resolution. When all is committed, the lists of those who did something
+with an item in the last seconds are looked at: each must be of that time.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -37,10 +40,17 @@ _GENERATING_S: Final = 15e-6
 """Generous time to write one event."""
 
 _DRAIN_S: Final = 10.0
+_RECENT_S: Final = 2
+_ACTS: Final = re.compile(rb'"type":"(product_view|add_to_cart|wishlist_add|purchase)"')
+_TIME: Final = re.compile(rb'"ts":(\d+)')
 
 
 class _Profile(msgspec.Struct):
     last_seen: int
+
+
+class _List(msgspec.Struct):
+    as_of: int
 
 
 @dataclass(slots=True, frozen=True)
@@ -143,6 +153,31 @@ def measure(running: Running, events: deque[Event]) -> tuple[list[float], float,
     return prober.latencies_ms, worst_s * 1000, len(prober.waiting)
 
 
+def outdated(url: str, events: Iterable[Event]) -> tuple[int, int]:
+    """Whose lists are older than what users did with items.
+
+    Args:
+        url: of the store, which has committed everything.
+        events: whose users are looked at, markers aside.
+
+    Returns:
+        How many users, and how many of them have no list that knows of their last such event.
+    """
+    acted_ms: dict[str, int] = {}
+    for line in (each.line for each in events if each.marker is None):
+        if _ACTS.search(line):
+            user, ts_ms = user_key(line).decode(), int(_TIME.findall(line)[0])
+            acted_ms[user] = max(acted_ms.get(user, 0), ts_ms)
+    pipe = redis.Redis.from_url(url).pipeline(transaction=False)
+    shards = shard_of(Texts.of(list(acted_ms)), _SHARDS).tolist()
+    for user, shard in zip(acted_ms, shards, strict=True):
+        pipe.hget(f"ag:candidates:{{{shard:02d}}}", user)
+    old = 0
+    for items, ts_ms in zip(pipe.execute(), acted_ms.values(), strict=True):
+        old += items is None or msgspec.msgpack.decode(items, type=_List).as_of < ts_ms
+    return len(acted_ms), old
+
+
 def main() -> None:
     """Run the load and print the percentiles."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -158,16 +193,21 @@ def main() -> None:
         running.wait()
         start_ms = int((time.time() + 1 + n * _GENERATING_S) * 1000)
         events = deque(plan(load, n, every, start_ms))
+        recent = list(islice(reversed(events), int(chosen.rate * _RECENT_S)))
         time.sleep(max(0.0, start_ms / 1000 - time.time()))
         spent_s = running.cpu_s()
         latencies_ms, worst_ms, missed = measure(running, events)
         spent_s = running.cpu_s() - spent_s
+        running.sent += n + n // every
+        running.wait()
+        users, old = outdated(running.embedded.url, recent)
     p50, p90, p99, most = np.percentile(latencies_ms, [50, 90, 99, 100])
     Console().print(
         f"{chosen.rate:,.0f} events/s for {chosen.seconds:.0f} s, {len(latencies_ms):,} markers, "
         f"{missed} missed\npublished → readable: p50 {p50:.1f} ms, p90 {p90:.1f} ms, "
         f"p99 {p99:.1f} ms, most {most:.1f} ms\nlatest sent {worst_ms:.1f} ms after it was due; "
-        f"the engine used {spent_s / chosen.seconds:.0%} of a core"
+        f"the engine used {spent_s / chosen.seconds:.0%} of a core\nof {users:,} users who did "
+        f"something with an item in the last {_RECENT_S} s, {old:,} have a list from before"
     )
 
 
