@@ -13,7 +13,7 @@ COMPILED := .compiled/.ready
 
 help:
 	@echo "make demo    a made-up shop, the embedded broker and store, the engine, live"
-	@echo "make test    everything set up and tested"
+	@echo "make test    everything set up and tested; what takes long with MARKED=slow, all with MARKED="
 	@echo "make check   formatting, lint, types"
 	@echo "make bench   CPU per event, step by step"
 	@echo "make evaluate  models on real logs, beside batch learners"
@@ -37,8 +37,9 @@ $(COMPILED): $(READY) $(wildcard events/*.py state/*.py models/*.py)
 demo: venv
 	$(BIN)/afterglow demo $(DEMO)
 
+MARKED ?= not slow
 test: venv
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -m "$(MARKED)" $(TESTS)
 
 check: venv
 	$(BIN)/ruff format --check .

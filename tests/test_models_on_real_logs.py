@@ -12,6 +12,7 @@ from loadtest.evaluate.logs import CDNOW, DATA, DAY_MS, JOURNEY, Log
 
 pytestmark = [
     pytest.mark.data,
+    pytest.mark.slow,
     pytest.mark.skipif(not DATA.is_dir(), reason=f"no real logs in {DATA}"),
 ]
 

@@ -100,13 +100,18 @@ def expected(frame):
     ("name", "options"),
     [
         ("cdnow", {}),
-        ("cdnow", {"order": "source", "partitions": 16}),
-        ("cdnow", {"times": 2, "partitions": 3, "sets": ["dedup.window=600d"]}),
-        ("journey", {"partitions": 3}),
-        ("journey", {"order": "source"}),
-        ("journey", {"times": 2, "sets": ["dedup.window=600d"]}),
-        ("rees46", {"order": "source", "partitions": 3}),
-        ("rees46", {"times": 2, "partitions": 16, "sets": ["dedup.window=600d"]}),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [
+                ("cdnow", {"order": "source", "partitions": 16}),
+                ("cdnow", {"times": 2, "partitions": 3, "sets": ["dedup.window=600d"]}),
+                ("journey", {"partitions": 3}),
+                ("journey", {"order": "source"}),
+                ("journey", {"times": 2, "sets": ["dedup.window=600d"]}),
+                ("rees46", {"order": "source", "partitions": 3}),
+                ("rees46", {"times": 2, "partitions": 16, "sets": ["dedup.window=600d"]}),
+            ]
+        ),
     ],
     ids=str,
 )
@@ -120,6 +125,7 @@ def test_values_and_labels_equal_the_batch_program(name, options, tmp_path):
     assert done.duplicates == (done.events if options.get("times") == 2 else 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cdnow", "journey"])
 def test_labels_equal_those_of_pandas(name, tmp_path):
     file, columns, types = NAMES[name]

@@ -14,6 +14,7 @@ from tests.loadtest.naive_vmis import Naive
 
 pytestmark = [
     pytest.mark.data,
+    pytest.mark.slow,
     pytest.mark.skipif(not DATA.is_dir(), reason=f"no real logs in {DATA}"),
 ]
 
@@ -59,7 +60,6 @@ def test_repeats_in_sessions_are_as_many_as_is_known():
     assert (len(log) - different) / clicks == pytest.approx(0.368, abs=0.0005)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_next_clicks():
     found = {(each.rival, each.convention): each for each in contests.next_clicks()}
