@@ -23,7 +23,7 @@ from models.item_records import load_items, pack_items
 from models.items import ItemTable
 from models.ranker import INPUTS, Ranker, inputs
 from models.relisting import Relisting
-from models.source_weights import Sought, SourceWeights, acquaintance
+from models.source_weights import Sought, SourceWeights
 from models.steering import Steering
 from state.candidates import candidates_form
 from state.groups import Groups
@@ -53,8 +53,6 @@ _SOUGHT_UNSENT: Final = 256
 """Batches of them that may wait for an exchange; the oldest go."""
 _SOUGHT_ALWAYS: Final = 4_000
 """After so many examples only one interaction in ``_SOUGHT_EVERY`` becomes one."""
-_SOUGHT_OF_EACH: Final = 1_000
-"""Of users whose acquaintance has given fewer, all do."""
 _SOUGHT_EVERY: Final = np.uint64(32)
 _MIXER: Final = np.uint64(0x9E3779B97F4A7C15)
 _FOR_OTHERS: Final = 0.25
@@ -186,7 +184,7 @@ class ItemRecommender:
         if not len(rows):
             return Lists(rows, Texts.of([]))
         table[_LISTED][rows] = np.maximum(now_ms, self.recent.at_ms(table, rows)[:, 0])
-        found = self.candidates(table, rows, now_ms, weights=self._weights(table, rows, served))
+        found = self.candidates(table, rows, now_ms, weights=self._weights(served))
         hashes = np.where(found.item >= 0, self.items.table["hash"][found.item], 0)
         self._relisting.note_lists(table, rows, hashes)
         return Lists(rows, self.documents(found, ids, now_ms, served))
@@ -208,9 +206,9 @@ class ItemRecommender:
             length: of a list; the plan's if None.
             weights: of the sources for each user, float64[n, sources]; those in force if None.
         """
-        recent = self.items.find(self.recent.items(table, rows))
         if weights is None:
-            weights = self._in_force(recent)
+            weights = self._in_force(len(rows))
+        recent = self.items.find(self.recent.items(table, rows))
         bought = self.items.find(self.bought.items(table, rows))
         old = self.bought.at_ms(table, rows) < now_ms[:, None] - self.plan.bought_ms
         bought = np.where(old, -1, bought)
@@ -372,7 +370,7 @@ class ItemRecommender:
         users, which = np.unique(rows, return_inverse=True)
         recent = self.items.find(self.recent.items(table, users))
         bought = self.items.find(self.bought.items(table, users))
-        weights = self._in_force(recent)
+        weights = self._in_force(len(users))
         lists = self.gatherer.gather(recent, bought, _LOOKED_THROUGH, weights).of(
             which, self.items.find(items)
         )
@@ -402,11 +400,7 @@ class ItemRecommender:
         items = batch.item.take(index).hashes()
         if self.weights.learned >= _SOUGHT_ALWAYS:
             turn = (items ^ batch.ts_ms[index].astype(np.uint64)) * _MIXER >> np.uint64(32)
-            wanted = turn % _SOUGHT_EVERY == 0
-            if len(rare := self.weights.rare(_SOUGHT_OF_EACH)):
-                recent = self.items.find(self.recent.items(table, rows))
-                wanted |= np.isin(acquaintance(recent), rare)
-            chosen = np.flatnonzero(wanted)
+            chosen = np.flatnonzero(turn % _SOUGHT_EVERY == 0)
             rows, items = rows[chosen], items[chosen]
         rows, first = np.unique(rows, return_index=True)  # later ones of a user follow from others
         most = min(_SOUGHT_AT_ONCE, -(-len(rows) // _SOUGHT_OF))
@@ -420,17 +414,17 @@ class ItemRecommender:
         bought = self.items.find(self.bought.items(table, rows[asked]))
         everything = np.tile(self.weights.everything, (len(asked), 1))
         lists = self.gatherer.gather(recent[asked], bought, _SOUGHT_AMONG, everything)
-        some = self.weights.seek(lists, came[asked], acquaintance(recent[asked]))
+        some = self.weights.seek(lists, came[asked])
         if self.exchange_ms:
             self._sought.append(some)
         else:
             self.weights.learn(some)
 
-    def _in_force(self, recent: I64) -> F64 | None:
+    def _in_force(self, lists: int) -> F64 | None:
         """The weights of sources for some lists, float64[n, sources]; None for the settings'."""
         if self.weights is None or not self.weights.in_force:
             return None
-        return self.weights.current[acquaintance(recent)]
+        return np.tile(self.weights.current, (lists, 1))
 
     # -- catalogue and rules ----------------------------------------------------------------------
 
@@ -489,8 +483,8 @@ class ItemRecommender:
             item[order], ts_ms[order], kinds[order], before[order], together[order], seen
         )
 
-    def _weights(self, table: Table, rows: I64, served: Served) -> F64 | None:
-        """What each source says for each user, float64[n, sources]; None where no arm says so.
+    def _weights(self, served: Served) -> F64 | None:
+        """What each source says for each user, float64[n, sources]; None where all are alike.
 
         What an arm changes, it changes by the same factor where other weights were learned.
         """
@@ -502,10 +496,9 @@ class ItemRecommender:
             for each in served.changes
         ]
         weights = np.array([[each.get(name, 0.0) for name in SOURCES] for each in changed])
+        if self.weights is not None and self.weights.in_force:
+            weights *= np.where(plan > 0.0, self.weights.current / np.where(plan > 0.0, plan, 1), 1)
         out: F64 = weights[served.which].astype(np.float64)
-        learned = self._in_force(self.items.find(self.recent.items(table, rows)))
-        if learned is not None:
-            out *= np.where(plan > 0.0, learned / np.where(plan > 0.0, plan, 1), 1)
         out[served.held_out] = 0.0
         out[served.held_out, POPULAR] = 1.0
         return out

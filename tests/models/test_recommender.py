@@ -335,7 +335,7 @@ def test_weights_of_sources_follow_what_users_do():
     weights = shoppers.recommender.weights
     assert weights.in_force
     popular = SOURCES.index("popular")
-    assert weights.current[2, popular] > shoppers.recommender.plan.source_weights[popular]
+    assert weights.current[popular] > shoppers.recommender.plan.source_weights[popular]
     quality = shoppers.recommender.quality()["sources"]
     assert quality["mrr"] > quality["mrr_settings"]
 

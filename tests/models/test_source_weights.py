@@ -2,7 +2,6 @@
 
 import math
 
-import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +9,7 @@ from hypothesis import strategies as st
 
 from models.candidates import UNRANKED, Candidates
 from models.item_plan import SOURCES
-from models.source_weights import Sought, SourceWeights, acquaintance
+from models.source_weights import Sought, SourceWeights
 
 S = len(SOURCES)
 SETTINGS = np.array([1.0, 1.5, 0.5, 0.0, 0.02, 0.01])
@@ -34,7 +33,7 @@ def some_ranks(rng, n, m):
 
 
 class Naive:
-    """One example after another, one source after another; everybody's or of one acquaintance."""
+    """One example after another, one source after another."""
 
     def __init__(self, weights):
         self.logs = [math.log(w) if w else None for w in weights]
@@ -58,7 +57,7 @@ class Naive:
             )
             slope = (self.says(ranks[0][s]) - expected) * weight
             self.squares[s] += slope**2
-            step = 0.05 * slope / math.sqrt(self.squares[s] + 1e-9)
+            step = 0.4 * slope / math.sqrt(self.squares[s] + 1e-9)
             self.logs[s] = min(max(self.logs[s] + step, -12.0), 6.0)
 
 
@@ -66,46 +65,44 @@ class Naive:
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 60), m=st.integers(1, 12))
 def test_weights_are_those_of_single_steps(seed, n, m):
     rng = np.random.default_rng(seed)
-    weights, naive = SourceWeights(SETTINGS, OFFSET, 20), [Naive(SETTINGS) for _ in range(4)]
+    weights, naive = SourceWeights(SETTINGS, OFFSET, 20), Naive(SETTINGS)
     ranks = some_ranks(rng, n, m)
-    came, group = rng.integers(-1, m + 2, n), rng.integers(0, 3, n)
-    found = weights.seek(lists(ranks.copy()), came, group)
+    came = rng.integers(-1, m + 2, n)
+    found = weights.seek(lists(ranks.copy()), came)
     weights.learn(found)
     held = [i for i in range(n) if 0 <= came[i] < m]
-    assert found.group.tolist() == group[held].tolist()
+    assert len(found) == len(held)
     for i in held:
         first = ranks[i, came[i]].tolist()
-        for one in (naive[0], naive[1 + group[i]]):
-            one.learn([first, *(ranks[i, k].tolist() for k in range(m) if k != came[i])])
-    expected = [[0.0 if log is None else math.exp(log) for log in one.logs] for one in naive]
+        naive.learn([first, *(ranks[i, k].tolist() for k in range(m) if k != came[i])])
+    expected = [0.0 if log is None else math.exp(log) for log in naive.logs]
     state = weights.to_state()
-    assert state["count"] == [len(held), *np.bincount(group[held], minlength=3).tolist()]
     np.testing.assert_allclose(
         np.where(SETTINGS > 0, np.exp(state["logs"]), 0.0), expected, rtol=1e-9
     )
 
 
-def test_places_are_those_by_each_of_three_weights():
+def test_places_are_those_by_either_weights():
     rng = np.random.default_rng(1)
     weights = SourceWeights(SETTINGS, OFFSET, 5)
     ranks, came = some_ranks(rng, 200, 30), rng.integers(0, 30, 200)
-    group = rng.integers(0, 3, 200)
-    weights.learn(weights.seek(lists(ranks.copy()), came, group))
-    learned = np.where(SETTINGS > 0, np.exp(weights.to_state()["logs"]), 0.0)
-    found = weights.seek(lists(ranks.copy()), came, group)
-    for i in range(200):
-        for choice, by in enumerate((SETTINGS, learned[0], learned[1 + group[i]])):
+    weights.learn(weights.seek(lists(ranks.copy()), came))
+    state = weights.to_state()
+    learned = np.where(SETTINGS > 0, np.exp(state["logs"]), 0.0)
+    found = weights.seek(lists(ranks.copy()), came)
+    for name, by in (("plain", SETTINGS), ("learned", learned)):
+        for i in range(200):
             scores = [
                 sum(w / (OFFSET + r + 1) for w, r in zip(by, c, strict=True) if r != UNRANKED)
                 for c in ranks[i].tolist()
             ]
             above = sum(score > scores[came[i]] + 1e-12 for score in scores)
             expected = 1 / (1 + above) if above < 5 else 0.0
-            assert found.reached[i, choice] == pytest.approx(expected)
+            assert getattr(found, name)[i] == pytest.approx(expected)
 
 
-def taught(favourite, n=1_500, seed=3, group=1):
-    """Weights after what came was always what one source ranks high, in one acquaintance."""
+def taught(favourite, n=1_500, seed=3):
+    """Weights after what came was always what one source ranks high."""
     rng = np.random.default_rng(seed)
     weights = SourceWeights(SETTINGS, OFFSET, 20)
     for _ in range(n // 50):
@@ -115,7 +112,7 @@ def taught(favourite, n=1_500, seed=3, group=1):
         else:
             came = rng.integers(0, 40, 50)
             ranks[np.arange(50), came, favourite] = rng.integers(0, 3, 50)
-        weights.learn(weights.seek(lists(ranks), came, np.full(50, group)))
+        weights.learn(weights.seek(lists(ranks), came))
     return weights
 
 
@@ -123,10 +120,9 @@ def taught(favourite, n=1_500, seed=3, group=1):
 def test_a_source_that_is_right_gains_weight_and_comes_into_force(favourite):
     weights = taught(favourite)
     assert weights.in_force
-    current = weights.current[1]
-    assert current.argmax() == favourite
-    assert current.sum() == pytest.approx(SETTINGS.sum())
-    assert current[SOURCES.index("similar")] == 0.0  # it is off
+    assert weights.current.argmax() == favourite
+    assert weights.current.sum() == pytest.approx(SETTINGS.sum())
+    assert weights.current[SOURCES.index("similar")] == 0.0  # it is off
     quality = weights.quality()
     assert quality["mrr"] > 2 * quality["mrr_settings"]
 
@@ -134,29 +130,7 @@ def test_a_source_that_is_right_gains_weight_and_comes_into_force(favourite):
 def test_few_examples_change_nothing_yet():
     weights = taught(SOURCES.index("popular"), n=450)
     assert not weights.in_force
-    assert weights.current.tolist() == [SETTINGS.tolist()] * 3
-
-
-def test_each_acquaintance_has_weights_of_its_own():
-    """Newcomers go for what all want, regulars for the category; both are learned side by side."""
-    rng = np.random.default_rng(4)
-    weights = SourceWeights(SETTINGS, OFFSET, 20)
-    favourites = [SOURCES.index("popular"), SOURCES.index("category")]
-    for _ in range(60):
-        ranks, came, group = some_ranks(rng, 50, 40), rng.integers(0, 40, 50), np.arange(50) % 2
-        ranks[np.arange(50), came, np.take(favourites, group)] = rng.integers(0, 2, 50)
-        weights.learn(weights.seek(lists(ranks), came, group))
-    assert weights.current[:2].argmax(axis=1).tolist() == favourites
-    assert weights.current[2].tolist() == SETTINGS.tolist()  # of whom nothing was seen
-    state = weights.to_state()
-    own, everybody = (np.array(state["sums"])[:2, column] for column in (3, 2))
-    assert (own > everybody).all()
-
-
-def test_how_well_users_are_known():
-    known = np.array([0, 1, 2, 4, 5, 7])
-    recent = np.where(np.arange(7) < known[:, None], 3, -1)
-    assert acquaintance(recent).tolist() == [0, 0, 1, 1, 2, 2]
+    assert weights.current.tolist() == SETTINGS.tolist()
 
 
 def test_what_is_no_better_is_not_in_force():
@@ -170,22 +144,21 @@ def test_what_is_no_better_is_not_in_force():
         ranks, came = some_ranks(rng, 50, 40), rng.integers(0, 40, 50)
         ranks[:, :, reminders] = UNRANKED
         ranks[np.arange(50), came, reminders] = 0
-        weights.learn(weights.seek(lists(ranks), came, np.full(50, 2)))
+        weights.learn(weights.seek(lists(ranks), came))
     assert weights.learned == 3_000
     assert weights.quality()["mrr_settings"] == pytest.approx(1.0)
     assert not weights.in_force
-    assert weights.current.tolist() == [best.tolist()] * 3
+    assert weights.current.tolist() == best.tolist()
 
 
 def test_examples_one_by_one_or_together_and_through_bytes():
     rng = np.random.default_rng(2)
     together, one_by_one = (SourceWeights(SETTINGS, OFFSET, 20) for _ in range(2))
-    came, group = rng.integers(0, 10, 40), rng.integers(0, 3, 40)
-    some = together.seek(lists(some_ranks(rng, 40, 10)), came, group)
+    some = together.seek(lists(some_ranks(rng, 40, 10)), rng.integers(0, 10, 40))
     together.learn(Sought.unpack(some.pack()))
     for i in range(len(some)):
         at = slice(i, i + 1)
-        one_by_one.learn(Sought(some.ranks[at], some.group[at], some.reached[at]))
+        one_by_one.learn(Sought(some.ranks[at], some.learned[at], some.plain[at]))
     a, b = together.to_state(), one_by_one.to_state()
     assert a["logs"] == b["logs"]
     np.testing.assert_allclose(a["sums"], b["sums"])
@@ -205,14 +178,6 @@ def test_state_goes_on_where_it_was_and_not_under_other_settings():
 def test_nothing_on_and_nothing_found():
     weights = SourceWeights(np.zeros(S), OFFSET, 20)
     ranks = np.full((3, 4, S), UNRANKED, dtype=np.uint8)
-    weights.learn(weights.seek(lists(ranks), np.array([-1, 9, 2]), np.array([0, 1, 2])))
-    assert weights.current.tolist() == [[0.0] * S] * 3
+    weights.learn(weights.seek(lists(ranks), np.array([-1, 9, 2])))
+    assert weights.current.tolist() == [0.0] * S
     assert np.isfinite(weights.to_state()["logs"]).all()
-
-
-def test_what_a_former_version_told_is_left_out():
-    former = (3, 4, S), bytes(3 * 4 * S), np.ones(3).tobytes(), np.ones(3).tobytes()
-    assert len(Sought.unpack(msgspec.msgpack.encode(former))) == 0
-    weights = SourceWeights(SETTINGS, OFFSET, 20)
-    weights.restore({"sources": list(SOURCES), "settings": SETTINGS.tolist(), "offset": OFFSET})
-    assert weights.learned == 0
