@@ -70,7 +70,7 @@ def wrong(*arguments, env=None):
     return done.err.splitlines()
 
 
-def until(question, seconds=20):
+def until(question, seconds=60):
     """The first true answer."""
     deadline_s = time.monotonic() + seconds
     while not (answer := question()):
