@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from dataflows.experiments import experiments_plan
+from dataflows.retention import retention_ms
 from dataflows.sections import DecayedFeature, FamilySettings, RuleSettings, Segment
 from dataflows.settings import Settings, SettingsError
 from dataflows.supervisor import Patience
@@ -93,6 +94,9 @@ def lane_plan(settings: Settings) -> LanePlan:
         poll_ms=lane.poll,
         zone=zone(settings.context.timezone),
         experiments=experiments_plan(settings),
+        retention_ms=retention_ms(settings),
+        retention_every_ms=settings.retention.every,
+        retention_rows=settings.retention.at_once,
     )
 
 

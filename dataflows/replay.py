@@ -28,7 +28,7 @@ from operators.lane_step import LaneLogic
 from operators.metrics import Metrics
 from operators.publish import CollectingPublisher
 from operators.routing import lane_names
-from state.changes import decode_entry
+from state.changes import decode_entry, is_gone
 from state.checkpoint import Checkpoint
 from state.experiment_plan import leave
 from state.lane import Lane
@@ -133,7 +133,8 @@ def replay(
 
     def take(records: Sequence[tuple[bytes, bytes]]) -> None:
         for key, value in records:
-            take_changes(key, value)
+            if not is_gone(value):
+                take_changes(key, value)
 
     flow = build(
         FileSource(name, payloads, partitions=partitions),
@@ -156,6 +157,6 @@ def replay(
         dead=letters.reasons,
         first_dead=letters.first.detail if letters.first else "",
         changes=lane.counters.changes,
-        users=lane.table.size,
+        users=len(lane.users),
         cuts=lane.population.cuts,
     )

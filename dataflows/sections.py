@@ -40,6 +40,11 @@ def _to_optional_ms(value: Any) -> Any:
     return None if value == "" else _to_ms(value)
 
 
+def _to_kept_ms(value: Any) -> Any:
+    """How long something is kept: a duration, or nothing, 0 or a word for ever."""
+    return None if value in ("", "never", 0) else _to_ms(value)
+
+
 def _to_epoch_ms(value: Any) -> Any:
     if isinstance(value, str):
         try:
@@ -115,6 +120,8 @@ LongSpan = Annotated[int, Strict(), BeforeValidator(_to_ms), Field(ge=1000)]
 OptionalMillis = Annotated[
     Annotated[int, Strict(), Field(ge=0)] | None, BeforeValidator(_to_optional_ms)
 ]
+KeptMillis = Annotated[Annotated[int, Strict(), Field(ge=1)] | None, BeforeValidator(_to_kept_ms)]
+"""A duration after which something is given up, or none: never."""
 Moment = Annotated[int, Strict(), BeforeValidator(_to_epoch_ms)]
 """A time: RFC 3339 text or a TOML date-time, with an offset, or epoch milliseconds."""
 Options = Annotated[dict[str, str | int | float | bool], BeforeValidator(_flat)]
@@ -189,6 +196,14 @@ class DedupSettings(Section):
 
     window: Millis
     cap: Annotated[Whole, Field(ge=1000)]
+
+
+class RetentionSettings(Section):
+    """How long silent users are remembered."""
+
+    after: KeptMillis
+    every: Millis
+    at_once: Annotated[Whole, Field(ge=1, le=100_000)]
 
 
 class FixedCuts(Section):
@@ -530,6 +545,7 @@ class Settings(Section):
     redis: Redis
     lane: LaneSettings
     dedup: DedupSettings
+    retention: RetentionSettings
     rfm: Rfm
     orders: OrderSettings
     session: SessionSettings

@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import msgspec
 
 from dataflows import plans, reference
+from dataflows.retention import retention_ms
 from dataflows.sections import DecayedFeature
 from dataflows.settings import Settings
 from events.batch import Batch, Read
@@ -25,6 +26,7 @@ from operators.source import EventReader, EventSource
 from operators.stop import Stop
 from state.positions import Positions
 from state.store import Store
+from state.times import NEVER_MS
 
 Document = dict[str, Any]
 _PLACES: Final = (
@@ -66,6 +68,7 @@ class Report:
 @dataclass(slots=True)
 class _Shard:
     positions: dict[int, int]
+    clock_ms: int
     documents: dict[str, Document]
 
 
@@ -91,16 +94,19 @@ def verify(settings: Settings, store: Store, share: float = 1.0) -> Report:
     for event in _distinct(_events(settings, shards, wanted, share)):
         by_user[event["user_id"]].append(event)
         report.events += 1
-    chosen = _reference_settings(settings)
+    chosen, after_ms = _reference_settings(settings), retention_ms(settings)
     for shard in shards.values():
         for user, live in shard.documents.items():
             if _in_share(user, share):
                 report.users += 1
-                difference = _compare(user, live, by_user.pop(user, []), chosen)
+                events = _present(by_user.pop(user, []), live, after_ms, shard.clock_ms)
+                difference = _compare(user, live, events, chosen)
                 if difference is not None:
                     report.differences.append(difference)
     report.differences += [
-        Difference(user, "", None, f"{len(events)} events") for user, events in by_user.items()
+        Difference(user, "", None, f"{len(events)} events")
+        for user, events in by_user.items()
+        if not _is_over(events, after_ms, shards[_shard_of(user, settings)].clock_ms)
     ]
     return report
 
@@ -118,7 +124,8 @@ def _look(store: Store, shard: int) -> _Shard:
             raise LogIncomplete(
                 f"shard {shard} is written faster than it can be read; verify while less comes in"
             )
-    return _Shard(Positions.decode(before.get("positions")), documents)
+    clock_ms = int(before.get("clock", NEVER_MS))
+    return _Shard(Positions.decode(before.get("positions")), clock_ms, documents)
 
 
 def _events(
@@ -210,6 +217,36 @@ def _distinct(events: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         if event["event_hash"] not in seen:
             seen.add(event["event_hash"])
             yield event
+
+
+def _shard_of(user: str, settings: Settings) -> int:
+    return zlib.crc32(user.encode()) % settings.redis.shards
+
+
+def _is_over(events: Sequence[reference.Event], after_ms: int, clock_ms: int) -> bool:
+    """Whether a user of these last events may be forgotten."""
+    return after_ms > 0 and max(event["ts"] for event in events) + after_ms <= clock_ms
+
+
+def _present(
+    events: list[reference.Event], live: Document, after_ms: int, clock_ms: int
+) -> list[reference.Event]:
+    """Of all events of a user those since the user was forgotten last, if ever.
+
+    Where an event came later than the user may be remembered, the user was forgotten before it.
+    Where the clock came first, the profile says how many events it knows, and it must have been time.
+    """
+    if not after_ms:
+        return events
+    begins, last = 0, NEVER_MS
+    for place, event in enumerate(events):
+        if last != NEVER_MS and last + after_ms <= event["ts"]:
+            begins, last = place, event["ts"]
+        last = max(last, event["ts"])
+    known = len(events) - live["lifetime"]["events"]
+    if known > begins and _is_over(events[begins:known], after_ms, clock_ms):
+        begins = known
+    return events[begins:]
 
 
 def _in_share(user: str, share: float) -> bool:

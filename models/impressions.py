@@ -123,6 +123,12 @@ class Impressions:
         in_time = ts_ms <= self._entries["ends_ms"][slots]
         self._entries["taken"][slots[in_time]] = True
 
+    def forget(self, rows: I64) -> None:
+        """What was shown to users who leave has no outcome."""
+        if len(self._entries):
+            self._entries.delete(self._entries.of(rows)[0])
+            self._entries.settle()
+
     def end(self, clock_ms: int) -> Shown:
         """The examples of those whose window has ended, in the order of their times."""
         if self._queue.min_ms() >= clock_ms:

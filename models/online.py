@@ -118,6 +118,10 @@ class OnlineModels:
         P = self.scorer.foretell(X)
         self._send(self.snapshots.take(part.rows, part.now_ms, X, P), part.rows)
 
+    def forget(self, rows: I64) -> None:
+        """These users leave: their snapshots end without outcome."""
+        self.snapshots.forget(rows)
+
     def mature(self, clock_ms: int) -> None:
         """Make examples of what the clock has passed; in a replay, learn them."""
         if clock_ms - self._learned_ms < self.plan.learn_every_ms:

@@ -140,6 +140,10 @@ class ItemRecommender:
         table[_LISTED][rows] = NEVER_MS
         self._waiting.append(rows)
 
+    def forget(self, rows: I64) -> None:
+        """These users leave: what was shown to them is nobody's."""
+        self._impressions.forget(rows)
+
     def waiting(self) -> int:
         """How many users wait for a new list, some perhaps counted twice."""
         return sum(map(len, self._waiting)) + len(self._relisting)

@@ -134,7 +134,7 @@ class Snapshots:
 
         Only what lies strictly before the clock: an event at the very end of a horizon counts.
         """
-        _, alarms = self._alarms.pop_until(clock_ms - 1)
+        alarms = self._rung(*self._alarms.pop_until(clock_ms - 1))
         if not self._plan.tasks:
             self.entries.delete(alarms)
             alarms = alarms[:0]
@@ -145,6 +145,11 @@ class Snapshots:
         self.entries.mark(slots)
         self.entries.delete(np.sort(slots[ended]))
         return examples, owners
+
+    def forget(self, rows: I64) -> None:
+        """End the snapshots of users who leave; their alarms will find nothing."""
+        if len(self.entries):
+            self.entries.delete(self.entries.of(rows)[0])
 
     def restore(self) -> None:
         """The entries were loaded: those of another plan go, the others wait again."""
@@ -168,6 +173,18 @@ class Snapshots:
             waits = (sent >> np.uint32(task)) & 1 == 0
             due = ts[waits] + self._horizons[task]
             self._alarms.push(due, slots[waits] * tasks + task)
+
+    def _rung(self, times_ms: I64, alarms: I64) -> I64:
+        """Those of some alarms, of the times they rang at, that stand for what still waits."""
+        slots, task = np.divmod(alarms, max(len(self._plan.tasks), 1))
+        lasts = self._horizons if self._plan.tasks else np.array([self._plan.every_ms])
+        waits: Bools = self.entries["ts"][slots] + lasts[task] == times_ms
+        waits &= self.entries.in_use(slots)
+        waits &= self.entries["sent"][slots] >> task.astype(np.uint32) & 1 == 0
+        # who left and came back may have the same slot at the same time: equal alarms lie together
+        waits[1:] &= (times_ms[1:] != times_ms[:-1]) | (alarms[1:] != alarms[:-1])
+        kept: I64 = alarms[waits]
+        return kept
 
     def _ripe(self, alarms: I64) -> tuple[Examples, I64, Bools]:
         """What rang as examples; the slot of each, and whether its snapshot has sent all it has."""

@@ -22,8 +22,11 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from operators.compacted import TopicUnread, latest
 from operators.metrics import Metrics
 from operators.topics import Topics
+from state.changes import is_gone
 
 log = structlog.get_logger()
+
+Headers = list[tuple[str, str | bytes | None]]
 
 _AT_ONCE: Final = 5_000
 """Records after which a transaction is closed though more entries wait."""
@@ -52,7 +55,7 @@ class Published:
     Attributes:
         shard: whose.
         seq: of the commit.
-        records: the changes.
+        records: the changes, and who was forgotten (``state.changes.Gone``).
         record_ms: the log's timestamp of the last event in the commit, epoch milliseconds; negative
             where none led to it, or that is not known any more.
     """
@@ -230,14 +233,14 @@ class Courier:
                     self._changed.notify_all()
                 return
             with self._changed:
-                changes = sum(len(entry.records) for entry in entries)
-                self._queued -= changes
+                self._queued -= sum(len(entry.records) for entry in entries)
                 self._done |= {entry.shard: entry.seq for entry in entries}
                 self._changed.notify_all()
             # a commit of many shards is one observation
             now_ms = time.time_ns() // 1_000_000
             moments = {entry.record_ms for entry in entries if entry.record_ms >= 0}
             ages_s = [(now_ms - moment) / 1000 for moment in moments]
+            changes = sum(not is_gone(value) for entry in entries for _, value in entry.records)
             self._metrics.observe_published(changes, ages_s, self._queued)
 
     def _take(self) -> list[Published]:
@@ -303,11 +306,16 @@ class Courier:
         members: dict[bytes, bytes] = {}
         for entry in entries:
             for key, value in entry.records:
-                self._produce(topics.changes, key, value)
+                if not is_gone(value):
+                    self._produce(topics.changes, key, value)
             members |= dict(entry.records)
         for user, change in members.items():
-            membership = _encoder.encode(_to_membership.decode(change))
-            self._produce(topics.memberships, user, membership)
+            membership = _to_membership.decode(change)
+            if is_gone(change):  # nothing is left to be kept; up to where the user came is told
+                place: Headers = [("epoch", str(membership.epoch)), ("n", str(membership.n))]
+                self._produce(topics.memberships, user, None, place)
+            else:
+                self._produce(topics.memberships, user, _encoder.encode(membership))
 
     def _produce_positions(self, entries: Sequence[Published]) -> None:
         reached = {entry.shard: _position(entry) for entry in entries}
@@ -320,10 +328,14 @@ class Courier:
         if waiting or self._refused:
             raise KafkaException(self._refused or KafkaError(KafkaError._TIMED_OUT))
 
-    def _produce(self, topic: str, key: bytes, value: bytes) -> None:
+    def _produce(
+        self, topic: str, key: bytes, value: bytes | None, headers: Headers | None = None
+    ) -> None:
         while True:
             try:
-                self._producer.produce(topic, key=key, value=value, on_delivery=self._delivered)
+                self._producer.produce(
+                    topic, key=key, value=value, headers=headers, on_delivery=self._delivered
+                )
                 return
             except BufferError:
                 self._producer.poll(0.05)

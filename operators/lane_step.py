@@ -97,6 +97,7 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         self._metrics = metrics
         self._waiting_events = 0
         self._newest_record_ms = -1
+        self._forgotten = 0
         self._first_waiting_s = 0.0
         self._heartbeat_s = self._sent_s = self._shared_s = time.monotonic()
         self._thought_s = self._shared_s
@@ -156,7 +157,10 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         """Show what the lane counted."""
         lane, metrics = self._lane, self._metrics
         metrics.observe(lane.counters)
-        metrics.rows.set(lane.table.size)
+        if forgotten := lane.counters.forgotten - self._forgotten:
+            self._forgotten += forgotten
+            _LOG.info("users_forgotten", users=forgotten, left=len(lane.users))
+        metrics.rows.set(len(lane.users))
         metrics.observe_sizes(lane.decider.plan.names, lane.decider.sizes.tolist())
         metrics.observe_definitions(lane.decider.suppressed, lane.decider.plan.paused)
         metrics.stale.set(lane.redefiner.left)

@@ -34,6 +34,7 @@ _TOTALS = {
     "late": "Events whose time the clock had passed.",
     "decided": "Evaluations of users.",
     "committed": "Profiles written.",
+    "forgotten": "Users forgotten because they were silent for too long.",
 }
 
 

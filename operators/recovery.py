@@ -46,7 +46,9 @@ def recover(lane: Lane, config: Mapping[str, Any], topics: Topics, now_ms: int) 
         grace_s=_GRACE_S,
     )
     decoder = msgspec.json.Decoder(Membership)
-    segments = {key.decode(): decoder.decode(raw).segments for key, raw in told.items()}
+    # of users who were forgotten in the lost history nothing is told, though they are back
+    segments: dict[str, list[str]] = {user: [] for user in lane.members(lost)}
+    segments |= {key.decode(): decoder.decode(raw).segments for key, raw in told.items()}
     count = lane.recover(segments, now_ms)
     log.warning(
         "changes_recovered",

@@ -112,6 +112,38 @@ class Undated(msgspec.Struct, gc=False):
         )
 
 
+class Gone(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A user who was forgotten: an outbox entry says so to the memberships topic only.
+
+    Attributes:
+        gone: true; stands first, so that a record is known by its first bytes.
+        user_id: whose.
+        epoch, n: the place of the user's last change.
+        ts: when, by the lane's clock.
+        segments: none.
+    """
+
+    gone: bool = True
+    user_id: str
+    epoch: int
+    n: int
+    ts: int
+    segments: tuple[str, ...] = ()
+
+    def record(self) -> tuple[bytes, bytes]:
+        """Its key and value in an outbox entry."""
+        return self.user_id.encode(), _encoder.encode(self)
+
+
+def is_gone(value: bytes) -> bool:
+    """Whether a record of an outbox entry is no change, but says that a user was forgotten.
+
+    >>> is_gone(Gone(user_id="ann", epoch=3, n=7, ts=5).record()[1])
+    True
+    """
+    return value.startswith(b'{"gone":')
+
+
 _encoder = msgspec.json.Encoder()
 _records = msgspec.msgpack.Decoder(list[tuple[bytes, bytes]])
 

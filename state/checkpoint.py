@@ -142,4 +142,5 @@ class Checkpoint:
             }
 
     def _fields_of(self, shard: int) -> dict[str, list[bytes]]:
-        return {name: self._store.fields(name, shard) for name in self._lane.side_tables}
+        names = (*self._lane.side_tables, "state")
+        return {name: self._store.fields(name, shard) for name in names}

@@ -35,6 +35,7 @@ class ShardCommit:
         expected: the sequence that the store must hold now; lower than ``seq - 1`` only when
             writing forward to a store that came back older.
         record: fields of the commit record beside the sequence: positions, clock, layout.
+        gone: ids of users who were forgotten; some may be among ``users`` anew.
         users: user ids, n.
         profiles, states: each user's id with the document or the record.
         listed: users with new lists of items.
@@ -52,6 +53,7 @@ class ShardCommit:
     seq: int
     expected: int
     record: dict[str, bytes] = field(default_factory=dict)
+    gone: list[bytes] = field(default_factory=list)
     users: Texts = _NOBODY
     profiles: Bulk = NOTHING
     states: Bulk = NOTHING

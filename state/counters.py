@@ -17,6 +17,7 @@ class Counters:
         late: events whose time the clock had passed.
         decided: evaluations of users.
         committed: profiles written.
+        forgotten: users who were silent for too long.
         changes: changes by cause.
     """
 
@@ -26,4 +27,5 @@ class Counters:
     late: int = 0
     decided: int = 0
     committed: int = 0
+    forgotten: int = 0
     changes: Counter[str] = field(default_factory=Counter)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from events.texts import Texts
 from state.changes import Cause, Kind, Undated
 from state.decisions import Decided, Decisions
+from state.ending import ended
 from state.features import RowView
 from state.guarding import Guarding
 from state.memberships import SegmentState
@@ -189,6 +190,35 @@ class Decider:
                     )
                 )
         return changed
+
+    def forget(
+        self,
+        rows: I64,
+        now_ms: I64,
+        decided_at_ms: int,
+        values: Sequence[bytes],
+        thresholds: bytes,
+    ) -> None:
+        """Users leave: every membership ends, and their offers stand no more.
+
+        Args:
+            rows: int64[n], distinct, none of them stale.
+            now_ms: when, int64[n].
+            decided_at_ms: when that was decided.
+            values: for the cause of each row's exits, as JSON, n.
+            thresholds: for all of them.
+        """
+        plan, table = self.plan, self._table
+        before, everything = plan.masks(plan.read(table, rows)), np.uint64(2**64 - 1)
+        exits = ended(
+            *(table, plan.naming, rows, before, everything, now_ms, "retention", decided_at_ms),
+            *(values, thresholds),
+        )
+        if exits is not None:
+            self.waiting.add(exits)
+            self.sizes -= np.bincount(exits.segment, minlength=len(self.sizes))
+        if self._offering is not None:
+            self._offering.forget(rows)
 
     def restored(self) -> None:
         """All rows are loaded: count who is in what."""

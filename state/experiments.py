@@ -105,6 +105,11 @@ class Experiments:
         """
         self._trial(name).expose(table, rows, ts_ms)
 
+    def forget(self, table: Table, rows: I64) -> None:
+        """These users leave: they count no more."""
+        for trial in self._trials:
+            trial.forget(table, rows)
+
     def restore(self, table: Table) -> None:
         """All users are loaded: work the totals out."""
         for trial in self._trials:

@@ -96,7 +96,7 @@ class Weighing:
         first = 0
         while self.moves and first < self._lane.table.size:
             rows = np.arange(first, min(first + rows_at_once, self._lane.table.size))
-            found = foresee(self._lane, self._target, rows)
+            found = foresee(self._lane, self._target, self._lane.users.here(rows))
             for unit in self.moves:
                 self.moves[unit] += found.moved(unit)
                 self.members[unit] += found.members(unit)

@@ -12,7 +12,7 @@ batches and the same times always lead to the same state.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from state.deciding import Decider, Occasion
 from state.dedup import Dedup
 from state.definition_set import DefinitionSet
 from state.features import RowView
+from state.forgetting import Forgetting
 from state.forms import WRITTEN
 from state.groups import Groups, distinct, group
 from state.learner import Learner
@@ -96,6 +97,10 @@ class Lane:
             max(plan.dedup_window_ms // 10, 1),
             plan.dedup_cap,
         )
+        self.forgetting: Forgetting | None = None
+        if plan.retention_ms:
+            steps = plan.retention_every_ms, plan.retention_rows
+            self.forgetting = Forgetting(self, plan.retention_ms, *steps)
         self.portraits = Portraits(self)
         self._saver = Saver(self)
         self._touched: list[I64] = []
@@ -115,9 +120,14 @@ class Lane:
             GapError: the batch does not follow on what was taken before.
         """
         self._wall_ms = wall_ms
-        groups = self._admit(batch)
-        if len(groups):
-            self._take(batch, groups, wall_ms)
+        rows, at = self._admit(batch)
+        if not len(rows):
+            pass
+        elif self.forgetting is None:
+            self._take(batch, group(rows, at), wall_ms)
+        else:
+            for groups in self.forgetting.lives(batch, rows, at, wall_ms):
+                self._take(batch, groups, wall_ms)
         self.positions.advance(batch.spans)
         self.clock.observe(batch.spans, wall_ms, batch.partitions)
         self.tick(wall_ms)
@@ -131,15 +141,18 @@ class Lane:
             return
         self._timers_ms = now
         occasion = Occasion("timer", self._decided_at(wall_ms))
-        self._redefine(self.redefiner.sweep(self._plan.redefined_rows), wall_ms)
-        self._fire(self._due(now), now, occasion)
-        expired = self.measures.expire(now)
+        self.redefine(self.redefiner.sweep(self._plan.redefined_rows), wall_ms)
+        self.fire(self._due(now), now, occasion)
+        if self.forgetting is not None:
+            self.forgetting.step(now, wall_ms)
+        expired = self._lasting(self.measures.expire(now))
         if len(expired):
             self._decide(expired, self._times(expired), occasion)
         self._refresh_cuts()
         if self.learner is not None:
             self._learn(self.learner, now)
         moved = self.population.moved(self._plan.sweep_rows, self.view_now, self.table)
+        moved = self._lasting(self.users.here(moved))
         if len(moved):
             cause = Occasion("cuts", occasion.decided_at_ms)
             self._decide(moved, self._times(moved), cause)
@@ -154,13 +167,15 @@ class Lane:
         """Bring every user to one time: the values, cuts and labels of a replay's end."""
         self.clock.restore(at_ms)
         occasion = Occasion("timer", at_ms)
-        self._redefine(np.arange(self.table.size), at_ms)
+        self.redefine(self.users.everybody(), at_ms)
         while len(rows := self._due(at_ms)):
-            self._fire(rows, at_ms, occasion)
+            self.fire(rows, at_ms, occasion)
+        if self.forgetting is not None:
+            self.forgetting.forget(self.forgetting.over(at_ms), at_ms)
         self.measures.expire(at_ms)
         if self.learner is not None:
             self._learn(self.learner, at_ms)
-        everyone = np.arange(self.table.size)
+        everyone = self.users.everybody()
         self.population.remeasure(self.view_now(everyone), at_ms, self.table.size)
         self._decide(everyone, self._times(everyone), Occasion("cuts", at_ms))
 
@@ -200,6 +215,7 @@ class Lane:
             return
         segments, offers = self.compiled(definitions)
         self.redefiner.adopt(segments, definitions.mark)
+        self.redefiner.skip(self.users.vacant())
         if self.offering is not None and offers is not None:
             self.offering.plan = offers
         self.portraits = Portraits(self)
@@ -207,7 +223,7 @@ class Lane:
 
     def catch_up(self) -> None:
         """Let everybody go over to the definitions in force at once."""
-        self._redefine(np.arange(self.table.size), self._wall_ms)
+        self.redefine(self.users.everybody(), self._wall_ms)
 
     # -- checkpoint ---------------------------------------------------------------------------
 
@@ -242,6 +258,15 @@ class Lane:
             self.learner.restore(memory, published)
         if self.recommender is not None:
             self.recommender.restored(self.table)
+        if self.forgetting is not None:
+            self.forgetting.hasten(self.users.everybody())
+
+    def members(self, shards: Collection[int]) -> list[str]:
+        """The users of some shards who are in a segment."""
+        rows = self.users.everybody()
+        rows = rows[np.isin(self.table["shard"][rows], list(shards))]
+        inside = np.unique(self.decider.held(rows).index)
+        return self.users.ids.texts(rows[inside]).strings()
 
     def recover(self, told: Mapping[str, Sequence[str]], at_ms: int) -> int:
         """Take back what only a lost history has told consumers, and tell what it has untold.
@@ -283,9 +308,9 @@ class Lane:
         """
         due = np.empty(0, dtype=np.int64)
         if self.recommender is not None:
-            due = self.recommender.due(self._wall_ms)
-        rows = distinct(np.concatenate([due, *self._touched]))
-        self._redefine(rows, self._wall_ms)
+            due = self.users.here(self.recommender.due(self._wall_ms))
+        rows = self.users.here(distinct(np.concatenate([due, *self._touched])))
+        self.redefine(rows, self._wall_ms)
         lists = self.lists(due)
         return self._saver.collect(rows, lists, heartbeat=heartbeat, stored=stored or {})
 
@@ -309,8 +334,8 @@ class Lane:
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _admit(self, batch: Batch) -> Groups:
-        """The batch's events by row, without what is covered and without duplicates."""
+    def _admit(self, batch: Batch) -> tuple[I64, I64]:
+        """Rows and places of the batch's events, without what is covered and duplicates."""
         fresh = self.positions.fresh(
             batch.spans,
             lambda: shard_of(batch.users, self._plan.shards),
@@ -328,10 +353,10 @@ class Lane:
         if not new.all():
             self.counters.duplicates += int(np.count_nonzero(~new))
             rows, at = rows[new], at[new]
-        return group(rows, at)
+        return rows, at
 
     def _take(self, batch: Batch, groups: Groups, wall_ms: int | None) -> None:
-        self._redefine(groups.rows, wall_ms)
+        self.redefine(groups.rows, wall_ms)
         ts = batch.ts_ms[groups.index]
         self._fire_before(groups.rows, np.minimum.reduceat(ts, groups.starts), wall_ms)
         late = batch.ts_ms < self.clock.now_ms
@@ -352,26 +377,36 @@ class Lane:
         if self.learner is not None:
             self.learner.observe(view, groups, batch)
 
-    def _redefine(self, rows: I64, wall_ms: int | None) -> None:
+    def redefine(self, rows: I64, wall_ms: int | None) -> None:
         """Let those of some rows go over to the definitions in force that have not yet."""
         rows = self.redefiner.stale(rows)
         if not len(rows):
             return
         occasion = Occasion("definition", self._decided_at(wall_ms))
         self.redefiner.redefine(self.view(rows, self._times(rows)), occasion)
-        self._touched.append(rows)
-        self.counters.decided += len(rows)
+        self._decided(rows)
         if not self.redefiner.left:
             self._saver.forms.forget()
 
     def _decide(self, rows: I64, now_ms: I64, occasion: Occasion) -> RowView:
-        self._redefine(rows, occasion.decided_at_ms)
+        self.redefine(rows, occasion.decided_at_ms)
         view = self.view(rows, now_ms)
         if len(rows):
             self.decider.decide(view, occasion)
-            self._touched.append(rows)
-            self.counters.decided += len(rows)
+            self._decided(rows)
         return view
+
+    def _decided(self, rows: I64) -> None:
+        self._touched.append(rows)
+        self.counters.decided += len(rows)
+        if self.forgetting is not None:
+            self.forgetting.hasten(rows)
+
+    def _lasting(self, rows: I64) -> I64:
+        """Those of some users whose time has not ended."""
+        if self.forgetting is None:
+            return rows
+        return self.forgetting.lasting(rows, self.clock.now_ms)
 
     def view(self, rows: I64, now_ms: I64) -> RowView:
         """Some rows at times of their own, which must not lie before what they have seen."""
@@ -391,16 +426,22 @@ class Lane:
         """Rows with a timer up to a time: the oldest first where there are too many."""
         due = self.table["due_ms"][: self.table.size]
         rows = np.flatnonzero(due <= until_ms)
+        if self.forgetting is not None:
+            rows = self.forgetting.timers(rows)
         if len(rows) > self._plan.timer_budget:
             oldest = np.argpartition(due[rows], self._plan.timer_budget)
             rows = np.sort(rows[oldest[: self._plan.timer_budget]])
         return rows
 
-    def _fire(self, rows: I64, until_ms: int | I64, occasion: Occasion) -> None:
+    def fire(self, rows: I64, until_ms: int | I64, occasion: Occasion) -> None:
         """Evaluate rows at the time of their timers, again and again up to a time (of each)."""
         until = np.broadcast_to(until_ms, rows.shape)
-        if len(self.redefiner.stale(rows)):
-            self._redefine(rows, occasion.decided_at_ms)
+        if self.forgetting is not None:
+            until = np.minimum(until, self.forgetting.ends_ms(rows) - 1)
+        stale = len(self.redefiner.stale(rows))
+        if stale:
+            self.redefine(rows, occasion.decided_at_ms)
+        if stale or self.forgetting is not None:
             again = self.table["due_ms"][rows] <= until
             rows, until = rows[again], until[again]
         while len(rows):
@@ -414,17 +455,17 @@ class Lane:
         waiting = self.table["due_ms"][rows] <= first_ms
         if waiting.any():
             occasion = Occasion("timer", self._decided_at(wall_ms))
-            self._fire(rows[waiting], first_ms[waiting], occasion)
+            self.fire(rows[waiting], first_ms[waiting], occasion)
 
     def _refresh_cuts(self) -> None:
         if self.population.is_stale(self.clock.now_ms, self.counters.events):
-            sample = self.population.sample(self.table.size)
+            sample = self.users.here(self.population.sample(self.table.size))
             self.population.remeasure(self.view_now(sample), self.clock.now_ms, self.table.size)
 
     def _learn(self, learner: Learner, now_ms: int) -> None:
         learner.mature(now_ms)
         if learner.wants_population(now_ms):
-            sample = self.population.sample(self.table.size)
+            sample = self.users.here(self.population.sample(self.table.size))
             learner.learn_population(self.view_now(sample))
 
     def _served(self, rows: I64, now_ms: I64) -> Served:

@@ -21,6 +21,7 @@ from state.groups import Groups
 from state.keyed import KeyedTable
 
 I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
 Entries = Mapping[int, Sequence[tuple[str, bytes]]]
 """Examples by shard, as the store has them: (place, examples), oldest first."""
 
@@ -53,6 +54,9 @@ class Learner(Protocol):
 
     def observe(self, view: RowView, groups: Groups, batch: Batch) -> None:
         """A batch has been applied; the view shows its users after it."""
+
+    def forget(self, rows: I64) -> None:
+        """These users leave: what is parked of them is not learned."""
 
     def mature(self, clock_ms: int) -> None:
         """Make examples of the snapshots whose time the clock has passed."""

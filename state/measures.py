@@ -111,6 +111,17 @@ class Measures:
         carts = self.carts.expire(self.table, clock_ms)
         return np.union1d(orders, carts)
 
+    def forget(self, rows: I64) -> None:
+        """Distinct users leave: delete their entries, and count them in no experiment."""
+        orders = self.orders.entries  # not listed by user, so only buyers are looked for
+        for side in self.tables().values():
+            some = (
+                rows if side.entries is not orders else rows[self.table["orders.count"][rows] > 0]
+            )
+            if len(some) and len(side.entries):
+                side.entries.delete(side.entries.of(some)[0])
+        self.experiments.forget(self.table, rows)
+
     def view(self, rows: I64, now_ms: I64, cuts: Cuts, ids: TextIndex) -> RowView:
         """Some rows at times of their own; a row's times must not go back."""
         self.orders.settle_rows(self.table, rows, now_ms)

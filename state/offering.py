@@ -77,6 +77,10 @@ class Offering:
         standing = self.standing(np.arange(self._table.size))
         self.sizes[:] = np.bincount(standing.offer, minlength=len(self.sizes))
 
+    def forget(self, rows: I64) -> None:
+        """These users leave: what stands of them stands for nobody."""
+        self.sizes -= np.bincount(self.standing(rows).offer, minlength=len(self.sizes))
+
     def standing(self, rows: I64) -> Standing:
         """The offers that stand of some rows, as of when each was decided last."""
         as_of = self._table["as_of"][rows]

@@ -41,6 +41,9 @@ class LanePlan:
         poll_ms: how often conditions without closed form are looked at.
         zone: in which time zone hours and weekdays are.
         experiments: what is tried, on whom.
+        retention_ms: how long after the last event a user is remembered; 0 for ever.
+        retention_every_ms: least time between two steps that forget users.
+        retention_rows: users forgotten at a step.
     """
 
     shards: int = 64
@@ -69,6 +72,9 @@ class LanePlan:
     poll_ms: int = HOUR_MS
     zone: Zone = field(default_factory=Zone)
     experiments: ExperimentsPlan = field(default_factory=ExperimentsPlan)
+    retention_ms: int = 0
+    retention_every_ms: int = MINUTE_MS
+    retention_rows: int = 1_000
 
     @property
     def definitions(self) -> DefinitionSet:

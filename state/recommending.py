@@ -87,6 +87,9 @@ class Recommender(Protocol):
     def observe(self, table: Table, groups: Groups, batch: Batch) -> None:
         """A batch has been applied: learn from it, and note whose lists are old now."""
 
+    def forget(self, rows: I64) -> None:
+        """These users leave: what was shown to them is nobody's."""
+
     def waiting(self) -> int:
         """How many users wait for a new list."""
 

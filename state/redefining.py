@@ -20,10 +20,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from events.texts import Texts
 from state.deciding import VALID_TO, Decider, Occasion
-from state.decisions import Decided
-from state.memberships import U64
+from state.ending import ended
 from state.naming import Naming
 from state.remap import Remap
 from state.segments import SegmentPlan
@@ -88,6 +86,11 @@ class Redefiner:
         marks = self._table[MARK][: self._table.size]
         self.left, self._cursor = int(np.count_nonzero(marks != self.mark)), 0
 
+    def skip(self, rows: I64) -> None:
+        """These rows are nobody's, so they cannot be stale."""
+        self._table[MARK][rows] = self.mark
+        self.restored()
+
     def forget(self) -> None:
         """Nobody is stale: earlier definitions are not asked for any more."""
         self.namings = {self.mark: self._decider.plan.naming}
@@ -140,35 +143,9 @@ class Redefiner:
     ) -> None:
         """Say that memberships end which do not go on."""
         table = self._table
-        before: U64 = table[BEFORE][rows]
-        some = np.flatnonzero(before & lost)
-        bits = np.flatnonzero([int(lost) >> place & 1 for place in range(len(naming.names))])
-        has = (before[some, None] >> bits.astype(np.uint64) & np.uint64(1)) != 0
-        index, which = np.nonzero(has)
-        if not len(index):
-            return
-        rows, before, now_ms = rows[some], before[some], now_ms[some]
-        place = bits[which]
-        first = np.searchsorted(index, index)
-        n = table["changes"][rows][index].astype(np.int64) + np.arange(1, len(index) + 1) - first
-        turned = np.left_shift(np.uint64(1), place.astype(np.uint64))
-        gone = np.append(np.uint64(0), np.bitwise_xor.accumulate(turned))
-        table["changes"][rows] += np.bincount(index, minlength=len(rows)).astype(np.uint32)
-        count = len(index)
-        self._decider.waiting.add(
-            Decided(
-                naming=naming,
-                row=rows[index],
-                segment=place,
-                entered=np.zeros(count, dtype=np.bool_),
-                ts_ms=now_ms[index],
-                n=n,
-                mask=before[index] ^ gone[1:] ^ gone[first],
-                kind=occasion.kind,
-                decided_at_ms=occasion.decided_at_ms,
-                event_id=Texts.absent(count),
-                late=np.zeros(count, dtype=np.bool_),
-                values=[b"{}"] * count,
-                thresholds=[b"{}"] * count,
-            )
+        exits = ended(
+            *(table, naming, rows, table[BEFORE][rows], lost, now_ms),
+            *(occasion.kind, occasion.decided_at_ms),
         )
+        if exits is not None:
+            self._decider.waiting.add(exits)

@@ -4,6 +4,10 @@ A user's state record holds the persisted columns at fixed width, followed by th
 session (device, country), which are codes in memory and mean nothing outside this process. Columns
 that can be worked out again from the side tables are left out.
 
+Users who were forgotten leave the store in the commit that tells their exits. Their shard has
+another **epoch** from then on, as after a restart: who comes back counts changes from one again,
+and is newer all the same (decision 12).
+
 Which rows, entries and ids a store lacks is known by sequence: each row and entry carries that of
 its last commit. Writing forward to a store that came back older is therefore the same as an
 ordinary commit, with more rows.
@@ -22,7 +26,7 @@ from numpy.typing import NDArray
 
 from events.texts import Texts
 from state.bulk import Bulk
-from state.changes import encode_entry
+from state.changes import Gone, encode_entry
 from state.commit import ShardCommit, StoredShard, TableWrite
 from state.decisions import Records
 from state.dedup import pack_ids, unpack_ids
@@ -32,6 +36,7 @@ from state.recommending import Lists
 from state.record import Layout
 from state.sessions import COUNTRY, DEVICE
 from state.side import SideTable
+from state.text_index import TextIndex
 from state.times import NEVER_MS
 
 if TYPE_CHECKING:
@@ -60,6 +65,7 @@ class Saver:
         self.forms = Forms(lane.table, lane.decider, lane.redefiner, [*_OWN, *transient], layouts)
         self._seq = dict.fromkeys(lane.shards, 0)
         self._epoch = dict.fromkeys(lane.shards, 0)
+        self._fenced = dict.fromkeys(lane.shards, 0)
         self._saved_positions: dict[int, bytes] = {}
         self._saved_forms: dict[int, dict[str, bytes]] = {}
 
@@ -93,18 +99,21 @@ class Saver:
         ids = {shard: taken for shard, taken in lane.dedup.taken().items() if taken}
         learner = lane.learner
         examples = {} if learner is None else learner.outgoing(shard_of)
+        left = self._by_shard(lane.users.left)
         wanted = {*by_shard, *ids, *examples, *(s for held in entries.values() for s in held)}
+        wanted |= left.keys()
         if heartbeat:
             wanted |= {s for s in lane.shards if self._is_behind(s)}
         wanted |= {shard for shard, seq in stored.items() if seq < self._seq[shard]}
         commits = []
         for shard in sorted(wanted):
-            commit = self._start(shard, self._seq[shard])
+            commit = self._start(shard, self._seq[shard], forgets=shard in left)
             commit.tables = {name: held[shard] for name, held in entries.items() if shard in held}
             commit.dedup = _packed(ids.get(shard, {}), commit.seq)
             commit.examples = examples.get(shard, b"")
-            if shard in changes:
-                _add_changes(commit, changes[shard])
+            told = self._add_gone(commit, left[shard]) if shard in left else []
+            if shard in changes or told:
+                _add_changes(commit, changes.get(shard), told)
             commits.append(commit)
         self._add_users(commits, by_shard)
         self._add_lists(commits, lists)
@@ -115,6 +124,7 @@ class Saver:
         lane = self._lane
         for commit in commits:
             self._seq[commit.shard] = commit.seq
+            self._epoch[commit.shard] += bool(commit.gone)
             self._saved_positions[commit.shard] = commit.record["positions"]
             if "layout" in commit.record:
                 self._saved_forms[commit.shard] = _forms_in(commit.record)
@@ -130,6 +140,7 @@ class Saver:
         for kind, count in lane.decider.waiting.counts().items():
             lane.counters.changes[kind] += count
         lane.decider.waiting.clear()
+        lane.users.free()
         if lane.learner is not None:
             lane.learner.settle()
 
@@ -141,26 +152,32 @@ class Saver:
         Args:
             commit: the commit that the store refused as not following on.
             have: the sequence it holds.
-            stored: the fields it holds of each side table, of which some may have ended.
+            stored: the fields it holds of each side table and of the states, of which some may have
+                ended.
         """
         lane, shard = self._lane, commit.shard
         table = lane.table
         of_shard = table["shard"][: table.size] == shard
         newer = of_shard & (table["seq"][: table.size] > have)
         newer[lane.users.ids.find(commit.users)] = True
-        out = self._start(shard, have)
+        out = self._start(shard, have, forgets=bool(commit.gone))
         out.seq, out.changes, out.change_count = commit.seq, commit.changes, commit.change_count
         out.examples = commit.examples
         for name, side in self._tables.items():
             out.tables[name] = self._forward_table(side, of_shard, have, stored[name])
         out.dedup = _packed(lane.dedup.remembered(shard), out.seq)
         rows = np.flatnonzero(newer)
+        # some of those it holds were forgotten since, and some of these have come back
+        strangers = _unknown(lane.users.ids, stored["state"])
+        out.gone = [*strangers, *commit.gone, *lane.users.ids.texts(rows).bytes_list()]
         self._add_users([out], {shard: rows})
         self._add_memberships(out, rows)
+        for name in lane.decider.plan.names if strangers else ():
+            out.left[name] = [*out.left.get(name, ()), *strangers]
         self._add_lists([out], lane.lists(rows))
         return out
 
-    def _start(self, shard: int, expected: int) -> ShardCommit:
+    def _start(self, shard: int, expected: int, *, forgets: bool = False) -> ShardCommit:
         """An empty commit that follows on a sequence, with the shard's position and clock."""
         lane = self._lane
         record = {
@@ -169,6 +186,9 @@ class Saver:
             "buckets": " ".join(map(str, lane.dedup.buckets(shard))).encode(),
             **lane.measures.experiments.record(shard),
         }
+        epoch = self._epoch[shard] + forgets
+        if epoch != self._fenced[shard]:
+            record["epoch"] = str(epoch).encode()
         forms = self.forms.record()
         if self._saved_forms.get(shard) != forms or expected != self._seq[shard]:
             record |= forms
@@ -179,6 +199,17 @@ class Saver:
             record=record,
             dedup_dropped=lane.dedup.ended(shard),
         )
+
+    def _add_gone(self, commit: ShardCommit, rows: I64) -> list[tuple[bytes, bytes]]:
+        """Users who have left; what that tells the memberships topic of those it may know."""
+        lane, shard = self._lane, commit.shard
+        commit.gone = list(dict.fromkeys(lane.users.ids.texts(rows).bytes_list()))
+        at_ms, epoch = lane.clock.now_ms, self._epoch[shard]
+        return [
+            Gone(user_id=name.decode(), epoch=epoch, n=n, ts=at_ms).record()
+            for name in _unknown(lane.users.ids, commit.gone)
+            if (n := lane.users.counted(name))
+        ]
 
     def _add_users(self, commits: Sequence[ShardCommit], by_shard: dict[int, I64]) -> None:
         """Encode profiles and states of all shards' rows in one go, then share them out."""
@@ -277,7 +308,8 @@ class Saver:
     def restore(self, stored: StoredShard) -> None:
         """Put a stored shard into the lane's memory."""
         lane, shard = self._lane, stored.shard
-        self._seq[shard], self._epoch[shard] = stored.seq, stored.epoch
+        self._seq[shard] = stored.seq
+        self._epoch[shard] = self._fenced[shard] = stored.epoch
         positions = stored.record.get("positions")
         lane.positions.restore(shard, Positions.decode(positions))
         lane.clock.restore(int(stored.record.get("clock", NEVER_MS)))
@@ -325,14 +357,24 @@ def _grouped(shard: NDArray[np.integer]) -> tuple[I64, list[int], list[int]]:
     return order, shard[order][begins].tolist(), [*begins.tolist(), len(order)]
 
 
-def _add_changes(commit: ShardCommit, records: Records) -> None:
-    """Change records, and what they come to in the segments' sets."""
-    entry = list(zip(records.keys, records.values, strict=True))
-    commit.changes, commit.change_count = encode_entry(entry), len(entry)
-    last = dict(zip(zip(records.segment, records.keys, strict=True), records.entered, strict=True))
-    for (segment, user), entered in last.items():
-        side = commit.joined if entered else commit.left
-        side.setdefault(segment, []).append(user)
+def _add_changes(
+    commit: ShardCommit, records: Records | None, gone: list[tuple[bytes, bytes]]
+) -> None:
+    """Change records, and what they come to in the segments' sets; then who is gone."""
+    entry: list[tuple[bytes, bytes]] = []
+    if records is not None:
+        entry = list(zip(records.keys, records.values, strict=True))
+        named = zip(records.segment, records.keys, strict=True)
+        for (segment, user), entered in dict(zip(named, records.entered, strict=True)).items():
+            side = commit.joined if entered else commit.left
+            side.setdefault(segment, []).append(user)
+    commit.changes, commit.change_count = encode_entry([*entry, *gone]), len(entry)
+
+
+def _unknown(ids: TextIndex, names: Sequence[bytes]) -> list[bytes]:
+    """Those of some users who are not there."""
+    found = ids.find(Texts.of_bytes(names)) if names else ()
+    return [name for name, row in zip(names, found, strict=True) if row < 0]
 
 
 def _packed(ids: dict[int, NDArray[np.uint64]], seq: int) -> dict[int, bytes]:

@@ -297,6 +297,8 @@ class Store:
             work.append((command, len(keys), len(arguments)))
             work.append(arguments)
 
+        for kind in ("profile", "state", "candidates") if c.gone else ():
+            write("HDEL", self.key(kind, c.shard), c.gone)
         if len(c.users):
             write("HSET", self.key("profile", c.shard), c.profiles)
             write("HSET", self.key("state", c.shard), c.states)

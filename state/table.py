@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -104,6 +104,12 @@ class Table:
             for name, array in self._arrays.items():
                 array[first:stop] = self._columns[name].initial
         return np.arange(first, stop, dtype=np.int64)
+
+    def reset(self, rows: NDArray[np.int64], keep: Collection[str] = ()) -> None:
+        """Give rows, int64[n], their initial values again, but for some columns."""
+        for name, array in self._arrays.items():
+            if name not in keep:
+                array[rows] = self._columns[name].initial
 
     def reach(self, rows: NDArray[np.int64]) -> None:
         """Append rows until there is each of these, int64[n]."""

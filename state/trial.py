@@ -124,7 +124,12 @@ class Trial:
     def restore(self, table: Table) -> None:
         """All users are loaded: work the totals out."""
         self.totals[:] = 0
-        _restore(table.size, table["shard"], *self._columns(table), self.totals)
+        everybody = np.arange(table.size)
+        _count(everybody, 1, table["shard"], *self._columns(table), self.totals)
+
+    def forget(self, table: Table, rows: I64) -> None:
+        """These users leave: take them out of the totals."""
+        _count(rows, -1, table["shard"], *self._columns(table), self.totals)
 
     def assigned(self, table: Table, rows: I64) -> I8:
         """The place of each row's arm; below 0 for none."""
@@ -246,8 +251,9 @@ def _expose(
 
 
 @compiled
-def _restore(
-    size: int,
+def _count(
+    rows: I64,
+    sign: int,
     shard: NDArray[np.int16],
     arm: I8,
     exposed: I64,
@@ -257,11 +263,13 @@ def _restore(
     revenue: I64,
     totals: I64,
 ) -> None:
-    for row in range(size):
+    """Add users to the totals of their arms, or take them out."""
+    for k in range(len(rows)):
+        row = rows[k]
         if arm[row] >= 0 and exposed[row] < FAR_MS:
             _note(
                 totals[shard[row], arm[row]],
-                1,
+                sign,
                 np.int64(impressions[row]),
                 np.int64(clicks[row]),
                 np.int64(conversions[row]),

@@ -1,7 +1,13 @@
 """Which row belongs to which user, exactly: ids are compared whole, never by hash.
 
 Beside its row every user has a **serial**, a number within its shard given at first sight and kept
-for good. Side tables name their user by it, in four bytes instead of the whole id.
+for as long as the user is known. Side tables name their user by it, in four bytes instead of the
+whole id.
+
+A user who is forgotten **leaves**: nobody finds the row any more, and its columns are as new. What
+was decided of it waits for the commit under the number of the row, so the row is not given to
+another before it is **freed**, after the commit. A user who comes back before that gets another
+row, and goes on counting changes where the first one ended (decision 12).
 """
 
 from __future__ import annotations
@@ -28,6 +34,7 @@ class Users:
 
     Attributes:
         ids: every user's id; its number is the user's row.
+        left: rows of users who have left and are not freed yet, int64[n].
 
     >>> users = Users(Table(COLUMNS), shards=64)
     >>> users.rows(Texts.of(["ann", "bob", "ann"])).tolist(), users.ids[1], len(users)
@@ -39,24 +46,64 @@ class Users:
         self._table = table
         self._shards = shards
         self._next_serial = np.zeros(shards, dtype=np.int64)
+        self.left: I64 = np.empty(0, dtype=np.int64)
+        self._counts: dict[bytes, int] = {}
+        self._vacant = np.zeros(0, dtype=np.bool_)
 
     def __len__(self) -> int:
-        return len(self.ids)
+        """How many there are."""
+        return self.ids.known
 
     def find(self, user: str) -> int:
         """The row of a user, -1 for a stranger."""
         return int(self.ids.find(Texts.of([user]))[0])
 
     def rows(self, users: Texts) -> I64:
-        """The row of each, int64[n]; strangers get new rows."""
-        known = len(self)
-        rows = self.ids.number(users)
-        if len(self) > known:
-            new = self._table.grow(len(self) - known)
+        """The row of each, int64[n]; strangers get new rows, or those that were freed."""
+        rows, new = self.ids.numbered(users)
+        if len(new):
+            table = self._table
+            self._table.grow(len(self.ids) - table.size)
             shard = shard_of(self.ids.texts(new), self._shards)
-            self._table["shard"][new] = shard
-            self._table["serial"][new] = self._new_serials(shard)
+            table["shard"][new] = shard
+            table["serial"][new] = self._new_serials(shard)
+            if len(self._vacant):
+                self._vacant[new[new < len(self._vacant)]] = False
+            if self._counts:
+                self._go_on(new)
         return rows
+
+    def everybody(self) -> I64:
+        """The rows of all users, ascending."""
+        return self.here(np.arange(self._table.size, dtype=np.int64))
+
+    def vacant(self) -> I64:
+        """The rows of nobody."""
+        return np.flatnonzero(self._vacant[: self._table.size])
+
+    def here(self, rows: I64) -> I64:
+        """Those of some rows whose users have not left."""
+        return rows[~self._gone(rows)] if len(self._vacant) else rows
+
+    def leave(self, rows: I64) -> None:
+        """The users of distinct rows are forgotten; their columns become as new."""
+        names = self.ids.texts(rows).bytes_list()
+        self._counts |= dict(zip(names, self._table["changes"][rows].tolist(), strict=True))
+        self.ids.forget(rows)
+        self._table.reset(rows, keep=("shard", "serial"))
+        self.left = np.concatenate([self.left, rows])
+        self._mark(rows)
+
+    def counted(self, name: bytes) -> int:
+        """How many changes there were of a user who has left and is not freed yet."""
+        return self._counts.get(name, 0)
+
+    def free(self) -> None:
+        """All that is known of those who have left is written: their rows may be others'."""
+        if len(self.left):
+            self.ids.release(self.left)
+            self.left = self.left[:0]
+            self._counts.clear()
 
     def restore(self, shard: int, users: Texts) -> I64:
         """Rows for a shard's stored users, int64[n]; their serials come with their records."""
@@ -70,6 +117,24 @@ class Users:
         if len(serials):
             top = int(serials.max()) + 1
             self._next_serial[shard] = max(int(self._next_serial[shard]), top)
+
+    def _gone(self, rows: I64) -> NDArray[np.bool_]:
+        gone = np.zeros(len(rows), dtype=np.bool_)
+        old = rows < len(self._vacant)
+        gone[old] = self._vacant[rows[old]]
+        return gone
+
+    def _mark(self, rows: I64) -> None:
+        if self._table.size > len(self._vacant):
+            longer = np.zeros(self._table.size + self._table.size // 4, dtype=np.bool_)
+            longer[: len(self._vacant)] = self._vacant
+            self._vacant = longer
+        self._vacant[rows] = True
+
+    def _go_on(self, new: I64) -> None:
+        """Who comes back before the commit counts on from the changes it will tell."""
+        names = self.ids.texts(new).bytes_list()
+        self._table["changes"][new] = [self._counts.get(name, 0) for name in names]
 
     def _new_serials(self, shard: I64) -> I64:
         """The next free serial of each one's shard, int64[n]."""

@@ -22,7 +22,15 @@ from confluent_kafka import Consumer, Message
 from afterglow_client.errors import NotAfterglow
 from afterglow_client.fold import Counts, Fold
 from afterglow_client.log import Log, where
-from afterglow_client.news import Change, Correction, News, Standing, change_of, standing_of
+from afterglow_client.news import (
+    Change,
+    Correction,
+    News,
+    Standing,
+    change_of,
+    removed_at,
+    standing_of,
+)
 
 __all__ = ["Change", "Changes", "Correction", "Counts", "News"]
 
@@ -39,7 +47,8 @@ class _Doubt(msgspec.Struct, array_like=True):
         standing: of the user; no segments and n of 0 if the user was removed.
         stamp_ms: of the record, by the broker.
         arrived_s: monotonic; 0 after a resume.
-        place: where the user stood, if the user was removed.
+        place: where the user stood, if the user was removed; by the record's headers, or by what
+            was told until then.
     """
 
     standing: Standing
@@ -191,6 +200,8 @@ class Changes:
             for message in self._log.read_memberships():
                 if message.value() is not None:
                     self._fold.load(standing_of(message.value(), where(message)))
+                else:
+                    self._fold.unload(_key(message), removed_at(message.headers()))
                 self._log.take(message)
         self._log.start()
 
@@ -230,8 +241,8 @@ class Changes:
         """Doubt what was told, if a membership is ahead of it."""
         stamp_ms, now_s = message.timestamp()[1], time.monotonic()
         if message.value() is None:
-            user_id = (message.key() or b"").decode()
-            place = self._fold.place(user_id)
+            user_id = _key(message)
+            place = removed_at(message.headers()) or self._fold.place(user_id)
             self._doubts.append(_Doubt(Standing(user_id, 0, 0, []), stamp_ms, now_s, place))
             return
         standing = standing_of(message.value(), where(message))
@@ -257,3 +268,8 @@ class Changes:
         """Whether the changes have been read beyond the moment of a membership."""
         waited = time.monotonic() - doubt.arrived_s >= self._patience_s
         return self._log.is_beyond(doubt.stamp_ms + int(self._patience_s * 1000), waited)
+
+
+def _key(message: Message) -> str:
+    """Whose a record of memberships is."""
+    return (message.key() or b"").decode()

@@ -6,7 +6,9 @@ next leaves a gap: a correction takes the user to where that change begins. So w
 in order, is always where the user stands by the newest record seen.
 
 A record is newer by (epoch, n): a higher epoch replaces, because the engine's store may have lost
-what was published, and then history took another course.
+what was published, and then history took another course. A user whom the engine has forgotten, and who
+comes back, counts from one again in a higher epoch. The places of the last who were removed are
+remembered, so that what is repeated of them is known as a repeat.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ from afterglow_client.news import Change, Correction, News, Reason, Standing
 
 VERSION: Final = 1
 """Of the saved form."""
+
+_REMOVED: Final = 100_000
+"""So many removed users are remembered."""
 
 Segments = tuple[str, ...]
 
@@ -46,6 +51,7 @@ class _Saved(msgspec.Struct, array_like=True):
     sets: list[Segments]
     users: list[tuple[str, int, int, int]]
     counts: Counts
+    removed: list[tuple[str, int, int]] = []
 
 
 class Fold:
@@ -62,6 +68,7 @@ class Fold:
 
     def __init__(self) -> None:
         self._held: dict[str, tuple[int, int, Segments]] = {}
+        self._removed: dict[str, tuple[int, int]] = {}
         self._sets: dict[Segments, Segments] = {}
         self.counts = Counts()
 
@@ -80,8 +87,8 @@ class Fold:
 
     def place(self, user_id: str) -> tuple[int, int]:
         """Epoch and count of the newest change known of a user; (0, 0) of nobody."""
-        epoch, n, _ = self._held.get(user_id, _NOWHERE)
-        return epoch, n
+        held = self._held.get(user_id)
+        return self._removed.get(user_id, (0, 0)) if held is None else held[:2]
 
     # -- what comes ---------------------------------------------------------------------------
 
@@ -90,12 +97,20 @@ class Fold:
         if (standing.epoch, standing.n) > self.place(standing.user_id):
             self._put(standing.user_id, standing.epoch, standing.n, standing.segments)
 
+    def unload(self, user_id: str, place: tuple[int, int] | None) -> None:
+        """Begin without a user who was removed at a place, without telling."""
+        held = self._held.get(user_id)
+        if place is None:
+            place = self.place(user_id)
+        if held is None or held[:2] <= place:
+            self._remove(user_id, place)
+
     def change(self, change: Change) -> list[News]:
         """What a change tells: nothing, itself, or a correction and itself."""
-        epoch, n, told = self._held.get(change.user_id, _NOWHERE)
-        if (change.epoch, change.n) <= (epoch, n):
+        if (change.epoch, change.n) <= self.place(change.user_id):
             self.counts.repeats += 1
             return []
+        _, n, told = self._held.get(change.user_id, _NOWHERE)
         before = {*change.segments} ^ {change.segment}
         missed = max(change.n - n - 1, 0)
         news: list[News] = []
@@ -127,13 +142,13 @@ class Fold:
 
     def forget(self, user_id: str, place: tuple[int, int]) -> list[News]:
         """What is told when a user was removed at a place; nothing if the user has moved since."""
-        held = self._held.get(user_id)
-        if held is None or (held[2] and held[:2] != place):
+        _, n, told = held = self._held.get(user_id, _NOWHERE)
+        if held[:2] > place:
             return []
         news: list[News] = []
-        if held[2]:
-            news.append(self._correct(user_id, set(), *place, 0, "gone"))
-        del self._held[user_id]
+        if told:
+            news.append(self._correct(user_id, set(), *place, max(place[1] - n, 0), "gone"))
+        self._remove(user_id, place)
         return news
 
     # -- saving -------------------------------------------------------------------------------
@@ -142,7 +157,8 @@ class Fold:
         """All of it as bytes."""
         numbers = {segments: number for number, segments in enumerate(self._sets)}
         users = [(u, epoch, n, numbers[held]) for u, (epoch, n, held) in self._held.items()]
-        return msgspec.msgpack.encode(_Saved(VERSION, list(numbers), users, self.counts))
+        removed = [(u, *place) for u, place in self._removed.items()]
+        return msgspec.msgpack.encode(_Saved(VERSION, list(numbers), users, self.counts, removed))
 
     @classmethod
     def restored(cls, raw: bytes) -> Fold:
@@ -159,6 +175,7 @@ class Fold:
             fold.counts = saved.counts
             for user_id, epoch, n, number in saved.users:
                 fold._put(user_id, epoch, n, saved.sets[number])
+            fold._removed = {user_id: (epoch, n) for user_id, epoch, n in saved.removed}
         except (msgspec.DecodeError, ValueError, IndexError) as error:
             raise NotAfterglow(
                 f"the saved state of a consumer cannot be read ({error}): begin without it, and "
@@ -186,8 +203,16 @@ class Fold:
             reason=reason,
         )
 
+    def _remove(self, user_id: str, place: tuple[int, int]) -> None:
+        self._held.pop(user_id, None)
+        self._removed.pop(user_id, None)
+        self._removed[user_id] = place
+        if len(self._removed) > _REMOVED:
+            del self._removed[next(iter(self._removed))]
+
     def _put(self, user_id: str, epoch: int, n: int, segments: Iterable[str]) -> None:
         held = tuple(sorted(segments))
+        self._removed.pop(user_id, None)
         self._held[user_id] = epoch, n, self._sets.setdefault(held, held)
 
 

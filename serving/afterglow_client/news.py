@@ -7,7 +7,7 @@ many are missing between them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -109,6 +109,19 @@ def change_of(raw: bytes, where: str) -> Change:
     """
     change: Change = _decoded(_to_change, raw, where, "change")
     return change
+
+
+def removed_at(headers: Iterable[tuple[str, bytes | str | None]] | None) -> tuple[int, int] | None:
+    """Epoch and count of the last change of a user whose membership was deleted, if it says so.
+
+    >>> removed_at([("epoch", b"1790000000000"), ("n", b"7")])
+    (1790000000000, 7)
+    """
+    told = dict(headers or ())
+    try:
+        return int(told["epoch"] or ""), int(told["n"] or "")
+    except (KeyError, ValueError):
+        return None
 
 
 def standing_of(raw: bytes, where: str) -> Standing:

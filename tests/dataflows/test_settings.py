@@ -184,6 +184,18 @@ def test_a_password_is_given_to_clients_and_shown_to_nobody():
     assert "s3cret" not in str(settings.model_dump())
 
 
+def test_users_are_remembered_for_ever_unless_it_is_said_how_long():
+    for text in ("", "never", "0", "retention.every=5m"):
+        sets = [text if "=" in text else f"retention.after={text}"]
+        assert plans.lane_plan(loaded(*sets)).retention_ms == 0
+    chosen = plans.lane_plan(loaded("retention.after=400d", "retention.at_once=5"))
+    assert (chosen.retention_ms, chosen.retention_rows) == (400 * 24 * HOUR_MS, 5)
+    assert chosen.retention_every_ms == HOUR_MS // 60
+    longest = "retention.after: must be longer than features.views_400d.window"
+    feature = "features.views_400d={kind='count', window='400d', panes=4, types=[]}"
+    assert wrong("retention.after=400d", feature)[0].startswith(longest)
+
+
 def test_fixed_cuts_and_switched_off_models():
     cuts = "{recency_days = [7, 30, 60, 120], frequency = [1, 2, 3, 5], monetary = [1, 2, 3, 4]}"
     settings = loaded(f"rfm.cuts={cuts}", "models.enabled=false", "orders.keep=10d")
@@ -331,6 +343,12 @@ def test_every_wrong_setting_is_told_at_once():
         ("models.tasks.alive={horizon = '7d'}", "models.tasks.alive: the profile has this score"),
         ("models.every=8d", "models.tasks.purchase_7d.horizon: must be at least models.every"),
         ('models.tasks.churn_30d.outcome=["buy"]', "models.tasks.churn_30d.outcome: must be"),
+        (
+            "retention.after=90d",
+            "retention.after: must be longer than rfm.window (90 d), which needs its user for so "
+            "long, but 90 d came; make it longer, or that one shorter, or",
+        ),
+        ("retention.after=1h", "retention.after: must be longer than rfm.window (90 d)"),
     ],
 )
 def test_what_settings_declare_is_compiled_at_the_start(text, start):
