@@ -1,7 +1,7 @@
 """From the settings of retention to what lanes take, and what makes no sense there.
 
-Whatever is measured over a time must be over before its user is forgotten: else an order would leave
-the window, or an outcome stay unknown, because nobody remembers whose it was.
+Whatever is measured over a time must be over before its user is forgotten: else an order would
+leave the window, or an outcome stay unknown, because nobody remembers whose it was.
 """
 
 from __future__ import annotations

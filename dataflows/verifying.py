@@ -234,7 +234,7 @@ def _present(
     """Of all events of a user those since the user was forgotten last, if ever.
 
     Where an event came later than the user may be remembered, the user was forgotten before it.
-    Where the clock came first, the profile says how many events it knows, and it must have been time.
+    Where the clock came first, the profile says how many events it knows; it must have been time.
     """
     if not after_ms:
         return events

@@ -6,8 +6,8 @@ its owner asks it to ``keep`` those that are in use, or to ``forget`` some: thes
 more, and their numbers are given anew once the owner has ``release``d them. The texts lie in one
 block, which is written anew when much of it is nobody's. A hash table with open addressing finds
 them: a place holds a text's number and half of its hash, so that a search compares bytes only where
-the answer is almost surely yes. Texts are always compared whole. A place takes eight bytes, and from
-a quarter to a half of them are in use.
+the answer is almost surely yes. Texts are always compared whole. A place takes eight bytes, and
+from a quarter to a half of them are in use.
 """
 
 from __future__ import annotations
@@ -171,11 +171,9 @@ class TextIndex:
 
     def _reserve(self, count: int, size: int) -> None:
         """Room for as many more texts, of so many bytes in all."""
-        need = self._end + size + len(PAD)
-        if need > len(self._block):
-            if 2 * self._unused < self._end:  # it grows; else what is nobody's gives the room
-                need *= 2
-            self._rewrite(max(need, len(self._block)))
+        if self._end + size + len(PAD) > len(self._block):
+            need = self._end - self._unused + size + len(PAD)
+            self._rewrite(max(2 * need, len(self._block)))
         if self._size + count > len(self._starts):
             for name in ("_starts", "_lengths"):
                 held = getattr(self, name)

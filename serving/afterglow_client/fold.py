@@ -6,8 +6,8 @@ next leaves a gap: a correction takes the user to where that change begins. So w
 in order, is always where the user stands by the newest record seen.
 
 A record is newer by (epoch, n): a higher epoch replaces, because the engine's store may have lost
-what was published, and then history took another course. A user whom the engine has forgotten, and who
-comes back, counts from one again in a higher epoch. The places of the last who were removed are
+what was published, and then history took another course. A user whom the engine has forgotten, and
+who comes back, counts from one again in a higher epoch. The places of the last who were removed are
 remembered, so that what is repeated of them is known as a repeat.
 """
 

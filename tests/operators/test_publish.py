@@ -7,6 +7,7 @@ from itertools import count, repeat
 import msgspec
 import pytest
 
+from afterglow_client.news import removed_at
 from dataflows.embedded import EmbeddedBroker
 from operators.compacted import latest
 from operators.courier import Courier, Position, ShutOut, Terms, published_positions
@@ -19,7 +20,7 @@ from operators.publish import (
     PublishError,
 )
 from operators.topics import Topics, make_topics
-from state.changes import Cause, Undated, decode_entry, encode_entry
+from state.changes import Cause, Gone, Undated, decode_entry, encode_entry
 from state.store import FencedOff
 from tests.brokers import needs_kafka
 from tests.operators.logs import NOWHERE, consume
@@ -87,6 +88,22 @@ def test_memberships_and_positions_follow(broker):
         b"u0": expected | {"user_id": "u0", "n": 8},
         b"u7": expected | {"user_id": "u7", "n": 5},
     }
+
+
+@pytest.mark.servers
+def test_who_was_forgotten_is_deleted_from_memberships_and_told_nowhere_else(broker):
+    gone = Gone(user_id="u0", epoch=1, n=9, ts=7).record()
+    back = Gone(user_id="u7", epoch=1, n=5, ts=7).record()
+    part = open_part(broker, "deleted")
+    part.write_batch([entry(0, 1), entry(7, 1)])
+    part.write_batch([Published(0, 2, [gone]), Published(7, 2, [back]), entry(7, 3, epoch=2)])
+    part.close()
+    config = {"bootstrap.servers": broker}
+    assert latest(config, "deleted.memberships").keys() == {b"u7"}
+    assert published_positions(config, "deleted.positions")[0] == Position(1, 2)
+    assert len(consume(broker, "deleted", 9)) == 9
+    ends = [m for m in consume(broker, "deleted.memberships", 4) if m.value() is None]
+    assert [(m.key(), removed_at(m.headers())) for m in ends] == [(b"u0", (1, 9))]
 
 
 @pytest.mark.servers

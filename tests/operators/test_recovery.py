@@ -337,3 +337,26 @@ def test_what_a_dead_publisher_left_open_does_not_hold_it_up(kafka):
     assert said.keys() == told.keys()
     for user, names in told.items():
         assert_steps(said[user], names, set())
+
+
+def test_who_was_forgotten_in_the_lost_history_is_told_anew(monkeypatch):
+    """Consumers were told that a user is gone; in the store that came back the user is there."""
+    lane, entries = grown(4)
+    told = last_told(entries)
+    held = {user: names for user, names in held_by(lane).items() if names}
+    somebody_in = sorted(held)[:3]
+    memberships = {
+        user.encode(): msgspec.json.encode(
+            {"user_id": user, "epoch": 1, "n": 1, "ts": 1, "segments": names}
+        )
+        for user, names in told.items()
+        if user not in somebody_in
+    }
+    everywhere = {shard: Position(9, 10**6) for shard in lane.shards}
+    monkeypatch.setattr("operators.recovery.published_positions", lambda *_, **__: everywhere)
+    monkeypatch.setattr("operators.recovery.latest", lambda *_, **__: memberships)
+    recover(lane, {}, Topics(), NOW_MS)
+    said = by_user(lane)
+    assert said.keys() == set(somebody_in)
+    for user in somebody_in:
+        assert_steps(said[user], [], held[user])

@@ -59,3 +59,51 @@ def test_what_is_kept_is_renumbered_and_the_rest_is_forgotten(column, data):
     assert moved.tolist() == places
     assert index.find(Texts.of(before)).tolist() == places
     assert index.texts(np.array([-1])).tolist() == [None]
+
+
+@given(st.lists(st.tuples(texts, st.sets(st.integers(0, 30)), st.booleans()), max_size=12))
+def test_forgotten_texts_are_not_found_and_their_numbers_are_given_again(steps):
+    index, truth, waiting, free = TextIndex(), {}, {}, set()
+    for added, chosen, release in steps:
+        out, new = index.numbered(Texts.of(added))
+        for text, number in zip(added, out.tolist(), strict=True):
+            if text is None:
+                assert number == -1
+            elif text in truth:
+                assert number == truth[text]
+            else:
+                truth[text] = number
+                assert number not in waiting
+                assert number in free or number == max([-1, *truth.values(), *waiting, *free])
+                free.discard(number)
+        assert len(set(new.tolist())) == len(new)
+        gone = {text: number for text, number in truth.items() if number in chosen}
+        index.forget(np.array(list(gone.values()), dtype=np.int64))
+        truth = {text: number for text, number in truth.items() if text not in gone}
+        waiting |= {number: text for text, number in gone.items()}
+        assert index.find(Texts.of(list(gone))).tolist() == [-1] * len(gone)
+        assert [index[number] for number in waiting] == list(waiting.values())
+        if release:
+            index.release(np.array(list(waiting), dtype=np.int64))
+            free |= waiting.keys()
+            waiting = {}
+        assert index.find(Texts.of(list(truth))).tolist() == list(truth.values())
+        numbers = np.array(list(truth.values()), dtype=np.int64)
+        assert index.texts(numbers).tolist() == list(truth)
+        assert index.known == len(truth)
+        assert len(index) == len(truth) + len(waiting) + len(free)
+
+
+def test_an_index_whose_texts_come_and_go_stays_small():
+    index, sizes = TextIndex(), []
+    for generation in range(300):
+        names = [f"user-{generation:03}-{i}" for i in range(200)]
+        numbers = index.number(Texts.of(names))
+        assert index.texts(numbers).tolist() == names
+        sizes.append(len(index._block) + index._places.nbytes + index._starts.nbytes)
+        index.forget(numbers[::2])
+        index.release(numbers[::2])
+        index.forget(numbers[1::2])
+        index.release(numbers[1::2])
+        assert (len(index), index.known) == (200, 0)
+    assert max(sizes) == max(sizes[:50]) < 40_000

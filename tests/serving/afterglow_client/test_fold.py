@@ -167,6 +167,38 @@ def test_a_user_who_is_removed_leaves_all_segments():
     assert fold.forget("ann", (1, 3)) == []  # came back meanwhile
 
 
+def test_a_user_who_was_forgotten_begins_anew_and_nothing_is_corrected():
+    fold = Fold()
+    for n, segments in enumerate([{"vip"}, {"vip", "away"}, {"vip"}, set()], 1):
+        segment = "vip" if n in (1, 4) else "away"
+        assert len(fold.change(change("ann", 5, n, segment, segments))) == 1
+    for raw in (fold.dump(), None):  # the deletion comes first, or the first change of the new life
+        again = Fold.restored(raw) if raw else fold
+        if raw:
+            assert again.forget("ann", (5, 4)) == []
+            again = Fold.restored(again.dump())
+            assert again.change(change("ann", 5, 2, "away", {"vip", "away"})) == []
+            assert not again.is_ahead(Standing("ann", 5, 3, ["vip"]))
+        assert len(again.change(change("ann", 6, 1, "away", {"away"}))) == 1
+        if not raw:
+            assert again.forget("ann", (5, 4)) == []
+        assert (again.segments("ann"), again.place("ann")) == (("away",), (6, 1))
+        assert again.counts.corrections == again.counts.missed == 0
+    assert fold.change(change("ann", 5, 3, "away", {"vip"})) == []
+
+
+def test_exits_that_did_not_come_before_a_user_was_removed_are_told():
+    fold = Fold()
+    fold.load(Standing("ann", 5, 2, ["away", "vip"]))
+    (news,) = fold.forget("ann", (5, 4))
+    assert (news.exited, news.missed, news.reason) == (("away", "vip"), 2, "gone")
+    fold.load(Standing("bob", 6, 1, ["vip"]))
+    fold.unload("bob", (5, 9))
+    assert fold.segments("bob") == ("vip",)
+    fold.unload("bob", None)
+    assert (len(fold), fold.segments("bob")) == (0, ())
+
+
 @pytest.mark.parametrize(
     "raw", [b"", b"\x90", b"\x94\x02\x90\x90\x80", b"\x94\x01\x90\x91\x94\xa1a\1\1\1\x80"]
 )
