@@ -21,10 +21,15 @@ from afterglow_client.changes import Changes
 from dataflows.settings import load
 from dataflows.verifying import verify
 from events.shop import Habits
+from tests.cli.running import right
 from tests.folding import documents, unique
+from tests.oracle.batch import read_events
 from tests.test_kills import opened, read_all
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
+
+DAY_MS: Final = 86_400_000
+CDNOW: Final = Path(__file__).parents[2] / "shared" / "data" / "cdnow.csv.gz"
 
 SETS: Final = (
     *("metrics.address=", "retention.after=5s", "retention.every=200ms", "retention.at_once=50"),
@@ -112,3 +117,38 @@ def test_users_come_and_go_through_kills(tmp_path: Path, monkeypatch: pytest.Mon
             assert heard.keys() <= found.keys()
             for user, document in found.items():
                 assert heard.get(user, set()) == {*document["segments"]}, (begin, user)
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not CDNOW.exists(), reason="the real events are not on this machine")
+@pytest.mark.parametrize("partitions", [1, 3])
+def test_a_replay_of_a_real_log_forgets_as_the_log_says(tmp_path: Path, partitions: int) -> None:
+    after_ms = 100 * DAY_MS
+    log = read_events(CDNOW).sort("ts", maintain_order=True)
+    lives: dict[str, list[tuple[int, int]]] = {}
+    forgotten = 0
+    for user, ts, amount in log.select("user_id", "ts", "amount_minor").iter_rows():
+        own = lives.setdefault(user, [])
+        if own and own[-1][0] + after_ms <= ts:
+            own.clear()
+            forgotten += 1
+        own.append((ts, amount))
+    until_ms = max(own[-1][0] for own in lives.values())
+    present = {user: own for user, own in lives.items() if own[-1][0] + after_ms > until_ms}
+    forgotten += len(lives) - len(present)
+    profiles, changes = tmp_path / "profiles.jsonl", tmp_path / "changes.jsonl"
+    right(
+        *("replay", str(CDNOW), "--map", "type=event_type", "--partitions", str(partitions)),
+        *("--export", str(profiles), "--changes", str(changes), "--set", "retention.after=100d"),
+        *("--set", "models.enabled=false", "--set", "recommend.enabled=false"),
+        *("--set", "logs.level=warning"),
+    )
+    found = {d["user_id"]: d for d in map(msgspec.json.decode, profiles.read_bytes().splitlines())}
+    assert found.keys() == present.keys()
+    for user, own in present.items():
+        lifetime = found[user]["lifetime"]
+        assert (lifetime["events"], found[user]["first_seen"]) == (len(own), own[0][0])
+        assert lifetime["spend"] == sum(amount for _, amount in own)
+    told = [msgspec.json.decode(line) for line in changes.read_bytes().splitlines()]
+    ends = {(c["user_id"], c["ts"]) for c in told if c["cause"]["kind"] == "retention"}
+    assert len(ends) == forgotten > 30_000
