@@ -34,6 +34,9 @@ I64 = NDArray[np.int64]
 _RECENT: Final = 2_000
 """Latest snapshots that groups are fitted to anew."""
 
+_LOOKED_AT: Final = 0.25
+"""Share of all moments in which inputs are watched at most: more teach nothing new."""
+
 _KEPT_ALERTS: Final = 50
 
 
@@ -57,7 +60,8 @@ class Trainer:
         self.untold: list[str] = []
         self.version = 0
         self.predictors = [Predictor(task, plan) for task in plan.tasks]
-        self.inputs = FeatureDrift(plan.inputs) if plan.inputs else None
+        every = max(1, round(plan.rate / _LOOKED_AT))
+        self.inputs = FeatureDrift(plan.inputs, every=every) if plan.inputs else None
         chosen = plan.clustering
         self.clusters = (
             None if chosen is None else Clusters(chosen.inputs, chosen.k, seed=chosen.seed)

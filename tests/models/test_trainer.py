@@ -1,5 +1,7 @@
 """The trainer: each model learns its own examples only, and its memory is whole and bounded."""
 
+from dataclasses import replace
+
 import msgspec
 import numpy as np
 import pytest
@@ -84,6 +86,14 @@ def test_what_was_only_seen_feeds_groups_and_the_watch_but_no_champion():
     psi = trainer.quality()["inputs"]
     assert psi["psi c"] > 0.25
     assert psi["psi a"] < 0.1
+
+
+@pytest.mark.parametrize(("rate", "every"), [(0.01, 1), (0.25, 1), (0.5, 2), (1.0, 4)])
+def test_inputs_are_watched_in_a_quarter_of_all_moments_at_most(rate, every):
+    trainer = Trainer(replace(PLAN, rate=rate))
+    trainer.learn(examples(2_000 * every, SEEN, X=crowd(2_000 * every), spread_ms=0))
+    assert trainer.inputs.to_state()["first"] == []  # the reference has just become full
+    assert np.sum(trainer.inputs.to_state()["reference"], axis=1).tolist() == [2_000] * 3
 
 
 def test_what_has_an_outcome_moves_neither_groups_nor_the_watch():
