@@ -39,5 +39,6 @@ class World:
 
     def fault(self, *sets: str) -> Finding:
         """The one fault that there is."""
-        (found,) = [f for f in self.findings(*sets) if f.level == "fault"]
-        return found
+        found = [f for f in self.findings(*sets) if f.level == "fault"]
+        assert len(found) == 1, found
+        return found[0]
