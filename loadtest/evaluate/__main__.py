@@ -115,11 +115,11 @@ def watched() -> None:
 def costs() -> None:
     """What models cost."""
     table = _table("CPU seconds of models per million events", "log", "events", "learned")
-    for name in ("park and flag", "mature and learn", "in all"):
+    for name in ("park and flag", "mature and learn", "in all", "median"):
         table.add_column(name, justify="right")
     for log in (CDNOW, JOURNEY):
-        found = cost.of_log(log)
-        steps = found.seconds["observe"], found.seconds["mature"], found.total
+        found, median = cost.of_log(log)
+        steps = found.seconds["observe"], found.seconds["mature"], found.total, median
         counts = f"{found.events:,}", f"{found.learned:,}"
         table.add_row(log.name, *counts, *(f"{seconds:.2f}" for seconds in steps))
     _CONSOLE.print(table)

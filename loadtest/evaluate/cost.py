@@ -48,11 +48,11 @@ class Cost:
         return sum(self.seconds.values())
 
 
-def of_log(log: Log) -> Cost:
-    """What learning a log costs; the second of two runs, so that nothing is compiled in it."""
-    for _ in range(2):
-        found = _run(log.load(), log.name, log.messages())
-    return found
+def of_log(log: Log, runs: int = 10) -> tuple[Cost, float]:
+    """What learning a log costs: the best of some runs, and the median of their totals."""
+    found = [_run(log.load(), log.name, log.messages()) for _ in range(runs)]
+    totals = [cost.total for cost in found]
+    return min(found, key=lambda cost: cost.total), float(np.median(totals))
 
 
 def _run(settings: Settings, name: str, messages: Iterator[bytes]) -> Cost:
