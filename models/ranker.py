@@ -132,12 +132,15 @@ def inputs(items: ItemTable, lists: Candidates, recent: I64, now_ms: I64, looked
     ranks = lists.ranks.astype(np.float32)
     out[..., : len(SOURCES)] = np.where(lists.ranks == UNRANKED, 0.0, 1.0 / (1.0 + ranks))
     taken, popularity, age, price, seen = range(len(SOURCES), len(INPUTS))
-    shown, clicks = table["impressions"][rows], table["clicks"][rows]
+    listed = lists.item >= 0  # what stands in a table's unused rows may be anything
+    shown = np.where(listed, table["impressions"][rows], np.float32(0))
+    clicks = np.where(listed, table["clicks"][rows], np.float32(0))
+    popular = np.where(listed, table["popularity"][rows], np.float32(0))
     scale = np.float32(2.0 ** ((items.landmark_ms - now_ms.max(initial=0)) / items.half_life_ms))
     mean = items.taken_rate
     rate = (clicks * scale + mean * _PRIOR) / (shown * scale + _PRIOR)
     out[..., taken] = np.log(np.maximum(rate, 1e-6))
-    out[..., popularity] = np.log1p(table["popularity"][rows] * scale)
+    out[..., popularity] = np.log1p(popular * scale)
     days = (now_ms[:, None] - table["last_ms"][rows]) / _DAY_MS
     out[..., age] = np.log1p(np.clip(days, 0.0, 365.0))
     known = recent >= 0
