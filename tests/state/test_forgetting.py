@@ -106,23 +106,26 @@ def commit(lane: Lane, consumer: Consumer) -> None:
     lane.settle(commits)
 
 
+def forgetful(every_ms: int, most: int) -> Lane:
+    """A lane that remembers for ``AFTER_MS``, and looks who has ended at such steps."""
+    segmented = plan(
+        rfm=SPEC,
+        segments=SEGMENTS,
+        families=FAMILIES,
+        retention_ms=AFTER_MS,
+        retention_every_ms=every_ms,
+        retention_rows=most,
+    )
+    return Lane(segmented, range(64))
+
+
 @settings(deadline=None, max_examples=120)
 @given(event_lists(), st.data())
 def test_profiles_are_those_of_the_present_lives(events, data):
     events = data.draw(st.permutations(events))
     cuts = data.draw(st.lists(st.integers(0, len(events)), max_size=6))
     every_ms = data.draw(st.sampled_from([0, DAY_MS, 400 * DAY_MS]))
-    lane = Lane(
-        plan(
-            rfm=SPEC,
-            segments=SEGMENTS,
-            families=FAMILIES,
-            retention_ms=AFTER_MS,
-            retention_every_ms=every_ms,
-            retention_rows=data.draw(st.sampled_from([1, 1000])),
-        ),
-        range(64),
-    )
+    lane = forgetful(every_ms, data.draw(st.sampled_from([1, 1000])))
     lives, consumer, decoder = Lives(AFTER_MS), Consumer(), Decoder(EventRules())
     truth = as_oracle(events)
     bounds = sorted({0, *cuts, len(events)})
@@ -164,17 +167,7 @@ def test_steps_change_nothing_but_when():
         events.append({"event_id": f"e{n}", "user_id": user, "type": "product_view", "ts": at_ms})
     ways = [(0, 1000, 7), (0, 1, 7), (9 * DAY_MS, 1000, 7), (DAY_MS, 2, 1), (DAY_MS, 2, 400)]
     for every_ms, most, size in ways:
-        lane = Lane(
-            plan(
-                rfm=SPEC,
-                segments=SEGMENTS,
-                families=FAMILIES,
-                retention_ms=AFTER_MS,
-                retention_every_ms=every_ms,
-                retention_rows=most,
-            ),
-            range(64),
-        )
+        lane = forgetful(every_ms, most)
         changes = []
         for a in range(0, len(events), size):
             batch, _ = Decoder(EventRules())(read_of(events[a : a + size], a))
