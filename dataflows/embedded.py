@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import secrets
 import shutil
 import signal
 import socket
@@ -38,6 +39,9 @@ _REWRITE: Final = "1gb"
 At the default of 64 MB a busy engine's store rewrites every few seconds, which is most of what
 delays its slowest events.
 """
+
+_PORTS: Final = range(20_000, 32_768)
+_given: Final[set[int]] = set()
 
 # Looked up here, because a child that was forked from several threads must not load libraries.
 _prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
@@ -267,11 +271,18 @@ def die_with_parent() -> None:
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of loopback that nobody listens on now, and that was not given before.
+
+    From below the range that systems take for outgoing connections, so that none of these has it
+    by the time a server binds it.
+    """
+    while True:
+        port = _PORTS.start + secrets.randbelow(len(_PORTS))
+        if port not in _given:
+            with socket.socket() as probe, suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                _given.add(port)
+                return port
 
 
 def _librdkafka() -> ctypes.CDLL:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ import pytest
 import redis
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 
-from dataflows.embedded import EmbeddedBroker, EmbeddedError, EmbeddedStore
+from dataflows.embedded import EmbeddedBroker, EmbeddedError, EmbeddedStore, free_port
 
 pytestmark = pytest.mark.servers
 ROOT = Path(__file__).parents[2]
@@ -92,6 +93,13 @@ def test_a_port_that_is_taken_is_said_and_leaves_nothing_running(tmp_path, embed
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's doing, on Linux")
+def test_no_port_is_given_twice_and_each_is_free():
+    ports = [free_port() for _ in range(500)]
+    assert len(set(ports)) == len(ports)
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", free_port()))
+
+
 def test_the_store_dies_with_a_parent_that_is_killed(tmp_path):
     code = (
         "import sys, time; from pathlib import Path\n"
