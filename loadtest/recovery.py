@@ -43,6 +43,8 @@ def main() -> None:
             pool.submit(silence.fill, server.url, chosen.users, start_ms).result()
         _forget_positions(server.url)
         with opened_on(scale, server, ["metrics.address="]) as world:
+            # Everybody was filled in without lists of items, so all are written once more.
+            world.until(lambda: world.traffic.sent - world.taken() < scale.rate, "the last", 600)
             for _ in range(chosen.kills):
                 time.sleep(5)
                 for worker in world.workers():

@@ -11,6 +11,8 @@ that hold the events, so a restart loses none, and an example leaves exactly onc
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,7 +26,8 @@ from state.groups import Groups
 from state.keyed import KeyedTable
 from state.queue import TimeQueue
 from state.runs import in_order
-from state.table import Column
+from state.table import Column, Table
+from state.times import NEVER_MS
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -33,6 +36,10 @@ F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
 I8 = NDArray[np.int8]
 Bools = NDArray[np.bool_]
+
+
+_TAKEN: Final = Column("taken", "i8", NEVER_MS)
+"""By user, the bucket of time that they were taken in last."""
 
 
 class Snapshots:
@@ -56,8 +63,10 @@ class Snapshots:
                 Column("sent", "u4"),
                 Column("x", "f4", 0, (len(plan.inputs),)),
                 Column("p", "f4", 0, (len(plan.tasks),)),
-            ]
+            ],
+            found=False,
         )
+        self._users = Table([_TAKEN])
         self.refused = 0
         self._plan = plan
         self._fingerprint = plan.fingerprint
@@ -72,9 +81,14 @@ class Snapshots:
         return len(self.entries)
 
     def vacant(self, rows: I64, now_ms: I64) -> Bools:
-        """Which users may be taken now: none twice in one bucket of time, bool[n]."""
-        keys = bucket_of(now_ms, self._plan.every_ms).astype(np.uint64)
-        free: Bools = self.entries.find(rows, keys) < 0
+        """Which users may be taken now: none twice in one bucket of time, bool[n].
+
+        Args:
+            rows: int64[n].
+            now_ms: int64[n], of no user before what it was when they were taken last.
+        """
+        self._users.reach(rows)
+        free: Bools = self._users["taken"][rows] < bucket_of(now_ms, self._plan.every_ms)
         room = self._plan.parked_max - len(self.entries)
         if np.count_nonzero(free) > room:
             beyond = np.flatnonzero(free)[max(room, 0) :]
@@ -102,8 +116,10 @@ class Snapshots:
             np.full(n, np.nan, np.float32),
             X.astype(np.float32),
         )
-        keys = bucket_of(now_ms, self._plan.every_ms).astype(np.uint64)
-        self._alarm(self.entries.add(rows, keys, ts=now_ms, made=self._fingerprint, x=seen.X, p=P))
+        bucket = bucket_of(now_ms, self._plan.every_ms)
+        self._users["taken"][rows] = bucket
+        given = {"ts": now_ms, "made": self._fingerprint, "x": seen.X, "p": P}
+        self._alarm(self.entries.add(rows, bucket.astype(np.uint64), **given))
         return seen
 
     def flag(self, groups: Groups, batch: Batch) -> None:
@@ -150,14 +166,21 @@ class Snapshots:
         """End the snapshots of users who leave; their alarms will find nothing."""
         if len(self.entries):
             self.entries.delete(self.entries.of(rows)[0])
+        self._users.reach(rows)
+        self._users["taken"][rows] = NEVER_MS
 
     def restore(self) -> None:
         """The entries were loaded: those of another plan go, the others wait again."""
         slots = self.entries.live()
         ours = self.entries["made"][slots] == self._fingerprint
         self.entries.delete(slots[~ours])
+        slots = slots[ours]
+        owners = self.entries["owner"][slots].astype(np.int64)
+        self._users.reach(owners)
+        bucket = bucket_of(self.entries["ts"][slots], self._plan.every_ms)
+        np.maximum.at(self._users["taken"], owners, bucket)
         self._alarms = TimeQueue()
-        self._alarm(slots[ours])
+        self._alarm(slots)
 
     # -- inside -----------------------------------------------------------------------------------
 

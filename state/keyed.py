@@ -68,6 +68,8 @@ class KeyedTable:
             written with; whoever commits sets it).
         transient: names of columns that are not stored.
         listed: keep a list of each owner's entries, so that ``of`` need not look at all entries.
+        found: keep an index, so that entries are found by owner and key; without one whoever adds
+            entries knows that they are new.
 
     >>> orders = KeyedTable([Column("gross", "i8")])
     >>> slots, new = orders.find_or_add(np.array([3, 5, 3]), np.array([9, 9, 9], np.uint64))
@@ -80,10 +82,15 @@ class KeyedTable:
     """
 
     def __init__(
-        self, columns: Sequence[Column], transient: Sequence[str] = (), *, listed: bool = True
+        self,
+        columns: Sequence[Column],
+        transient: Sequence[str] = (),
+        *,
+        listed: bool = True,
+        found: bool = True,
     ) -> None:
         self._table = Table([*_OWN, *columns])
-        self._index = KeyIndex()
+        self._index = KeyIndex() if found else None
         self._chain = Chain() if listed else None
         self._format = RecordFormat(columns, skip=transient)
         self._free: I64 = np.empty(0, dtype=np.int64)
@@ -92,7 +99,7 @@ class KeyedTable:
         self._pending: Pending | None = None
 
     def __len__(self) -> int:
-        return len(self._index)
+        return self._table.size - len(self._free)
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         """A whole column, to be indexed with slots; fetch it anew after entries were added."""
@@ -101,7 +108,9 @@ class KeyedTable:
     # -- entries ------------------------------------------------------------------------------
 
     def find(self, owners: I64, keys: U64) -> I64:
-        """The slot of each pair, int64[n]; -1 where there is no such entry."""
+        """The slot of each pair, int64[n]; -1 where there is no such entry; of an indexed table."""
+        if self._index is None:
+            raise TypeError("entries are found by owner and key only where they are indexed")
         return self._index.find(owners, keys)
 
     def find_or_add(self, owners: I64, keys: U64) -> tuple[I64, NDArray[np.bool_]]:
@@ -140,7 +149,8 @@ class KeyedTable:
             return
         owners, keys = np.empty(len(slots), dtype=np.int64), np.empty(len(slots), dtype=np.uint64)
         _end(slots, self["owner"], self["key"], self["dirty"], owners, keys)
-        self._index.remove(owners, keys)
+        if self._index is not None:
+            self._index.remove(owners, keys)
         if self._chain is not None:
             self._chain.unlink(owners, slots)
         self._free = np.concatenate([self._free, slots])
@@ -183,8 +193,8 @@ class KeyedTable:
 
     def bytes_held(self) -> int:
         """Bytes of columns, index and lists, reserve included."""
-        chain = 0 if self._chain is None else self._chain.bytes_held()
-        return self._table.bytes_held() + self._index.bytes_held() + chain
+        parts = [self._table, *(part for part in (self._index, self._chain) if part is not None)]
+        return sum(part.bytes_held() for part in parts)
 
     # -- what a commit needs ------------------------------------------------------------------
 
@@ -303,7 +313,8 @@ class KeyedTable:
                 _put_rows(slots, value, self[name])
             else:
                 self[name][slots] = value
-        self._index.insert(owners, keys, slots)
+        if self._index is not None:
+            self._index.insert(owners, keys, slots)
         if self._chain is not None:
             self._chain.link(owners, slots)
         return slots
