@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import mmap
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -22,6 +23,11 @@ from events.compiled import compiled
 
 _PAGES_BYTES: Final = 1 << 20
 """From this length on a column is mapped; shorter ones come from the heap."""
+
+_HUGE_BYTES: Final = 4 << 20
+"""From this length on in huge pages, where the system has them: rows are read here and there, and
+most of what that costs is finding the page. Of a shorter column they would leave too much unused.
+"""
 
 
 @dataclass(slots=True, frozen=True)
@@ -133,7 +139,11 @@ class Table:
         length = math.prod(shape) * dtype.itemsize
         if length < _PAGES_BYTES:
             return np.empty(shape, dtype)
-        return np.frombuffer(mmap.mmap(-1, length), dtype).reshape(shape)
+        pages = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        if length >= _HUGE_BYTES and hasattr(mmap, "MADV_HUGEPAGE"):
+            with suppress(OSError):  # a kernel without them
+                pages.madvise(mmap.MADV_HUGEPAGE)
+        return np.frombuffer(pages, dtype).reshape(shape)
 
 
 @compiled
