@@ -32,7 +32,9 @@ from models.challengers import Challenger
 from models.clusters import Clusters
 from models.recommender import ItemRecommender
 from models.rules import Pin, Rule, RuleSet, encode_rules
+from models.stability import FeatureDrift
 from state.lane import Lane
+from state.runs import in_order
 
 _EVENTS: Final = 2_000
 _START_MS: Final = 1_790_000_000_000
@@ -63,6 +65,8 @@ def lane() -> None:
     engine.apply(Batch.chained([batch, batch]), _START_MS + 10**7)
     engine.finish(_START_MS + 10**10)  # beyond every window, so that things leave them
     engine.settle(engine.collect(heartbeat=True))
+    engine.reread(engine.users.everybody())
+    engine.restored(None, None if learner is None else learner.memory())
     experiments, rows = engine.measures.experiments, np.arange(1)
     experiments.expose(engine.table, "warm", rows, rows + _START_MS)
     experiments.restore(engine.table)
@@ -93,6 +97,10 @@ def models() -> None:
     challenger.learn_many(X, y)
     challenger.predict_proba_many(X)
     Adwin().see(X[:, 0])
+    watch = FeatureDrift(["a", "b"], rows=len(X) // 2)
+    watch.note(X)
+    watch.psi()
+    in_order(np.arange(10_000)[::-1].copy())
     BgNbd(1.0, 1.0, 1.0, 1.0).expected_purchases(X[:, 0], X[:, 0], X[:, 0] + 1.0, 1.0)
 
 

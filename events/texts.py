@@ -72,9 +72,10 @@ class Texts:
     @classmethod
     def of_bytes(cls, texts: Sequence[bytes | None]) -> Texts:
         """The texts of a list of UTF-8 bytes."""
-        length = np.array([-1 if text is None else len(text) for text in texts], dtype=np.int32)
+        lengths = (-1 if text is None else len(text) for text in texts)
+        length = np.fromiter(lengths, np.int32, len(texts))
         held = np.maximum(length, 0).astype(np.int64)
-        block = b"".join(filter(None, texts)) + PAD
+        block = b"".join([*filter(None, texts), PAD])
         return cls(block, np.cumsum(held) - held, length)
 
     @classmethod
@@ -141,6 +142,17 @@ class Texts:
     def between(self, first: int, stop: int) -> Texts:
         """Those from ``first`` on, but not ``stop`` and beyond; everything is shared."""
         return self._some(slice(first, stop))
+
+    def at(self, start: I64, length: I32) -> Texts:
+        """As many texts at other places of the same block.
+
+        >>> texts = Texts.of(["abcd", "efg"])
+        >>> texts.at(texts.start + 2, texts.length - 2).tolist()
+        ['cd', 'g']
+        """
+        out = self._some(slice(None))
+        out.start, out.length, out._hashes = start, length, None
+        return out
 
     def hashes(self) -> U64:
         """A hash of each, uint64[n]; of what is absent, the hash of nothing.

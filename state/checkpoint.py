@@ -56,8 +56,10 @@ class Checkpoint:
             StoreMismatch: the data were written for other settings.
         """
         self._store.check_meta()
+        tables = self._lane.side_tables
+        self._lane.expect(self._store.sizes(("state", *tables), self._lane.shards))
         for shard in self._lane.shards:
-            stored = self._store.load(shard, self._lane.side_tables)
+            stored = self._store.load(shard, tables)
             self._lane.restore(stored)
             self._alive()
         if self._sharing is not None:

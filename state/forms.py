@@ -135,9 +135,7 @@ class Forms:
         self._table["written"][rows] = self._written
         return self._records.pack(self._table, rows, texts)
 
-    def unpack(
-        self, rows: I64, states: Sequence[bytes], record: Mapping[str, bytes]
-    ) -> list[bytes]:
+    def unpack(self, rows: I64, states: Texts, record: Mapping[str, bytes]) -> Texts:
         """Write a shard's stored records to some rows; the texts that follow each.
 
         Args:
@@ -146,16 +144,15 @@ class Forms:
             record: of the shard's last commit.
         """
         written, known = self._written_in(states, record)
-        texts = [b""] * len(states)
+        start, length = states.start.copy(), states.length.copy()
         for mark in np.unique(written).tolist():
             index = np.flatnonzero(written == mark)
+            self._unpack(rows[index], states.take(index), mark, known[mark])
             size = record_bytes(known[mark].layout)
-            some = [states[i] for i in index.tolist()]
-            self._unpack(rows[index], [state[:size] for state in some], mark, known[mark])
-            for i, state in zip(index.tolist(), some, strict=True):
-                texts[i] = state[size:]
+            start[index] += size
+            length[index] -= size
         self._describe()
-        return texts
+        return states.at(start, length)
 
     def fits(self, record: Mapping[str, bytes]) -> bool:
         """Whether a stored shard differs in nothing but its segments, which users outlive."""
@@ -163,7 +160,7 @@ class Forms:
         return _without_segments(layouts) == _without_segments(self._layouts)
 
     def _written_in(
-        self, states: Sequence[bytes], record: Mapping[str, bytes]
+        self, states: Texts, record: Mapping[str, bytes]
     ) -> tuple[NDArray[np.uint32], dict[int, Described]]:
         """The mark of each record's layout, and what the marks stand for."""
         layout = msgspec.json.decode(record["layout"], type=Layouts)["state"]
@@ -176,10 +173,10 @@ class Forms:
         for mark, raw in [*about.namings.items(), (about.mark, naming)]:
             self._redefiner.namings.setdefault(mark, Naming.decode(raw))
         current = Described(layout, msgspec.Raw(naming), about.mark)
-        written = np.frombuffer(b"".join(state[:4] for state in states), dtype="<u4")
+        written = states.words[states.start].astype(np.uint32)  # their first four bytes
         return written, about.earlier | {about.written: current}
 
-    def _unpack(self, rows: I64, records: list[bytes], mark: int, known: Described) -> None:
+    def _unpack(self, rows: I64, records: Texts, mark: int, known: Described) -> None:
         table, decider = self._table, self._decider
         self._records.unpack(table, rows, records, known.layout)
         if mark == _OLD:

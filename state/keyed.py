@@ -258,6 +258,10 @@ class KeyedTable:
         fields["serial"], fields["key"] = serials[owners], keys
         return Texts.of_size(fields.tobytes(), _FIELD.itemsize)
 
+    def expect(self, count: int) -> None:
+        """Make room for so many more entries at once."""
+        self._table.expect(count)
+
     def load(
         self,
         fields: Sequence[bytes],
@@ -270,7 +274,7 @@ class KeyedTable:
 
         Args:
             fields: what ``pack`` gave, n.
-            values: what ``pack`` gave, n.
+            values: what ``pack`` gave, n, with texts or without.
             row_of_serial: the row of each serial of the shard, int64; -1 where there is none.
             layout: the layout that the values were written with.
             seq: the commit they come from.
@@ -287,7 +291,7 @@ class KeyedTable:
                 "the store lost part of the shard; restore it from a copy"
             )
         slots = self._place(owners, stored["key"].astype(np.uint64))
-        self._format.unpack(self._table, slots, values, layout)
+        self._format.unpack(self._table, slots, Texts.of_bytes(values), layout)
         self["seq"][slots] = seq
         return slots
 

@@ -240,9 +240,19 @@ class Lane:
         """The sequence of each shard's last commit."""
         return self._saver.sequences()
 
+    def expect(self, counts: Mapping[str, int]) -> None:
+        """Make room for what will be restored: users under ``state``, entries by side table."""
+        self.table.expect(counts["state"])
+        for name, side in self.side_parts().items():
+            side.entries.expect(counts[name])
+
     def restore(self, stored: StoredShard) -> None:
         """Take over a shard from the store."""
         self._saver.restore(stored)
+
+    def reread(self, rows: I64) -> None:
+        """Take over what some rows' records say, which changes nothing."""
+        self._saver.reread(rows)
 
     def restored(
         self, cuts: bytes | None, memory: bytes | None = None, published: bytes | None = None

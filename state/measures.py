@@ -7,7 +7,7 @@ profile may use gets its meaning.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -156,15 +156,15 @@ class Measures:
             known = self._texts[device, country] = msgspec.msgpack.encode(texts)
         return known
 
-    def session_codes(self, stored: Sequence[bytes]) -> tuple[I32, I32]:
+    def session_codes(self, stored: Texts) -> tuple[I32, I32]:
         """The codes of stored session texts: devices and countries, int32[n] each."""
-        distinct = list(dict.fromkeys(stored))
-        place = {raw: i for i, raw in enumerate(distinct)}
-        pairs = [msgspec.msgpack.decode(raw) for raw in distinct]
-        which = np.fromiter(map(place.__getitem__, stored), np.int64, len(stored))
+        distinct = TextIndex()
+        which = distinct.number(stored)
+        pairs = map(msgspec.msgpack.decode, distinct.texts(np.arange(len(distinct))).bytes_list())
+        devices, countries = zip(*pairs, strict=True) if len(distinct) else ((), ())
         return (
-            self.devices.number(Texts.of([d for d, _ in pairs]))[which].astype(np.int32),
-            self.countries.number(Texts.of([c for _, c in pairs]))[which].astype(np.int32),
+            self.devices.number(Texts.of(devices))[which].astype(np.int32),
+            self.countries.number(Texts.of(countries))[which].astype(np.int32),
         )
 
     # -- inside -------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The engine's private state of one user as a record of fixed layout.
 
-A lane is written and read in bulk: packing copies each column once for all rows, a word at a time,
-unpacking is one ``frombuffer`` over the joined values. The layout (names, types, shapes) is stored
+A lane is written and read in bulk: a column is copied for all rows at once, a word at a time. The
+layout (names, types, shapes) is stored
 beside the records; a later version finds its columns by name, so it reads what an earlier one
 wrote, and columns that are new start at their initial value. Numbers are little-endian, as the
 machines are.
@@ -9,7 +9,7 @@ machines are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,9 +30,9 @@ class RecordFormat:
     >>> rows = table.grow(2)
     >>> table["n"][:2] = [7, 8]
     >>> form = RecordFormat(table)
-    >>> blobs = form.pack(table, rows).bytes_list()
-    >>> len(blobs), len(blobs[0])
-    (2, 20)
+    >>> blobs = form.pack(table, rows)
+    >>> blobs.length.tolist()
+    [20, 20]
     >>> fresh = Table([*table, Column("new", "f8", 1.5)])
     >>> RecordFormat(fresh).unpack(fresh, fresh.grow(2), blobs, form.layout())
     >>> fresh["n"][:2].tolist(), fresh["slots"][0].tolist(), fresh["new"][:2].tolist()
@@ -77,27 +77,48 @@ class RecordFormat:
             _copy_cells(cells, rows, open_words(out, unit), starts, self._offsets[column.name])
         return Texts(out, starts, lengths)
 
-    def unpack(self, table: Table, rows: I64, records: Sequence[bytes], layout: Layout) -> None:
-        """Write ``records``, packed with ``layout``, to ``rows``; other columns are not touched."""
-        stored = stored_rows(records, layout)
-        if len(stored) != len(rows):
+    def unpack(self, table: Table, rows: I64, records: Texts, layout: Layout) -> None:
+        """Write ``records``, packed with ``layout``, to ``rows``; other columns are not touched.
+
+        Args:
+            table: to write to.
+            rows: distinct, int64[n].
+            records: n; what follows a record is not looked at.
+            layout: what they were packed with.
+
+        Raises:
+            ValueError: they are too few, too many or too short.
+        """
+        stored = _dtype(layout)
+        if len(records) != len(rows) or (records.length < stored.itemsize).any():
             raise ValueError(
-                f"{len(rows)} state records were expected, but {len(stored)} of "
-                f"{stored.dtype.itemsize} bytes came: the stored layout does not fit them"
+                f"{len(rows)} state records of {stored.itemsize} bytes were expected, but "
+                f"{len(records)} of {records.length.min(initial=0)} to "
+                f"{records.length.max(initial=0)} came: the stored layout does not fit them"
             )
+        fields: Mapping[str, Any] = stored.fields or {}
         for column in self._columns:
-            if stored.dtype.names and column.name in stored.dtype.names:
-                values = stored[column.name]
-                if values.shape[1:] == column.shape:
-                    table[column.name][rows] = values
-                elif column.ranked and values.ndim == 1 + len(column.shape) == 2:
-                    width = min(values.shape[1], *column.shape)
-                    table[column.name][rows, :width] = values[:, :width]
+            if column.name not in fields:
+                continue
+            kind, offset = fields[column.name][:2]
+            held = table[column.name]
+            if kind.shape == column.shape and kind.base == held.dtype:
+                cells, _ = _in_words(held)
+                _spread_cells(cells, rows, records.words, records.start, offset)
+                continue
+            values = stored_rows(records, layout)[column.name]
+            if values.shape[1:] == column.shape:
+                held[rows] = values
+            elif column.ranked and values.ndim == 1 + len(column.shape) == 2:
+                width = min(values.shape[1], *column.shape)
+                held[rows, :width] = values[:, :width]
 
 
-def stored_rows(records: Sequence[bytes], layout: Layout) -> NDArray[Any]:
-    """Records of one layout as a structured array."""
-    return np.frombuffer(b"".join(records), dtype=_dtype(layout))
+def stored_rows(records: Texts, layout: Layout) -> NDArray[Any]:
+    """Records of one layout as a structured array; what follows each is left out."""
+    kind = _dtype(layout)
+    exact = records.at(records.start, np.full(len(records), kind.itemsize, dtype=np.int32))
+    return np.frombuffer(b"".join(exact.bytes_list()), dtype=kind)
 
 
 def _dtype(layout: Layout) -> np.dtype[Any]:
@@ -124,6 +145,16 @@ def _copy_cells(
         at = starts[i] + offset
         for k in range(words):
             out[at + size * k] = cells[rows[i], k]
+
+
+@compiled
+def _spread_cells(cells: NDArray[Any], rows: I64, words: U64, starts: I64, offset: int) -> None:
+    """Of a word of eight bytes a smaller cell takes the first ones, which are its lowest."""
+    size, count = cells.itemsize, cells.shape[1]
+    for i in range(len(rows)):
+        at = starts[i] + offset
+        for k in range(count):
+            cells[rows[i], k] = words[at + size * k]
 
 
 @compiled

@@ -333,16 +333,24 @@ class Saver:
         elif "definitions" in stored.record:
             self._saved_forms[shard] = _forms_in(stored.record)
 
+    def reread(self, rows: I64) -> None:
+        """Write to some rows what their records say, which is what they have."""
+        states = self.forms.pack(rows, self._texts(rows))
+        self._read(rows, states, self.forms.record())
+
     def _restore_users(self, stored: StoredShard) -> I64:
         lane = self._lane
         rows = lane.users.restore(stored.shard, Texts.of_bytes(stored.users))
-        texts = self.forms.unpack(rows, stored.states, stored.record)
+        self._read(rows, Texts.of_bytes(stored.states), stored.record)
         lane.users.restored(stored.shard, lane.table["serial"][rows])
         lane.table["seq"][rows] = stored.seq
-        codes = lane.measures.session_codes(texts)
-        for name, column in zip(_TEXTS, codes, strict=True):
-            lane.table[name][rows] = column
         return rows
+
+    def _read(self, rows: I64, states: Texts, record: Mapping[str, bytes]) -> None:
+        texts = self.forms.unpack(rows, states, record)
+        codes = self._lane.measures.session_codes(texts)
+        for name, column in zip(_TEXTS, codes, strict=True):
+            self._lane.table[name][rows] = column
 
 
 def _forms_in(record: Mapping[str, bytes]) -> dict[str, bytes]:

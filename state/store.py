@@ -34,6 +34,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -201,6 +202,16 @@ class Store:
     def look(self, shard: int, tables: Sequence[str]) -> StoredShard:
         """Everything of a shard as it stands, without becoming its owner; for explanations."""
         return self._read(shard, tables, {"fence": b"", "epoch": b"0", **self.record(shard)})
+
+    def sizes(self, kinds: Sequence[str], shards: Sequence[int]) -> dict[str, int]:
+        """How many fields some shards' hashes have in all, by kind."""
+        with in_words("sizes could not be read"):
+            pipe = self.client.pipeline(transaction=False)
+            for kind in kinds:
+                for shard in shards:
+                    pipe.hlen(self.key(kind, shard))
+            found = iter(pipe.execute())
+        return {kind: sum(islice(found, len(shards))) for kind in kinds}
 
     def _read(self, shard: int, tables: Sequence[str], record: dict[str, bytes]) -> StoredShard:
         buckets = [int(b) for b in record.get("buckets", b"").split()]

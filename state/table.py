@@ -2,9 +2,9 @@
 
 Columns double in length when rows run out, so adding a user costs amortised constant time and a
 column is always one contiguous array that a whole-array operation can take. Growth replaces the
-arrays: fetch ``table["name"]`` anew after rows were added. Rows beyond ``size`` are not written
-to, and long columns are pages of their own that the system gives and takes back whole. So the
-reserve is address space and no memory; what it holds means nothing.
+arrays: fetch ``table["name"]`` anew after rows were added. Rows beyond ``size`` are zero and not
+written to, and long columns are pages of their own that the system gives and takes back whole. So
+the reserve is address space and no memory.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from events.compiled import compiled
 _PAGES_BYTES: Final = 1 << 20
 """From this length on a column is mapped; shorter ones come from the heap."""
 
-_HUGE_BYTES: Final = 4 << 20
+_HUGE_BYTES: Final = 2 << 20
 """From this length on in huge pages, where the system has them: rows are read here and there, and
 most of what that costs is finding the page. Of a shorter column they would leave too much unused.
 """
@@ -100,6 +100,11 @@ class Table:
     def __iter__(self) -> Iterator[Column]:
         return iter(self._columns.values())
 
+    def expect(self, count: int) -> None:
+        """Make room for so many more rows, and some beyond, at once instead of step by step."""
+        if self.size + count > self._capacity:
+            self._reserve(self.size + count + (self.size + count) // 4)
+
     def grow(self, count: int) -> NDArray[np.int64]:
         """Append ``count`` rows of initial values and return their indices, int64[count]."""
         first, stop = self.size, self.size + count
@@ -108,7 +113,8 @@ class Table:
         self.size = stop
         if count:
             for name, array in self._arrays.items():
-                array[first:stop] = self._columns[name].initial
+                if initial := self._columns[name].initial:
+                    array[first:stop] = initial
         return np.arange(first, stop, dtype=np.int64)
 
     def reset(self, rows: NDArray[np.int64], keep: Collection[str] = ()) -> None:
@@ -138,7 +144,7 @@ class Table:
         shape, dtype = (self._capacity, *column.shape), np.dtype(column.dtype)
         length = math.prod(shape) * dtype.itemsize
         if length < _PAGES_BYTES:
-            return np.empty(shape, dtype)
+            return np.zeros(shape, dtype)
         pages = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         if length >= _HUGE_BYTES and hasattr(mmap, "MADV_HUGEPAGE"):
             with suppress(OSError):  # a kernel without them
