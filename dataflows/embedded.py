@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -40,7 +41,7 @@ delays its slowest events.
 """
 
 _PORTS: Final = range(20_000, 32_768)
-_given: Final[set[int]] = set()
+_given: Final[deque[int]] = deque(maxlen=1_000)
 
 # Looked up here, because a child that was forked from several threads must not load libraries.
 _prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
@@ -270,7 +271,7 @@ def die_with_parent() -> None:
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on now, and that was not given before.
+    """A port of loopback that nobody listens on now, and that was not given lately.
 
     From below the range that systems take for outgoing connections, so that none of these has it
     by the time a server binds it.
@@ -280,7 +281,7 @@ def free_port() -> int:
         if port not in _given:
             with socket.socket() as probe, suppress(OSError):
                 probe.bind(("127.0.0.1", port))
-                _given.add(port)
+                _given.append(port)
                 return port
 
 

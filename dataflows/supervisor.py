@@ -9,10 +9,8 @@ data now, or the settings are wrong; and so is failing again and again.
 from __future__ import annotations
 
 import os
-import random
 import selectors
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -22,16 +20,13 @@ from typing import Final
 
 import structlog
 
-from dataflows.embedded import die_with_parent
+from dataflows.embedded import die_with_parent, free_port
 from operators.stop import Stop
 
 log = structlog.get_logger()
 
 Command = Callable[[int, Sequence[str], int], Sequence[str]]
 """The command of a worker: its number, the addresses of all, the descriptor for heartbeats."""
-
-_PORTS: Final = range(20_000, 32_000)
-"""Below those that systems give to outgoing connections, which could take one before a worker."""
 
 _LOOK_S: Final = 0.2
 _OTHERS_S: Final = 1.0
@@ -130,7 +125,7 @@ class Supervisor:
     # -- inside -------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        addresses = [f"127.0.0.1:{_port()}" for _ in range(self.workers)]
+        addresses = [f"127.0.0.1:{free_port()}" for _ in range(self.workers)]
         for number in range(self.workers):
             reading, writing = os.pipe()
             try:
@@ -230,12 +225,3 @@ class Supervisor:
                 return True
             time.sleep(0.05)
         return False
-
-
-def _port() -> int:
-    """A port of loopback that nobody listens on."""
-    while True:
-        port = random.choice(_PORTS)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port

@@ -46,7 +46,8 @@ def main() -> None:
         _forget_positions(server.url)
         with opened_on(scale, server, ["metrics.address="]) as world:
             # Everybody was filled in without lists of items, so all are written once more.
-            world.until(lambda: world.traffic.sent - world.taken() < scale.rate, "the last", 600)
+            behind = "everybody to be written once more"
+            world.until(lambda: world.traffic.sent - world.taken() < scale.rate, behind, 600)
             took_s: list[float] = []
             for _ in range(chosen.kills):
                 time.sleep(5)

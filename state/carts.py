@@ -173,7 +173,8 @@ class Carts:
     ) -> I64:
         """Add a shard's stored entries, see ``KeyedTable.load``; their slots, int64[n]."""
         size = record_bytes(layout)
-        slots = self.entries.load(fields, values, row_of_serial, layout, seq)
+        records = [value[:size] for value in values]
+        slots = self.entries.load(fields, records, row_of_serial, layout, seq)
         items = Texts.of_bytes([value[size:] for value in values])
         self.entries["item"][slots] = self._texts.number(items)
         return slots

@@ -178,7 +178,7 @@ class Forms:
 
     def _unpack(self, rows: I64, records: Texts, mark: int, known: Described) -> None:
         table, decider = self._table, self._decider
-        self._records.unpack(table, rows, records, known.layout)
+        self._records.unpack(table, rows, records, known.layout, followed=True)
         if mark == _OLD:
             table[MARK][rows] = _OLD
         else:

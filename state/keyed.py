@@ -274,7 +274,7 @@ class KeyedTable:
 
         Args:
             fields: what ``pack`` gave, n.
-            values: what ``pack`` gave, n, with texts or without.
+            values: what ``pack`` gave, n.
             row_of_serial: the row of each serial of the shard, int64; -1 where there is none.
             layout: the layout that the values were written with.
             seq: the commit they come from.

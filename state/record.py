@@ -77,26 +77,31 @@ class RecordFormat:
             _copy_cells(cells, rows, open_words(out, unit), starts, self._offsets[column.name])
         return Texts(out, starts, lengths)
 
-    def unpack(self, table: Table, rows: I64, records: Texts, layout: Layout) -> None:
+    def unpack(
+        self, table: Table, rows: I64, records: Texts, layout: Layout, *, followed: bool = False
+    ) -> None:
         """Write ``records``, packed with ``layout``, to ``rows``; other columns are not touched.
 
         Args:
             table: to write to.
             rows: distinct, int64[n].
-            records: n; what follows a record is not looked at.
+            records: n.
             layout: what they were packed with.
+            followed: whether texts follow them, which are not looked at.
 
         Raises:
-            ValueError: they are too few, too many or too short.
+            ValueError: they are too few, too many, too short or too long.
         """
         stored = _dtype(layout)
-        if len(records) != len(rows) or (records.length < stored.itemsize).any():
+        beyond = records.length - stored.itemsize
+        if len(records) != len(rows) or (beyond < 0 if followed else beyond != 0).any():
             raise ValueError(
                 f"{len(rows)} state records of {stored.itemsize} bytes were expected, but "
                 f"{len(records)} of {records.length.min(initial=0)} to "
                 f"{records.length.max(initial=0)} came: the stored layout does not fit them"
             )
         fields: Mapping[str, Any] = stored.fields or {}
+        moved: NDArray[Any] | None = None
         for column in self._columns:
             if column.name not in fields:
                 continue
@@ -106,7 +111,9 @@ class RecordFormat:
                 cells, _ = _in_words(held)
                 _spread_cells(cells, rows, records.words, records.start, offset)
                 continue
-            values = stored_rows(records, layout)[column.name]
+            if moved is None:
+                moved = stored_rows(records, layout)
+            values = moved[column.name]
             if values.shape[1:] == column.shape:
                 held[rows] = values
             elif column.ranked and values.ndim == 1 + len(column.shape) == 2:

@@ -92,7 +92,6 @@ def test_a_port_that_is_taken_is_said_and_leaves_nothing_running(tmp_path, embed
         _ = store.pid
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's doing, on Linux")
 def test_no_port_is_given_twice_and_each_is_free():
     ports = [free_port() for _ in range(500)]
     assert len(set(ports)) == len(ports)
@@ -100,6 +99,7 @@ def test_no_port_is_given_twice_and_each_is_free():
         server.bind(("127.0.0.1", free_port()))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's doing, on Linux")
 def test_the_store_dies_with_a_parent_that_is_killed(tmp_path):
     code = (
         "import sys, time; from pathlib import Path\n"

@@ -176,3 +176,25 @@ def test_slots_are_used_again():
         table.delete(slots)
         table.settle()
     assert len(seen) == 2
+
+
+@pytest.mark.parametrize("change", [lambda value: value[:-1], lambda value: value + b"."])
+def test_a_stored_entry_of_another_length_is_refused_in_words(change):
+    table = KeyedTable(COLUMNS)
+    slots, _ = table.find_or_add(*arrays([(0, 1), (0, 2)]))
+    fields, values = table.pack(slots, np.array([0], dtype=np.uint32))
+    first, second = values.bytes_list()
+    stored = fields.bytes_list(), [first, change(second)]
+    with pytest.raises(ValueError, match="the stored layout does not fit them"):
+        KeyedTable(COLUMNS).load(*stored, np.zeros(1, dtype=np.int64), table.layout())
+
+
+def test_entries_without_an_index_are_counted_and_listed_but_not_found():
+    table = KeyedTable(COLUMNS, found=False)
+    table.expect(5_000)
+    slots = table.add(*arrays([(3, 1), (3, 2), (4, 1)]))
+    table.delete(slots[:1])
+    assert len(table) == 2
+    assert sorted(table.of(np.array([3]))[0].tolist()) == [slots[1]]
+    with pytest.raises(TypeError, match="only where they are indexed"):
+        table.find(*arrays([(3, 2)]))
