@@ -38,9 +38,11 @@ $(COMPILED): $(READY) $(wildcard events/*.py state/*.py models/*.py)
 demo: venv
 	$(BIN)/afterglow demo $(DEMO)
 
+# On all cores, each with servers of its own; JOBS=0 for all in one process, to debug.
 MARKED ?= not slow
+JOBS ?= auto
 test: venv
-	$(BIN)/python -m pytest -m "$(MARKED)" $(TESTS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "$(MARKED)" $(TESTS)
 
 check: venv
 	$(BIN)/ruff format --check .

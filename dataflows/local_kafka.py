@@ -36,7 +36,7 @@ POM: Final = Path(__file__).parent.parent / "deploy" / "kafka" / "pom.xml"
 _HOME: Final = Path(__file__).parent.parent / "build" / "kafka"
 _JAVA: Final = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 _FETCH_S: Final = 600.0
-_START_S: Final = 60.0
+_START_S: Final = 120.0
 
 
 def missing() -> str:
@@ -190,7 +190,10 @@ class LocalKafka:
         return {"security.protocol": "SSL", "ssl.ca.location": str(self._certificate)}
 
     def start(self, node: int = 1) -> None:
-        """Start a broker again on its data; returns when the cluster answers."""
+        """Start a broker again on its data; returns when it has caught up with the others.
+
+        Whoever ends the next broker before that may take a partition's last complete copy away.
+        """
         self._spawn(node)
         self._wait()
 
@@ -281,20 +284,36 @@ class LocalKafka:
             )
 
     def _wait(self) -> None:
-        """Until every broker that should run is in the cluster's metadata."""
+        """Until every broker that should run says that all of them hold what they should."""
         deadline_s = time.monotonic() + _START_S
-        while time.monotonic() < deadline_s:
+        waiting = list(self._processes)
+        while waiting and time.monotonic() < deadline_s:
             dead = [n for n, process in self._processes.items() if process.poll() is not None]
             if dead:
+                waiting = dead
                 break
-            with suppress(KafkaException):
-                known = self.admin().list_topics(timeout=2).brokers
-                if set(self._processes) <= set(known):
-                    return
-            time.sleep(0.1)
-        node = dead[0] if dead else next(iter(self._processes))
-        tail = " | ".join(self._log(node).read_text(errors="replace").splitlines()[-3:])
-        raise EmbeddedError(f"Kafka broker {node} did not start; its log ends: {tail}")
+            if self._is_in_sync(waiting[0]):
+                waiting.pop(0)
+            else:
+                time.sleep(0.1)
+        if waiting:
+            node = waiting[0]
+            tail = " | ".join(self._log(node).read_text(errors="replace").splitlines()[-3:])
+            raise EmbeddedError(f"Kafka broker {node} did not start; its log ends: {tail}")
+
+    def _is_in_sync(self, node: int) -> bool:
+        """Whether a broker answers, and by its word every running one has all of its copies."""
+        address = f"127.0.0.1:{self._ports[node][0]}"  # others may not have missed it yet
+        client = AdminClient({"bootstrap.servers": address, "log_level": 2, **self.client()})
+        try:
+            known = client.list_topics(timeout=2)
+        except KafkaException:
+            return False
+        running = set(self._processes)
+        places = (p for topic in known.topics.values() for p in topic.partitions.values())
+        return running <= set(known.brokers) and all(
+            running & set(place.replicas) <= set(place.isrs) for place in places
+        )
 
     def _log(self, node: int) -> Path:
         return self._home / f"{node}.log"

@@ -35,7 +35,7 @@ def main() -> int:
     console, table = Console(width=170), Table(title="chaos")
     for name in _COLUMNS:
         table.add_column(name, justify="left" if name in ("scenario", "broker") else "right")
-    failed = 0
+    failed: list[str] = []
     for scenario in SCENARIOS:
         if chosen.scenario and scenario.name not in chosen.scenario:
             continue
@@ -47,12 +47,15 @@ def main() -> int:
         scale = Scale(chosen.workers, chosen.rate, chosen.users, brokers, chosen.kills, chosen.seed)
         least = _EVENTS_PER_KILL * chosen.kills if scenario.name == "kills" else 0
         scale = replace(scale, events=max(chosen.events, least), minutes=chosen.minutes)
-        failed += int(not _run(scenario, scale, console, table))
+        failed += _run(scenario, scale, console, table)
     console.print(table)
-    return int(failed > 0)
+    for why in failed:
+        console.print(why, style="red", markup=False)
+    return int(len(failed) > 0)
 
 
-def _run(scenario: Scenario, scale: Scale, console: Console, table: Table) -> bool:
+def _run(scenario: Scenario, scale: Scale, console: Console, table: Table) -> list[str]:
+    """What went wrong in it."""
     console.print(f"{scenario.name}: {scenario.about} …")
     begun_s = time.monotonic()
     try:
@@ -63,14 +66,13 @@ def _run(scenario: Scenario, scale: Scale, console: Console, table: Table) -> bo
             scenario.act(world)
             verdict = world.finish()
     except Stuck as stuck:
-        console.print(f"[red]{scenario.name}: {stuck}", markup=True)
         table.add_row(scenario.name, str(scale.brokers), "stuck")
-        return False
+        return [f"{scenario.name}: {stuck}"]
     for note in world.notes:
         console.print(f"  {note}")
     _report(table, scenario.name, scale, verdict, world.recoveries_s, time.monotonic() - begun_s)
     console.print(f"  {verdict}")
-    return verdict.is_clean
+    return [] if verdict.is_clean else [f"{scenario.name}: {verdict}"]
 
 
 def _report(
