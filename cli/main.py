@@ -69,7 +69,6 @@ def run(
         str, typer.Option(help="Of all workers over several hosts: host:port,host:port,…")
     ] = "",
     process: Annotated[int, typer.Option(help="Which of --addresses this worker is.")] = 0,
-    pipe: Annotated[int, typer.Option(hidden=True)] = -1,
     config: Config = None,
     sets: Sets = None,
 ) -> None:
@@ -80,11 +79,11 @@ def run(
     """
     from cli.run import parse_place, run_cluster, run_engine
 
-    place = parse_place(process, addresses, pipe)
+    place = parse_place(process, addresses)
     if workers and addresses:
         raise common.UserError("--workers is for this machine, --addresses for several: give one")
     if workers:
-        sys.exit(run_cluster(common.settings(config, sets), workers, config, sets or []))
+        sys.exit(run_cluster(common.settings(config, sets), workers))
     sys.exit(run_engine(common.settings(config, sets), place))
 
 

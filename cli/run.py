@@ -6,13 +6,12 @@ import os
 import sys
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 import structlog
 
 from cli.common import FENCED_OFF, WRONG_USE, UserError, need_kafka, need_redis
-from dataflows import plans
+from dataflows import plans, warm
 from dataflows.engine import Place, WorkerGone, run
 from dataflows.settings import Settings
 from dataflows.supervisor import Supervisor
@@ -42,18 +41,20 @@ _READABLE: Final = (
 """Errors whose message says all there is to say."""
 
 
-def run_engine(settings: Settings, place: Place) -> int:
-    """Run one worker until SIGTERM or SIGINT, then drain; the exit code."""
+def run_engine(settings: Settings, place: Place, stop: Stop | None = None) -> int:
+    """Run one worker until SIGTERM or SIGINT, then drain; the exit code.
+
+    Args:
+        settings: in force.
+        place: which worker this is.
+        stop: raised by these signals already; None to be made here.
+    """
     need_kafka(settings)
     need_redis(settings)
-    if not kept_in().is_dir():
-        print(
-            "afterglow: compiling loops, once after each change of the program; python -m "
-            "dataflows.warm does it beforehand",
-            file=sys.stderr,
-        )
-    stop = Stop()
-    stop.on_signals()
+    if stop is None:
+        _say_if_slow()
+        stop = Stop()
+        stop.on_signals()
     try:
         end_at_once = partial(_end_at_once, settings.logs.format)
         run(settings, stop, place, end_at_once if place.addresses else lambda _: None)
@@ -62,7 +63,7 @@ def run_engine(settings: Settings, place: Place) -> int:
     return 0
 
 
-def run_cluster(settings: Settings, workers: int, config: Path | None, sets: Sequence[str]) -> int:
+def run_cluster(settings: Settings, workers: int) -> int:
     """Supervise so many workers on this machine until SIGTERM or SIGINT; the exit code."""
     need_kafka(settings)
     need_redis(settings)
@@ -73,20 +74,24 @@ def run_cluster(settings: Settings, workers: int, config: Path | None, sets: Seq
         )
     stop = Stop()
     stop.on_signals()
+    _say_if_slow()
+    warm.decoder()
+    warm.lane()
     return Supervisor(
         workers,
-        partial(_command, settings, config, sets),
+        partial(_work, settings, stop),
         stop,
         plans.patience(settings),
         final=(FENCED_OFF, WRONG_USE),
         say=lambda text: log.warning("workers_ended", detail=text),
+        load=warm.models,
     ).run()
 
 
-def parse_place(process: int, addresses: str, pipe: int) -> Place:
+def parse_place(process: int, addresses: str) -> Place:
     """Where a worker stands, from the command line.
 
-    >>> parse_place(1, "a:7000, b:7000", -1)
+    >>> parse_place(1, "a:7000, b:7000")
     Place(worker=1, addresses=('a:7000', 'b:7000'), pipe=None)
     """
     found = tuple(a.strip() for a in addresses.split(",") if a.strip())
@@ -99,25 +104,24 @@ def parse_place(process: int, addresses: str, pipe: int) -> Place:
             f"--process must be the place of this worker among --addresses, 0 to "
             f"{max(len(found), 1) - 1}, but {process} came"
         )
-    return Place(process, found, None if pipe < 0 else pipe)
+    return Place(process, found)
 
 
-def _command(
-    settings: Settings,
-    config: Path | None,
-    sets: Sequence[str],
-    number: int,
-    addresses: Sequence[str],
-    pipe: int,
-) -> list[str]:
-    metrics = f"metrics.address={plans.metrics_address(settings, number)}"
-    out = [sys.executable, "-m", "cli.main", "run", "--process", str(number)]
-    out += ["--pipe", str(pipe)]
-    if len(addresses) > 1:
-        out += ["--addresses", ",".join(addresses)]
-    if config is not None:
-        out += ["--config", str(config)]
-    return out + [part for text in (*sets, metrics) for part in ("--set", text)]
+def _work(settings: Settings, stop: Stop, number: int, addresses: Sequence[str], pipe: int) -> int:
+    """A worker of a cluster on this machine."""
+    address = plans.metrics_address(settings, number)
+    metrics = settings.metrics.model_copy(update={"address": address})
+    place = Place(number, tuple(addresses) if len(addresses) > 1 else (), pipe)
+    return run_engine(settings.model_copy(update={"metrics": metrics}), place, stop)
+
+
+def _say_if_slow() -> None:
+    if not kept_in().is_dir():
+        print(
+            "afterglow: compiling loops, once after each change of the program; python -m "
+            "dataflows.warm does it beforehand",
+            file=sys.stderr,
+        )
 
 
 def _end_at_once(form: str, error: Exception) -> None:

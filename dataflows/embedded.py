@@ -29,6 +29,7 @@ import confluent_kafka
 import redis
 
 _PR_SET_PDEATHSIG: Final = 1
+_PR_SET_NAME: Final = 15
 _PRODUCER: Final = 0
 _BROKER: Final = 1
 _START_S: Final = 30.0
@@ -268,6 +269,12 @@ def die_with_parent() -> None:
     """In a new child on Linux: let the kernel end it when the thread that made it is gone."""
     if _prctl is not None:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def name_process(name: str) -> None:
+    """On Linux: what tools like top and ps call this process, at most 15 letters."""
+    if _prctl is not None:
+        _prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()))
 
 
 def free_port() -> int:

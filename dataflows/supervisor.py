@@ -1,5 +1,8 @@
 """The supervisor: the workers of one cluster as child processes, started and ended together.
 
+A worker begins as a copy of the supervisor, so what this has loaded (modules, compiled loops) no
+start waits for again. A copy shares nothing: what happens to it does not happen to the others.
+
 A cluster lives and dies as a whole. Whatever happens to one worker (it ends, it is killed, it falls
 silent), all are ended and all start again from the committed positions, after a pause that grows
 while they keep failing. Three ends are final: everybody was asked to stop, another engine owns the
@@ -8,25 +11,34 @@ data now, or the settings are wrong; and so is failing again and again.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import selectors
 import signal
-import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
+from multiprocessing.context import ForkProcess
 from typing import Final
 
 import structlog
 
-from dataflows.embedded import die_with_parent, free_port
+from dataflows.embedded import die_with_parent, free_port, name_process
 from operators.stop import Stop
 
 log = structlog.get_logger()
 
-Command = Callable[[int, Sequence[str], int], Sequence[str]]
-"""The command of a worker: its number, the addresses of all, the descriptor for heartbeats."""
+Work = Callable[[int, Sequence[str], int], int]
+"""What a worker does in a process of its own, until it ends with an exit code.
+
+It is given its number, the addresses of all, and the descriptor for heartbeats. A signal raises the
+supervisor's flag in every copy, so whoever works looks at that one.
+"""
+
+_fork: Final = multiprocessing.get_context("fork")
 
 _LOOK_S: Final = 0.2
 _OTHERS_S: Final = 1.0
@@ -61,7 +73,7 @@ class Worker:
     """One child process."""
 
     number: int
-    process: subprocess.Popen[bytes]
+    process: ForkProcess
     pipe: int
     heard_s: float
     has_beaten: bool = False
@@ -73,28 +85,32 @@ class Supervisor:
 
     Args:
         workers: how many.
-        command: gives each one's command line.
+        work: what each one does.
         stop: raised when all should drain and end.
         patience: how long to wait for what.
         final: exit codes after which nothing is started again.
         say: told in words what happens.
+        load: called once, while the first workers start: loads what later starts need.
     """
 
     workers: int
-    command: Command
+    work: Work
     stop: Stop
     patience: Patience = field(default_factory=Patience)
     final: Sequence[int] = ()
     say: Callable[[str], None] = print
+    load: Callable[[], None] = lambda: None
     _running: list[Worker] = field(default_factory=list)
 
     def run(self) -> int:
         """Start, watch, start again; the exit code when it ends for good."""
         failures = 0
-        while True:
+        for start in count():
             began_s = time.monotonic()
             try:
                 self._start()
+                if not start:
+                    self.load()
                 why = self._watch()
             finally:
                 codes = self._end()
@@ -116,11 +132,12 @@ class Supervisor:
             pause_s = self._pause(failures)
             self.say(f"{why}; all {self.workers} start again in {pause_s:.1f} s")
             if self._stopped_within(pause_s):
-                return 0
+                break
+        return 0
 
     def pids(self) -> list[int]:
         """The workers' processes, in order."""
-        return [worker.process.pid for worker in self._running]
+        return [worker.process.pid or 0 for worker in self._running]
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -128,16 +145,24 @@ class Supervisor:
         addresses = [f"127.0.0.1:{free_port()}" for _ in range(self.workers)]
         for number in range(self.workers):
             reading, writing = os.pipe()
+            begin = (number, addresses, writing, [w.pipe for w in self._running] + [reading])
+            process = _fork.Process(target=self._begin, args=begin)
             try:
-                process = subprocess.Popen(
-                    self.command(number, addresses, writing),
-                    pass_fds=[writing],
-                    preexec_fn=die_with_parent,
-                )
+                process.start()
             finally:
                 os.close(writing)
             self._running.append(Worker(number, process, reading, time.monotonic()))
         log.info("workers_started", workers=self.workers, pids=self.pids())
+
+    def _begin(
+        self, number: int, addresses: Sequence[str], writing: int, others: Sequence[int]
+    ) -> None:
+        """In the worker."""
+        die_with_parent()
+        name_process(f"afterglow-{number}")
+        for pipe in others:
+            os.close(pipe)
+        sys.exit(self.work(number, addresses, writing))
 
     def _watch(self) -> str:
         """Until something ends the cluster; says what."""
@@ -153,8 +178,8 @@ class Supervisor:
                 if self.stop.requested and not asked_s:
                     asked_s = now_s
                     for worker in self._running:
-                        worker.process.send_signal(signal.SIGTERM)
-                ended = [w for w in self._running if w.process.poll() is not None]
+                        worker.process.terminate()
+                ended = [w for w in self._running if w.process.exitcode is not None]
                 if asked_s:
                     if len(ended) == len(self._running):
                         return "all workers have drained"
@@ -187,7 +212,7 @@ class Supervisor:
     def _ending(self, worker: Worker) -> str:
         """All others end with it; waits a little, so that the one with a reason can be named."""
         self._await(self.workers, _OTHERS_S)
-        codes = {w.number: w.process.poll() for w in self._running}
+        codes = {w.number: w.process.exitcode for w in self._running}
         final = [w for w in self._running if codes[w.number] in self.final]
         killed = [w for w in self._running if (codes[w.number] or 0) < 0]
         worker = [*final, *killed, worker][0]
@@ -198,7 +223,7 @@ class Supervisor:
     def _await(self, count: int, seconds: float) -> None:
         deadline_s = time.monotonic() + seconds
         while time.monotonic() < deadline_s:
-            if sum(w.process.poll() is not None for w in self._running) >= count:
+            if sum(w.process.exitcode is not None for w in self._running) >= count:
                 return
             time.sleep(0.02)
 
@@ -206,9 +231,11 @@ class Supervisor:
         """Kill whatever still runs; all exit codes."""
         codes = []
         for worker in self._running:
-            if worker.process.poll() is None:
+            if worker.process.exitcode is None:
                 worker.process.kill()
-            codes.append(worker.process.wait())
+            worker.process.join()
+            codes.append(worker.process.exitcode or 0)
+            worker.process.close()
             os.close(worker.pipe)
         self._running.clear()
         return codes

@@ -84,6 +84,13 @@ class Candidates:
             np.minimum(self.count, length),
         )
 
+    def take(self, which: Bools) -> Candidates:
+        """Some of the lists, bool[n]."""
+        return Candidates(
+            *(self.item[which], self.score[which], self.source[which]),
+            *(self.because[which], self.ranks[which], self.count[which]),
+        )
+
     def of(self, users: I64, items: I64) -> Candidates:
         """For some pairs of a list and an item, lists of that item alone, int64[k] each.
 

@@ -23,8 +23,9 @@ from models.item_records import load_items, pack_items
 from models.items import ItemTable
 from models.ranker import INPUTS, Ranker, inputs
 from models.relisting import Relisting
-from models.source_weights import Sought, SourceWeights
+from models.source_weights import Sought
 from models.steering import Steering
+from models.weights_by_history import WeightsByHistory
 from state.candidates import candidates_form
 from state.groups import Groups
 from state.recent import RecentItems
@@ -102,8 +103,8 @@ class ItemRecommender:
         self._impressions = Impressions(len(INPUTS), plan.click_ms)
         self._taken: list[Shown] = []
         sources = plan.source_weights, plan.rank_offset, plan.length
-        self.weights = SourceWeights(*sources) if plan.adaptive else None
-        self._sought: deque[Sought] = deque(maxlen=_SOUGHT_UNSENT)
+        self.weights = WeightsByHistory(*sources) if plan.adaptive else None
+        self._sought: deque[list[Sought]] = deque(maxlen=_SOUGHT_UNSENT)
         self._form = candidates_form()
         self._sources = Texts.of(SAID)
         self.steering = Steering(self.items, plan.rules)
@@ -188,7 +189,7 @@ class ItemRecommender:
         if not len(rows):
             return Lists(rows, Texts.of([]))
         table[_LISTED][rows] = np.maximum(now_ms, self.recent.at_ms(table, rows)[:, 0])
-        found = self.candidates(table, rows, now_ms, weights=self._weights(served))
+        found = self.candidates(table, rows, now_ms, weights=self._weights(table, rows, served))
         hashes = np.where(found.item >= 0, self.items.table["hash"][found.item], 0)
         self._relisting.note_lists(table, rows, hashes)
         return Lists(rows, self.documents(found, ids, now_ms, served))
@@ -211,7 +212,7 @@ class ItemRecommender:
             weights: of the sources for each user, float64[n, sources]; those in force if None.
         """
         if weights is None:
-            weights = self._in_force(len(rows))
+            weights = self._in_force(table, rows)
         recent = self.items.find(self.recent.items(table, rows))
         bought = self.items.find(self.bought.items(table, rows))
         old = self.bought.at_ms(table, rows) < now_ms[:, None] - self.plan.bought_ms
@@ -265,7 +266,7 @@ class ItemRecommender:
         if self.ranker is not None:
             found["ranking"] = {**self.ranker.quality(), "parked": float(len(self._impressions))}
         if self.weights is not None:
-            found["sources"] = self.weights.quality()
+            found |= self.weights.quality()
         return found
 
     # -- items ------------------------------------------------------------------------------------
@@ -277,7 +278,8 @@ class ItemRecommender:
         parts, self._unsent, self._unsent_count = self._unsent, [], 0
         examples, self._taken = self._taken, []
         told = Interactions.joined(parts).pack() if parts else b""
-        packed = [some.pack() for some in examples], [some.pack() for some in self._sought]
+        sought = [[part.pack() for part in some] for some in self._sought]
+        packed = [some.pack() for some in examples], sought
         self._sought.clear()
         return msgspec.msgpack.encode((told, *packed))
 
@@ -295,7 +297,8 @@ class ItemRecommender:
                 self.ranker.learn(Shown.unpack(some, len(INPUTS)))
         if self.weights is not None and more:  # former versions told nothing of this
             for some in more[0]:
-                self.weights.learn(Sought.unpack(some))
+                parts = some if isinstance(some, list) else [some]  # the former: of all users
+                self.weights.learn([Sought.unpack(part) for part in parts])
 
     def beside(self) -> bytes:
         """What is stored beside the items: the ranking, and what sources are worth."""
@@ -374,7 +377,7 @@ class ItemRecommender:
         users, which = np.unique(rows, return_inverse=True)
         recent = self.items.find(self.recent.items(table, users))
         bought = self.items.find(self.bought.items(table, users))
-        weights = self._in_force(len(users))
+        weights = self._in_force(table, users)
         lists = self.gatherer.gather(recent, bought, _LOOKED_THROUGH, weights).of(
             which, self.items.find(items)
         )
@@ -402,10 +405,10 @@ class ItemRecommender:
         index = events.index[self._matters[batch.type[events.index]]]
         rows = events.row_of[self._matters[batch.type[events.index]]]
         items = batch.item.take(index).hashes()
-        if self.weights.learned >= _SOUGHT_ALWAYS:
-            turn = (items ^ batch.ts_ms[index].astype(np.uint64)) * _MIXER >> np.uint64(32)
-            chosen = np.flatnonzero(turn % _SOUGHT_EVERY == 0)
-            rows, items = rows[chosen], items[chosen]
+        turn = (items ^ batch.ts_ms[index].astype(np.uint64)) * _MIXER >> np.uint64(32)
+        chosen = self.weights.learns(self._is_new(table, rows), _SOUGHT_ALWAYS)
+        chosen |= turn % _SOUGHT_EVERY == 0
+        rows, items = rows[chosen], items[chosen]
         rows, first = np.unique(rows, return_index=True)  # later ones of a user follow from others
         most = min(_SOUGHT_AT_ONCE, -(-len(rows) // _SOUGHT_OF))
         evenly = slice(None, None, -(-len(rows) // most) if most else 1)  # rows stand by age
@@ -418,17 +421,21 @@ class ItemRecommender:
         bought = self.items.find(self.bought.items(table, rows[asked]))
         everything = np.tile(self.weights.everything, (len(asked), 1))
         lists = self.gatherer.gather(recent[asked], bought, _SOUGHT_AMONG, everything)
-        some = self.weights.seek(lists, came[asked])
+        some = self.weights.seek(lists, came[asked], self._is_new(table, rows[asked]))
         if self.exchange_ms:
             self._sought.append(some)
         else:
             self.weights.learn(some)
 
-    def _in_force(self, lists: int) -> F64 | None:
-        """The weights of sources for some lists, float64[n, sources]; None for the settings'."""
-        if self.weights is None or not self.weights.in_force:
-            return None
-        return np.tile(self.weights.current, (lists, 1))
+    def _in_force(self, table: Table, rows: I64) -> F64 | None:
+        """The learned weights of sources for some users, float64[n, sources]; None for others."""
+        return None if self.weights is None else self.weights.of(self._is_new(table, rows))
+
+    def _is_new(self, table: Table, rows: I64) -> Bools:
+        """Of which of some users no more than one item is known, bool[n]."""
+        second_ms = self.recent.at_ms(table, rows)[:, 1:2]
+        found: Bools = np.all(second_ms == NEVER_MS, axis=1)
+        return found
 
     # -- catalogue and rules ----------------------------------------------------------------------
 
@@ -487,7 +494,7 @@ class ItemRecommender:
             item[order], ts_ms[order], kinds[order], before[order], together[order], seen
         )
 
-    def _weights(self, served: Served) -> F64 | None:
+    def _weights(self, table: Table, rows: I64, served: Served) -> F64 | None:
         """What each source says for each user, float64[n, sources]; None where all are alike.
 
         What an arm changes, it changes by the same factor where other weights were learned.
@@ -500,9 +507,10 @@ class ItemRecommender:
             for each in served.changes
         ]
         weights = np.array([[each.get(name, 0.0) for name in SOURCES] for each in changed])
-        if self.weights is not None and self.weights.in_force:
-            weights *= np.where(plan > 0.0, self.weights.current / np.where(plan > 0.0, plan, 1), 1)
         out: F64 = weights[served.which].astype(np.float64)
+        learned = self._in_force(table, rows)
+        if learned is not None:
+            out *= np.where(plan > 0.0, learned / np.where(plan > 0.0, plan, 1.0), 1.0)
         out[served.held_out] = 0.0
         out[served.held_out, POPULAR] = 1.0
         return out

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -58,12 +58,10 @@ class Cluster(Scene):
         """The workers, in order of their numbers; none while they are being started."""
         found = {}
         for process in psutil.Process(self.engine.pid).children():
-            try:
-                arguments = process.cmdline()
-            except psutil.Error:
-                continue
-            if "--process" in arguments:
-                found[int(arguments[arguments.index("--process") + 1])] = process
+            with suppress(psutil.Error):
+                name, _, number = process.name().rpartition("-")
+                if name == "afterglow":
+                    found[int(number)] = process
         return [found[number] for number in sorted(found)]
 
     def fences(self) -> list[bytes]:

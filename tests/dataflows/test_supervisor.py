@@ -1,5 +1,6 @@
 """A cluster lives and dies as a whole, with real child processes that misbehave in every way."""
 
+import os
 import re
 import subprocess
 import sys
@@ -13,6 +14,9 @@ import pytest
 
 from dataflows.supervisor import Patience, Supervisor
 from operators.stop import Stop
+
+# What pytest runs in threads of its own is not in the workers: these become other programs.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 
 FINAL = 75
 HEAD = """
@@ -51,12 +55,18 @@ QUICK = Patience(
 )
 
 
+def become(script, pipe, mark):
+    """Go on as another program, with nothing loaded but what scripts need."""
+    os.set_inheritable(pipe, True)
+    arguments = ["-I", "-S", "-c", f"{HEAD}\n{script}", str(pipe), mark]
+    os.execv(sys.executable, [sys.executable, *arguments])
+
+
 @dataclass
 class Cluster:
     """A supervisor whose workers follow scripts, round by round; the last round repeats.
 
     Attributes:
-        calls: number, addresses and pipe of every worker that was started.
         said: what the supervisor said.
     """
 
@@ -64,24 +74,32 @@ class Cluster:
     rounds: list[list[str]]
     patience: Patience
     stop: Stop = field(default_factory=Stop)
-    calls: list[tuple[int, tuple[str, ...], int]] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
 
-    def command(self, number, addresses, pipe):
-        self.calls.append((number, tuple(addresses), pipe))
-        script = self.rounds[min(self.starts, len(self.rounds)) - 1][number]
-        mark = str(self.directory / f"{self.starts}-{number}")
-        return [sys.executable, "-I", "-S", "-c", f"{HEAD}\n{script}", str(pipe), mark]
+    def work(self, number, addresses, pipe):
+        """In the worker: its file of calls counts the rounds; then it becomes another program."""
+        calls = self.directory / f"calls-{number}"
+        with calls.open("a") as file:
+            file.write(",".join(addresses) + "\n")
+        start = len(calls.read_text().splitlines())
+        script = self.rounds[min(start, len(self.rounds)) - 1][number]
+        mark = str(self.directory / f"{start}-{number}")
+        become(script, pipe, mark)
+
+    def addresses(self, number):
+        """What a worker was told at each of its starts."""
+        calls = self.directory / f"calls-{number}"
+        return [line.split(",") for line in calls.read_text().splitlines()]
 
     @property
     def starts(self):
         """How often all were started."""
-        return -(-len(self.calls) // len(self.rounds[0]))
+        return max(len(self.addresses(number)) for number in range(len(self.rounds[0])))
 
     def run(self):
         workers, say = len(self.rounds[0]), self.said.append
         return Supervisor(
-            workers, self.command, self.stop, self.patience, final=(2, FINAL), say=say
+            workers, self.work, self.stop, self.patience, final=(2, FINAL), say=say
         ).run()
 
     def stop_when(self, *names):
@@ -140,11 +158,11 @@ def test_each_worker_is_told_its_number_and_the_addresses_of_all(cluster):
     made = cluster([WORKS] * 3)
     made.stop_when("1-0.at-work", "1-1.at-work", "1-2.at-work")
     made.run()
-    numbers, addresses, _ = zip(*made.calls, strict=True)
-    assert numbers == (0, 1, 2)
-    assert len(set(addresses)) == 1
-    assert len(set(addresses[0])) == 3
-    assert all(re.fullmatch(r"127\.0\.0\.1:\d+", address) for address in addresses[0])
+    told = [made.addresses(number) for number in range(3)]
+    assert told[0] == told[1] == told[2]
+    (addresses,) = told[0]
+    assert len(set(addresses)) == 3
+    assert all(re.fullmatch(r"127\.0\.0\.1:\d+", address) for address in addresses)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +174,7 @@ def test_when_one_dies_all_start_again(cluster, script, how):
     made = cluster([WORKS, script], [WORKS, WORKS])
     made.stop_when("2-0.at-work", "2-1.at-work")
     assert made.run() == 0
-    assert [number for number, _, _ in made.calls] == [0, 1, 0, 1]
+    assert made.starts == 2
     assert made.files("drained") == ["2-0", "2-1"], "the first round was not asked, but ended"
     (said,) = made.said
     assert re.match(rf"worker 1 \(process \d+\) {how}; all 2 start again in", said)
@@ -281,14 +299,15 @@ def test_who_does_not_drain_is_killed(cluster, script):
 
 
 KILLED = """
-import sys
+import os, sys
 from dataflows.supervisor import Supervisor
 from operators.stop import Stop
 script, directory = sys.argv[1:]
-def command(number, addresses, pipe):
+def work(number, addresses, pipe):
+    os.set_inheritable(pipe, True)
     mark = f"{directory}/1-{number}"
-    return [sys.executable, "-I", "-S", "-c", script, str(pipe), mark]
-Supervisor(2, command, Stop()).run()
+    os.execv(sys.executable, [sys.executable, "-I", "-S", "-c", script, str(pipe), mark])
+Supervisor(2, work, Stop()).run()
 """
 
 

@@ -332,7 +332,7 @@ def test_weights_of_sources_follow_what_users_do():
     shoppers = shop(40, shares=False)
     for event in wanderers(np.random.default_rng(1), 3_000):
         shoppers.act(event)
-    weights = shoppers.recommender.weights
+    weights = shoppers.recommender.weights.others
     assert weights.in_force
     popular = SOURCES.index("popular")
     assert weights.current[popular] > shoppers.recommender.plan.source_weights[popular]
@@ -359,7 +359,8 @@ def test_lanes_that_hear_of_each_other_give_sources_the_same_weights():
             for sender, block in enumerate(blocks):
                 each.recommender.take(block, own=sender == place)
     one, other = (each.recommender.weights for each in some)
-    assert one.learned > 500
+    assert one.others.learned > 500
+    assert one.newcomers.learned > 0
     assert one.to_state() == other.to_state()
 
 
@@ -369,12 +370,48 @@ def test_what_former_versions_told_and_stored_is_understood():
         other.act(event)
     told, taken, _ = msgspec.msgpack.decode(told_by(shoppers))
     other.recommender.take(msgspec.msgpack.encode((told, taken)))
-    learned = other.recommender.weights.learned
+    weights = other.recommender.weights
+    before = weights.newcomers.learned, weights.others.learned
     other.recommender.load_items([], [], msgspec.msgpack.encode(Ranker().to_state()))
-    assert other.recommender.weights.learned == learned
+    assert (weights.newcomers.learned, weights.others.learned) == before
+    told, taken, sought = msgspec.msgpack.decode(told_by_many())
+    of_others = [part for some in sought for part in some[1:]]
+    other.recommender.take(msgspec.msgpack.encode((b"", [], of_others)))
+    assert weights.newcomers.learned == before[0]
+    assert weights.others.learned > before[1]
     again = shop()
     again.recommender.load_items([], [], other.recommender.beside())
     assert again.recommender.weights.to_state() == other.recommender.weights.to_state()
+
+
+def test_newcomers_have_weights_of_their_own():
+    """Whoever comes goes for what all want next, and then to and fro between the two."""
+    shoppers = shop(4_000, shares=False)
+    rng = np.random.default_rng(4)
+    moments = iter(range(1_790_000_000_000, 1_800_000_000_000, 500))
+    for user in range(1_400):
+        first, second = rng.integers(100, 400), rng.zipf(1.8) % 100
+        for item in (first, second, first, second):
+            shoppers.act((user, f"i{item}", next(moments), PRODUCT_VIEW))
+    weights = shoppers.recommender.weights
+    popular, reminders = SOURCES.index("popular"), SOURCES.index("reminders")
+    assert weights.newcomers.learned >= 500
+    share = {
+        name: each.current[popular] / (each.current[popular] + each.current[reminders])
+        for name, each in (("newcomers", weights.newcomers), ("others", weights.others))
+    }
+    assert share["newcomers"] > 10 * share["others"]
+    quality = shoppers.recommender.quality()
+    assert quality["sources_newcomers"]["examples"] == weights.newcomers.learned
+    assert quality["sources"]["examples"] == weights.others.learned
+
+
+def told_by_many():
+    """What a lane tells after some hundred events."""
+    some = shop(40)
+    for event in wanderers(np.random.default_rng(6), 600):
+        some.act(event)
+    return some.recommender.outgoing()
 
 
 def told_by(shoppers):
