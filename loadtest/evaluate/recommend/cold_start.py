@@ -38,11 +38,15 @@ from loadtest.evaluate.recommend.measures import Lists
 from loadtest.evaluate.recommend.popularity import Popularity
 from loadtest.evaluate.recommend.protocol import NextItem
 from loadtest.evaluate.recommend.walk import NEW, Convention, walk
+from models.item_plan import SOURCES
 
 HELD_OUT: Final = 10
 """First events of an item that nobody learns."""
 _HALF_LIFE_MS: Final = 14 * 86_400_000
 _COMPARED_AT_ONCE: Final = 1_000
+_CONTENT_ALONE: Final = tuple(
+    f"recommend.sources.{name}={1.0 if name == 'similar' else 0.0}" for name in SOURCES
+)
 _MANY: Final = 20_000
 """Of a longer log only every tenth event is asked."""
 
@@ -139,12 +143,12 @@ def engine(log: Interactions, facts: Facts | None, name: str, *sets: str) -> Aft
 def measured(
     log: Interactions, facts: Facts, asked: Bools, learnt: Bools | None, convention: Convention
 ) -> list[Lists]:
-    """Popularity, the engine without a catalogue, and with one."""
+    """Popularity, the engine without a catalogue and with one, and what is described alike alone."""
     rivals: list[NextItem] = [
         Popularity(log.items, _HALF_LIFE_MS),
         engine(log, None, "afterglow without a catalogue"),
         engine(log, facts, "afterglow"),
-        engine(log, facts, "afterglow, similar = 0.3", "recommend.sources.similar=0.3"),
+        engine(log, facts, "content alone", *_CONTENT_ALONE),
     ]
     return walk(log, rivals, [convention], asked, learnt)
 
