@@ -55,7 +55,8 @@ class Patience:
         drain_s: for workers that were asked to end.
         failures: so many in a row and it gives up; a cluster that ran for ``steady_s`` is well.
         steady_s: see there.
-        pause_s: before the second start in a row; doubles up to ``longest_pause_s``.
+        pause_s: from one start to the next in a row, doubles up to ``longest_pause_s``; and what is
+            waited for at least.
         longest_pause_s: see there.
     """
 
@@ -121,7 +122,8 @@ class Supervisor:
             if final:
                 self.say(f"{why}; that is final (exit code {final[0]}): nothing starts again")
                 return final[0]
-            failures = 1 if time.monotonic() - began_s > self.patience.steady_s else failures + 1
+            ran_s = time.monotonic() - began_s
+            failures = 1 if ran_s > self.patience.steady_s else failures + 1
             if failures >= self.patience.failures:
                 self.say(
                     f"{why}; that was failure {failures} in a row without "
@@ -129,7 +131,7 @@ class Supervisor:
                     "lost: what is wrong stands above; mend it and start again"
                 )
                 return 1
-            pause_s = self._pause(failures)
+            pause_s = self._pause(failures, ran_s)
             self.say(f"{why}; all {self.workers} start again in {pause_s:.1f} s")
             if self._stopped_within(pause_s):
                 break
@@ -240,10 +242,11 @@ class Supervisor:
         self._running.clear()
         return codes
 
-    def _pause(self, failures: int) -> float:
+    def _pause(self, failures: int, ran_s: float) -> float:
+        """What is left of the time from start to start: who ran for that long waits no longer."""
         patience = self.patience
-        longest: float = patience.pause_s * 2 ** (failures - 1)
-        return min(longest, patience.longest_pause_s)
+        apart_s: float = patience.pause_s * 2 ** (failures - 1)
+        return max(min(apart_s, patience.longest_pause_s) - ran_s, patience.pause_s)
 
     def _stopped_within(self, seconds: float) -> bool:
         deadline_s = time.monotonic() + seconds

@@ -225,14 +225,29 @@ def test_who_was_killed_is_named_and_not_who_noticed(cluster):
 
 
 def test_failing_again_and_again_gives_up_and_says_so(cluster):
-    made = cluster([FAILS], failures=5, pause_s=0.1, longest_pause_s=0.3)
-    assert (made.run(), made.starts) == (1, 5)
+    made = cluster([FAILS], failures=5, pause_s=1, longest_pause_s=3)
+    code, seconds = took(made.run)
+    assert (code, made.starts) == (1, 5)
     *before, last = made.said
-    pauses = [re.findall(r"all 1 start again in ([\d.]+) s", said) for said in before]
-    assert pauses == [["0.1"], ["0.2"], ["0.3"], ["0.3"]]
+    first, second, third, fourth = pauses(before)
+    assert first == 1
+    assert second <= 2
+    assert max(third, fourth) <= 3
+    assert seconds >= 1 + 2 + 3 + 3
     assert re.match(r"worker 0 \(process \d+\) ended \(1\); that was failure 5 in a row", last)
     assert "gives up" in last
     assert "mend it and start again" in last
+
+
+def pauses(said):
+    """The seconds before each start, by what was said."""
+    return [float(re.findall(r"start again in ([\d.]+) s", text)[0]) for text in said]
+
+
+def test_who_has_run_for_long_starts_again_soon(cluster):
+    made = cluster(["work(2); sys.exit(1)"], failures=3, pause_s=0.5, longest_pause_s=5)
+    assert (made.run(), made.starts) == (1, 3)
+    assert pauses(made.said[:-1]) == [0.5, 0.5]
 
 
 def test_a_steady_run_ends_the_row_of_failures(cluster):

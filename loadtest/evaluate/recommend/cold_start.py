@@ -143,7 +143,7 @@ def engine(log: Interactions, facts: Facts | None, name: str, *sets: str) -> Aft
 def measured(
     log: Interactions, facts: Facts, asked: Bools, learnt: Bools | None, convention: Convention
 ) -> list[Lists]:
-    """Popularity, the engine without a catalogue and with one, and what is described alike alone."""
+    """Popularity, the engine without a catalogue and with one, and content alone."""
     rivals: list[NextItem] = [
         Popularity(log.items, _HALF_LIFE_MS),
         engine(log, None, "afterglow without a catalogue"),
