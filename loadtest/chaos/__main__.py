@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from typing import Final
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from loadtest.chaos.judge import Verdict
+from loadtest.chaos.running import Outcome, run
 from loadtest.chaos.scenarios import SCENARIOS, Scenario
-from loadtest.chaos.world import Scale, Stuck, opened
+from loadtest.chaos.world import Scale
 
 _EVENTS_PER_KILL: Final = 10_000
 _COLUMNS: Final = (
@@ -35,7 +36,22 @@ def main() -> int:
     console, table = Console(width=170), Table(title="chaos")
     for name in _COLUMNS:
         table.add_column(name, justify="left" if name in ("scenario", "broker") else "right")
-    failed: list[str] = []
+    wrong: list[str] = []
+    for scenario, outcome in _outcomes(chosen, console):
+        console.print(f"{scenario.name}: {scenario.about}")
+        for line in outcome.lines:
+            console.print(f"  {line}", markup=False)
+        table.add_row(*outcome.row)
+        wrong += [outcome.wrong] if outcome.wrong else []
+    console.print(table)
+    for text in wrong:
+        console.print(text, style="red", markup=False)
+    return int(len(wrong) > 0)
+
+
+def _outcomes(chosen: argparse.Namespace, console: Console) -> Iterator[tuple[Scenario, Outcome]]:
+    """Of every scenario that can be done here, one after another or several at once."""
+    jobs: list[tuple[Scenario, Scale]] = []
     for scenario in SCENARIOS:
         if chosen.scenario and scenario.name not in chosen.scenario:
             continue
@@ -47,51 +63,12 @@ def main() -> int:
         scale = Scale(chosen.workers, chosen.rate, chosen.users, brokers, chosen.kills, chosen.seed)
         least = _EVENTS_PER_KILL * chosen.kills if scenario.name == "kills" else 0
         scale = replace(scale, events=max(chosen.events, least), minutes=chosen.minutes)
-        failed += _run(scenario, scale, console, table)
-    console.print(table)
-    for why in failed:
-        console.print(why, style="red", markup=False)
-    return int(len(failed) > 0)
-
-
-def _run(scenario: Scenario, scale: Scale, console: Console, table: Table) -> list[str]:
-    """What went wrong in it."""
-    console.print(f"{scenario.name}: {scenario.about} …")
-    begun_s = time.monotonic()
-    try:
-        opening = opened(
-            scale, cluster=scenario.cluster, disk_mb=scenario.disk_mb, env=scenario.env
-        )
-        with opening as world:
-            scenario.act(world)
-            verdict = world.finish()
-    except Stuck as stuck:
-        table.add_row(scenario.name, str(scale.brokers), "stuck")
-        return [f"{scenario.name}: {stuck}"]
-    for note in world.notes:
-        console.print(f"  {note}")
-    _report(table, scenario.name, scale, verdict, world.recoveries_s, time.monotonic() - begun_s)
-    console.print(f"  {verdict}")
-    return [] if verdict.is_clean else [f"{scenario.name}: {verdict}"]
-
-
-def _report(
-    table: Table,
-    name: str,
-    scale: Scale,
-    verdict: Verdict,
-    recoveries_s: list[float],
-    seconds: float,
-) -> None:
-    broker = f"Kafka x {scale.brokers}" if scale.brokers else "embedded"
-    wrong = (verdict.lost, verdict.doubled, verdict.wrong, verdict.gaps, verdict.copies)
-    table.add_row(
-        *(name, broker, f"{verdict.events:,}", f"{verdict.changes:,}"),
-        *(str(count) for count in (*wrong, verdict.missing, verdict.strayed)),
-        f"{np.median(recoveries_s):.1f} s" if recoveries_s else "",
-        f"{max(recoveries_s):.1f} s" if recoveries_s else "",
-        f"{seconds:.0f}",
-    )
+        jobs.append((scenario, scale))
+    # a process each, because traffic and books of one world are more than half a core
+    with ProcessPoolExecutor(chosen.jobs, get_context("spawn"), max_tasks_per_child=1) as pool:
+        going = [pool.submit(run, scenario.name, scale) for scenario, scale in jobs]
+        for (scenario, _), each in zip(jobs, going, strict=True):
+            yield scenario, each.result()
 
 
 def _arguments() -> argparse.Namespace:
@@ -106,6 +83,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--events", type=int, default=0, help="send at least so many")
     parser.add_argument("--minutes", type=float, default=1.0, help="of the soak")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=1, help="so many scenarios at once")
     return parser.parse_args()
 
 
