@@ -38,9 +38,9 @@ $(COMPILED): $(READY) $(wildcard events/*.py state/*.py models/*.py)
 demo: venv
 	$(BIN)/afterglow demo $(DEMO)
 
-# On all cores, each with servers of its own; JOBS=0 for all in one process, to debug.
+# On all cores, each with servers of its own; what is slow hurts engines by the clock, one at a time.
 MARKED ?= not slow
-JOBS ?= auto
+JOBS ?= $(if $(filter-out slow,$(MARKED)),auto,0)
 test: venv
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "$(MARKED)" $(TESTS)
 
