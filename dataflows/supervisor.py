@@ -63,7 +63,7 @@ class Patience:
     start_s: float = 120.0
     watchdog_s: float = 60.0
     drain_s: float = 60.0
-    failures: int = 8
+    failures: int = 20
     steady_s: float = 60.0
     pause_s: float = 0.2
     longest_pause_s: float = 10.0

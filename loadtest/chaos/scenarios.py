@@ -379,7 +379,7 @@ SCENARIOS: Final = (
     Scenario("partitions-added", "4 → 7 partitions", partitions_added, 1),
     Scenario("leaders-move", "each of three brokers killed in turn", leaders_move, 3),
     Scenario("primary-killed", "a primary of the store's cluster", primary_killed, cluster=True),
-    Scenario("disk-full", "of the store", disk_full, disk_mb=64, lacks=_mounts),
+    Scenario("disk-full", "of the store", disk_full, disk_mb=256, lacks=_mounts),
     Scenario("broker-slow", "late, timing out, away", broker_slow, mock=True),
     Scenario("clock-jumps", "± 1 h", clock_jumps, env=_with_clock),
     Scenario("poison", "4,005 unreadable messages", poison),
