@@ -269,7 +269,7 @@ def test_the_stateful_set_names_every_worker():
         text=True,
         check=True,
     ).stdout.split()
-    place = parse_place(int(told[3]), told[1], -1)
+    place = parse_place(int(told[3]), told[1])
     assert place.worker == 1
     assert place.addresses == tuple(
         f"afterglow-engine-{i}.afterglow-engine:7700" for i in range(pods["replicas"])
