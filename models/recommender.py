@@ -429,12 +429,16 @@ class ItemRecommender:
 
     def _in_force(self, table: Table, rows: I64) -> F64 | None:
         """The learned weights of sources for some users, float64[n, sources]; None for others."""
-        return None if self.weights is None else self.weights.of(self._is_new(table, rows))
+        if self.weights is None or not self.weights.in_force:
+            return None
+        return self.weights.of(self._is_new(table, rows))
 
     def _is_new(self, table: Table, rows: I64) -> Bools:
         """Of which of some users no more than one item is known, bool[n]."""
-        second_ms = self.recent.at_ms(table, rows)[:, 1:2]
-        found: Bools = np.all(second_ms == NEVER_MS, axis=1)
+        at_ms = table["recent.at"]
+        if at_ms.shape[1] < 2:
+            return np.ones(len(rows), dtype=np.bool_)
+        found: Bools = at_ms[rows, 1] == NEVER_MS
         return found
 
     # -- catalogue and rules ----------------------------------------------------------------------

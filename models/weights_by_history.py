@@ -31,8 +31,10 @@ class WeightsByHistory:
         others: for those of whom more are.
 
     >>> weights = WeightsByHistory(np.array([1.0, 0.0, 0.0, 0.0, 0.0, 0.5]), 0.5, length=20)
-    >>> weights.of(np.array([True, False])) is None  # nothing is learned: those of the settings
-    True
+    >>> weights.in_force  # nothing is learned: those of the settings hold for everybody
+    False
+    >>> weights.of(np.array([True, False]))[:, 0].tolist()
+    [1.0, 1.0]
     """
 
     def __init__(self, settings: F64, offset: float, length: int) -> None:
@@ -44,14 +46,17 @@ class WeightsByHistory:
         """A weight of 1 for each source that is on, float64[sources]."""
         return self.others.everything
 
-    def of(self, is_new: Bools) -> F64 | None:
-        """The weights in force for some users, float64[n, sources]; None for the settings'.
+    @property
+    def in_force(self) -> bool:
+        """Whether learned weights are, for anybody."""
+        return self.newcomers.in_force or self.others.in_force
+
+    def of(self, is_new: Bools) -> F64:
+        """The weights in force for some users, float64[n, sources].
 
         Args:
             is_new: who is a newcomer, bool[n].
         """
-        if not self.newcomers.in_force and not self.others.in_force:
-            return None
         return np.where(is_new[:, None], self.newcomers.current, self.others.current)
 
     def learns(self, is_new: Bools, enough: int) -> Bools:

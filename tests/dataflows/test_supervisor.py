@@ -89,7 +89,8 @@ class Cluster:
     def addresses(self, number):
         """What a worker was told at each of its starts."""
         calls = self.directory / f"calls-{number}"
-        return [line.split(",") for line in calls.read_text().splitlines()]
+        lines = calls.read_text().splitlines() if calls.exists() else []  # killed before its turn
+        return [line.split(",") for line in lines]
 
     @property
     def starts(self):
