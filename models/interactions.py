@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.texts import Texts
+from state.hash_index import numbered
 
 I8 = NDArray[np.int8]
 I64 = NDArray[np.int64]
@@ -76,13 +77,13 @@ class Interactions:
         >>> bool((again.before == some.before).all())
         True
         """
-        named = (self.item, self.before.reshape(-1), self.together.reshape(-1))
-        hashes, place = np.unique(np.concatenate(named), return_inverse=True)
+        named = np.concatenate([self.item, self.before.reshape(-1), self.together.reshape(-1)])
+        first, place = numbered(named)
         return msgspec.msgpack.encode(
             _Block(
                 n=len(self),
                 steps=self.before.shape[1],
-                hashes=hashes.tobytes(),
+                hashes=named[first].tobytes(),
                 place=place.astype(np.uint32).tobytes(),
                 ts=self.ts_ms.tobytes(),
                 type=self.type.tobytes(),
@@ -144,11 +145,7 @@ def seen_of(ids: Texts, categories: Texts, price: I64) -> Seen:
 
 
 def _distinct(ids: Texts, categories: Texts, price: I64) -> Seen:
-    _, first, which = np.unique(ids.hashes(), return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    which, first = rank[which], first[order]
+    first, which = numbered(ids.hashes())
     said, paid = first.copy(), np.zeros(len(first), dtype=np.int64)
     with_category = np.flatnonzero(categories.present)
     said[which[with_category]] = with_category

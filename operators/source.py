@@ -177,8 +177,7 @@ class EventReader(StatefulSourcePartition[Read, None]):
         messages = self._poll(room)
         self._epoch_rows += len(messages)
         now_s = time.monotonic()
-        more = len(messages) >= self._spec.fetch_max
-        self._next_s = 0.0 if more else begun_s + self._spec.gather_s
+        self._next_s = begun_s + self._spec.gather_s
         self._wait_s = 0.0 if messages else _IDLE_S
         if now_s - self._committed_s >= self._spec.commit_s:
             self._committed_s = now_s
@@ -186,7 +185,10 @@ class EventReader(StatefulSourcePartition[Read, None]):
         if not messages and now_s - self._sent_s < self._spec.tick_s:
             return []
         self._sent_s = now_s
-        return [self._read(messages)]
+        read = self._read(messages)
+        if read.more:
+            self._next_s = 0.0
+        return [read]
 
     def next_awake(self) -> datetime | None:
         """At once while there is input, else when there may be some."""
@@ -243,7 +245,7 @@ class EventReader(StatefulSourcePartition[Read, None]):
         n = len(messages)
         partition = np.fromiter(map(Message.partition, messages), np.int32, n)
         offset = np.fromiter(map(Message.offset, messages), np.int64, n)
-        ends, spans = self._ends(), []
+        ends, spans, behind = self._ends(), [], 0
         for p, start in self._next.items():
             mine = offset[partition == p]
             stop = int(mine[-1]) + 1 if len(mine) else start
@@ -252,6 +254,7 @@ class EventReader(StatefulSourcePartition[Read, None]):
             at_end = self._eof.get(p) == stop or stop >= ends.get(p, stop + 1)
             spans.append(Span(p, start, stop, at_end=at_end))
             self._next[p] = stop
+            behind += max(ends.get(p, stop) - stop, 0)
         if self._on_ends is not None:
             self._on_ends(spans, ends)
         return Read(
@@ -264,7 +267,7 @@ class EventReader(StatefulSourcePartition[Read, None]):
             offset=offset,
             spans=spans,
             keys=MessageKeys(messages),
-            more=n >= self._spec.fetch_max,
+            more=max(n, behind) >= self._spec.fetch_max,
             partitions=self._places.count,
         )
 

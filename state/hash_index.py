@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from events.compiled import compiled, inlined
 
 I64 = NDArray[np.int64]
+U32 = NDArray[np.uint32]
 U64 = NDArray[np.uint64]
 
 _LEAST: Final = 64
@@ -60,6 +61,25 @@ class HashIndex:
         _move(old, self._places)
 
 
+def numbered(hashes: U64) -> tuple[I64, I64]:
+    """Number hashes in the order in which each comes first, equal ones alike; 0 is one, too.
+
+    Args:
+        hashes: uint64[n].
+
+    Returns:
+        first: where each distinct one comes first, int64[u].
+        which: the number of each, int64[n].
+
+    >>> first, which = numbered(np.array([9, 0, 9, 5], np.uint64))
+    >>> first.tolist(), which.tolist()
+    ([0, 1, 3], [0, 1, 0, 2])
+    """
+    first, which = np.empty((2, len(hashes)), dtype=np.int64)
+    places = np.zeros(1 << max(2 * len(hashes) - 1, 1).bit_length(), dtype=np.uint32)
+    return first[: _number(places, hashes, first, which)], which
+
+
 @inlined
 def _first(hashed: Any, mask: Any) -> Any:
     """Where a search begins; the hash may be any number, so it is mixed once more."""
@@ -94,6 +114,22 @@ def _add(places: U64, hashes: U64, numbers: I64) -> int:
             new += 1
             places[at, 0], places[at, 1] = hashes[i], np.uint64(numbers[i] + 1)
     return new
+
+
+@compiled
+def _number(places: U32, hashes: U64, first: I64, which: I64) -> int:
+    """How many are distinct; ``places`` hold numbers, one more than each."""
+    mask, distinct = np.uint64(len(places) - 1), 0
+    for i in range(len(hashes)):
+        at = _first(hashes[i], mask)
+        while places[at] and hashes[first[places[at] - 1]] != hashes[i]:
+            at = (at + np.uint64(1)) & mask
+        if not places[at]:
+            first[distinct] = i
+            distinct += 1
+            places[at] = distinct
+        which[i] = places[at] - 1
+    return distinct
 
 
 @compiled
