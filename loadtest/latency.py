@@ -6,8 +6,8 @@ Among the load are markers, each the one event of a user of its own. Their profi
 until ``last_seen`` is the marker's time. The system is met from outside: a producer, a Redis
 client, and the engine as a child process. One thread sends and asks in turn, every two
 milliseconds; that is the resolution, and what is late by less counts as late by a whole round (to
-ask more often would take the cores from what is measured). When all is committed, the lists of those who did something
-with an item in the last seconds are looked at: each must be of that time.
+ask more often would take the cores from what is measured). When all is committed, the lists of
+those who did something with an item in the last seconds are looked at: each must be of that time.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ from models.steering import Steering
 from models.weights_by_history import WeightsByHistory
 from state.candidates import candidates_form
 from state.groups import Groups
+from state.hash_index import numbered
 from state.recent import RecentItems
 from state.recommending import Lists, Served
 from state.table import Column, Table
@@ -158,7 +159,7 @@ class ItemRecommender:
         slice_ = most if wall_ms is None else max(int(self.plan.lists_per_s * _SLICE), 1)
         others = self._relisting.take(min(most - len(acted), slice_))
         self._spend(len(acted) + len(others))
-        return np.union1d(acted, others)
+        return np.union1d(acted, others) if len(others) else acted
 
     def _acted(self, most: int) -> I64:
         """Those of the users who acted whose turn it is.
@@ -170,17 +171,19 @@ class ItemRecommender:
             return np.empty(0, dtype=np.int64)
         asked = np.concatenate(self._waiting)
         self._waiting.clear()
-        users, first = np.unique(asked, return_index=True)
-        if len(users) <= most:
-            return users
-        last = len(asked) - 1 - np.unique(asked[::-1], return_index=True)[1]
-        chosen = np.zeros(len(users), dtype=np.bool_)
+        first, which = numbered(asked.view(np.uint64))  # users in the order they first asked
+        if len(first) <= most:
+            return np.sort(asked[first])
+        last = np.empty_like(first)
+        last[which] = np.arange(len(asked))
+        chosen = np.zeros(len(first), dtype=np.bool_)
         newest = int(most * _NEWEST)
-        chosen[np.argsort(-last)[:newest]] = True
-        oldest = np.argsort(np.where(chosen, len(asked), first))
-        chosen[oldest[: most - newest]] = True
-        self._waiting.append(asked[np.union1d(first[~chosen], last[~chosen])])
-        return users[chosen]
+        chosen[np.argpartition(-last, newest)[:newest]] = True
+        chosen[np.flatnonzero(~chosen)[: most - newest]] = True
+        waits = np.zeros(len(asked), dtype=np.bool_)
+        waits[first[~chosen]] = waits[last[~chosen]] = True
+        self._waiting.append(asked[waits])
+        return np.sort(asked[first[chosen]])
 
     def make(self, table: Table, ids: Texts, now_ms: I64, rows: I64, served: Served) -> Lists:
         """New lists for those of some users who ever had to do with an item."""

@@ -3,6 +3,7 @@
 import time
 
 import msgspec
+import numpy as np
 import pytest
 from bytewax import operators as op
 from bytewax.dataflow import Dataflow
@@ -63,11 +64,27 @@ def test_everything_is_read_once_and_the_spans_chain(one_broker, broker, fetch_m
     reader.close()
     assert assert_chained(reads, {}) == dict.fromkeys(range(4), 250)
     assert sorted(map(int, payloads(reads))) == list(range(1_000))
+    left = 1_000
     for read in reads:
         assert len(read.payloads) <= fetch_max
-        assert read.more == (len(read.payloads) == fetch_max)
+        left -= len(read.payloads)
+        if read.more:  # what is known to wait fills a read, or this one is full
+            assert max(left, len(read.payloads)) >= fetch_max
+        else:
+            assert len(read.payloads) < fetch_max
         assert [int(p) // 4 for p in read.payloads] == read.offset.tolist()
         assert [int(p) % 4 for p in read.payloads] == read.partition.tolist()
+
+
+def test_small_reads_say_that_many_events_wait(one_broker, broker):
+    one_broker.create("behind", partitions=1)
+    produce(broker, "behind", numbered(1_000, 1))
+    reader = open_reader(broker, "behind", fetch_max=500, epoch_rows=300)
+    reads = read_until(reader, lambda reads: len(payloads(reads)) == 1_000)
+    reader.close()
+    small = [read for read in reads if 0 < len(read.payloads) < 500]
+    ends = np.cumsum([len(read.payloads) for read in small])
+    assert [read.more for read in small] == (1_000 - ends >= 500).tolist()
 
 
 def test_restarts_from_positions_lose_and_repeat_nothing(one_broker, broker):
