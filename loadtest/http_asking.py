@@ -33,8 +33,7 @@ class HttpAsking:
         Raises:
             RuntimeError: the answer is neither 200 nor 404.
         """
-        link = self._free.pop() if self._free else await self._connect()
-        reader, writer = link
+        link = reader, writer = await self._link()
         writer.write(f"GET {self._path.format(user=user)}{self._tail}".encode())
         head = await reader.readuntil(b"\r\n\r\n")
         status = head[9:12]
@@ -45,7 +44,13 @@ class HttpAsking:
             raise RuntimeError(f"a profile must be answered with 200 or 404, but came {head!r}")
         return status == b"200"
 
-    async def _connect(self) -> Link:
+    async def _link(self) -> Link:
+        """A kept connection that the server has not closed meanwhile, or a new one."""
+        while self._free:
+            reader, writer = self._free.pop()
+            if not reader.at_eof() and not writer.is_closing():
+                return reader, writer
+            writer.close()
         return await asyncio.open_connection(self._host, self._port)
 
     async def __aenter__(self) -> Self:

@@ -3,8 +3,10 @@
 Open loop: lookup ``k`` is due at ``start + k / rate``, whatever became of those before it, and its
 latency counts from when it was due, so a stall is charged to every lookup that waited behind it.
 Another process publishes events at their own rate meanwhile. Users are asked for evenly, one in a
-hundred is not known. ``--awaited`` asks through the asynchronous reader; ``--http`` starts
-``afterglow serve`` beside the engine and asks that, over connections that are kept.
+hundred is not known. Some clients, each a process with a connection, ask in turn, so that what is
+slow holds up a few lookups and not all behind it. ``--awaited`` asks through the asynchronous
+reader; ``--http`` starts ``afterglow serve`` beside the engine and asks that, over connections that
+are kept. ``--nice`` lets the engine and the publisher give way where all of them share their cores.
 """
 
 from __future__ import annotations
@@ -12,10 +14,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import multiprocessing
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -57,6 +61,17 @@ class Timed:
     late_ms: list[float] = field(default_factory=list)
     found: int = 0
     spent_s: float = 0.0
+
+    @classmethod
+    def joined(cls, parts: Iterable[Timed]) -> Timed:
+        """What came of all of them."""
+        all_ = cls()
+        for part in parts:
+            all_.latencies_ms += part.latencies_ms
+            all_.late_ms += part.late_ms
+            all_.found += part.found
+            all_.spent_s += part.spent_s
+        return all_
 
     def note(self, due_s: float, began_s: float, is_found: bool) -> None:
         """One lookup has its answer."""
@@ -105,6 +120,17 @@ def ask_waiting(url: str, users: list[str], rate: float, start_s: float) -> Time
             timed.note(due_s, began_s, reader.get(user) is not None)
         timed.spent_s = time.thread_time() - spent_s
     return timed
+
+
+def ask_in_turn(url: str, users: list[str], rate: float, start_s: float, clients: int) -> Timed:
+    """Some clients, each a process of its own; every one asks for its share."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(clients, mp_context=spawn) as pool:
+        shares = [
+            pool.submit(ask_waiting, url, users[i::clients], rate / clients, start_s + i / rate)
+            for i in range(clients)
+        ]
+        return Timed.joined(share.result() for share in shares)
 
 
 async def ask_awaiting(
@@ -178,6 +204,8 @@ def main() -> None:
     parser.add_argument("--events-per-s", type=float, default=20_000)
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--users", type=int, default=200_000)
+    parser.add_argument("--clients", type=int, default=4, help="that ask, unless through one loop")
+    parser.add_argument("--nice", type=int, default=0, help="of the engine and the publisher")
     parser.add_argument("--awaited", action="store_true", help="ask through AsyncReader")
     parser.add_argument("--http", action="store_true", help="ask `afterglow serve`")
     chosen = parser.parse_args()
@@ -192,6 +220,9 @@ def main() -> None:
         arguments = (running.broker.bootstrap, load, n, start_ms)
         publisher = context.Process(target=publish, args=arguments, daemon=True)
         publisher.start()
+        assert publisher.pid is not None
+        for pid in (publisher.pid, *(process.pid for process in running.processes)):
+            os.setpriority(os.PRIO_PROCESS, pid, chosen.nice)
         url, start_s = running.embedded.url, start_ms / 1000 + 0.5
         engine_s = running.cpu_s()
         if chosen.http:
@@ -200,7 +231,7 @@ def main() -> None:
         elif chosen.awaited:
             timed = asyncio.run(ask_awaited(url, users, chosen.rate, start_s))
         else:
-            timed = ask_waiting(url, users, chosen.rate, start_s)
+            timed = ask_in_turn(url, users, chosen.rate, start_s, chosen.clients)
         engine_s = running.cpu_s() - engine_s
         publisher.join(60)
         if publisher.exitcode:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final
 
@@ -35,8 +36,26 @@ Command = Sequence[Sequence[Any] | Bulk]
 TROUBLE: Final = (RedisError, RedisClusterException, OSError)
 """What a server, or the way to it, may answer instead of an answer."""
 
-_SLICE: Final = 8
-"""Commands sent at once: the server works while the rest is packed."""
+_SLICE: Final = 4
+"""Commands sent at once. The server works on them while the next are packed, and has no more than
+twice as many at hand: it would do all that it has read before it looks at anybody else's."""
+
+
+@dataclass(slots=True)
+class _Link:
+    """A way to one server.
+
+    Attributes:
+        pool: of connections.
+        places: of the commands that go there.
+        connection: one of the pool's, while they do.
+        lacks_script: the server said so.
+    """
+
+    pool: Any
+    places: list[int]
+    connection: Any = None
+    lacks_script: bool = False
 
 
 class Servers:
@@ -86,32 +105,22 @@ class Servers:
             command: makes the i-th command when it is about to be sent.
         """
         answers: list[bytes | Exception] = [RedisError("not sent")] * len(keys)
-        sent = []
         try:
             links = self._links(keys)
         except TROUBLE as error:
             return [error] * len(keys)
-        for pool, places in links:
-            try:
-                connection = pool.get_connection()
-            except TROUBLE as error:
-                self._note(error, places, answers)
-                continue
-            sent.append((pool, connection, places))
-            try:
-                for at in range(0, len(places), _SLICE):
-                    commands = map(command, places[at : at + _SLICE])
-                    parts = chain.from_iterable(map(_packed, commands))
-                    connection.send_packed_command([b"".join(parts)])
-            except TROUBLE as error:
-                connection.disconnect()
-                self._note(error, places, answers)
-        for pool, connection, places in sent:
-            try:
-                if connection.is_connected:
-                    self._read(connection, places, answers)
-            finally:
-                pool.release(connection)
+        links = [link for link in links if self._is_connected(link, answers)]
+        longest = max((len(link.places) for link in links), default=0)
+        try:
+            for at in range(0, longest + _SLICE, _SLICE):
+                for link in links:
+                    self._send(link, at, command, answers)
+                    self._read(link, at - _SLICE, answers)
+            for link in links:
+                self._load_script(link)
+        finally:
+            for link in links:
+                link.pool.release(link.connection)
         return answers
 
     def close(self) -> None:
@@ -119,11 +128,11 @@ class Servers:
         if self._client is not None:
             self._client.close()
 
-    def _links(self, keys: Sequence[str]) -> list[tuple[Any, list[int]]]:
-        """The connections of each server, and the places of the keys that live there."""
+    def _links(self, keys: Sequence[str]) -> list[_Link]:
+        """The ways to each server, and the places of the keys that live there."""
         client = self.client
         if not self._is_cluster:
-            return [(client.connection_pool, list(range(len(keys))))]
+            return [_Link(client.connection_pool, list(range(len(keys))))]
         if self._is_stale:
             client.nodes_manager.initialize()
             self._is_stale = False
@@ -134,28 +143,61 @@ class Servers:
             nodes[node.name] = node
             places[node.name].append(place)
         return [
-            (client.get_redis_connection(nodes[name]).connection_pool, held)
+            _Link(client.get_redis_connection(nodes[name]).connection_pool, held)
             for name, held in places.items()
         ]
 
-    def _read(self, connection: Any, places: list[int], answers: list[bytes | Exception]) -> None:
-        lacks_script = False
-        for i, place in enumerate(places):
+    def _is_connected(self, link: _Link, answers: list[bytes | Exception]) -> bool:
+        """Take a connection, or note why there is none."""
+        try:
+            link.connection = link.pool.get_connection()
+        except TROUBLE as error:
+            self._note(error, link.places, answers)
+            return False
+        return True
+
+    def _send(
+        self,
+        link: _Link,
+        at: int,
+        command: Callable[[int], Command],
+        answers: list[bytes | Exception],
+    ) -> None:
+        """Send the commands from a place on; what was sent before them is not answered yet."""
+        if at >= len(link.places) or not link.connection.is_connected:
+            return
+        commands = map(command, link.places[at : at + _SLICE])
+        try:
+            parts = chain.from_iterable(map(_packed, commands))
+            link.connection.send_packed_command([b"".join(parts)])
+        except TROUBLE as error:
+            link.connection.disconnect()
+            self._note(error, link.places[max(at - _SLICE, 0) :], answers)
+
+    def _read(self, link: _Link, at: int, answers: list[bytes | Exception]) -> None:
+        """Read the answers to the commands from a place on."""
+        for i in range(max(at, 0), min(at + _SLICE, len(link.places))):
+            if not link.connection.is_connected:
+                return
+            place = link.places[i]
             try:
-                answers[place] = connection.read_response()
+                answers[place] = link.connection.read_response()
             except ResponseError as error:
-                lacks_script |= isinstance(error, NoScriptError)
+                link.lacks_script |= isinstance(error, NoScriptError)
                 self._note(error, [place], answers)
             except TROUBLE as error:
-                connection.disconnect()
-                self._note(error, places[i:], answers)
-                return
-        if lacks_script:
-            try:
-                connection.send_command("SCRIPT", "LOAD", self._script)
-                connection.read_response()
-            except TROUBLE:
-                connection.disconnect()
+                link.connection.disconnect()
+                self._note(error, link.places[i:], answers)
+
+    def _load_script(self, link: _Link) -> None:
+        """Give the script to a server that did not know it, for the next try."""
+        if not link.lacks_script or not link.connection.is_connected:
+            return
+        try:
+            link.connection.send_command("SCRIPT", "LOAD", self._script)
+            link.connection.read_response()
+        except TROUBLE:
+            link.connection.disconnect()
 
     def _note(self, error: Exception, places: list[int], answers: list[bytes | Exception]) -> None:
         for place in places:
