@@ -50,12 +50,13 @@ class CommitPolicy:
 
     Attributes:
         max_events: at the latest after so many events.
-        max_delay_s: at the latest so long after the first event that is not committed.
+        max_delay_s: at the latest so long after the first event that is not committed, while more
+            input is known to wait; where none is, at once.
         heartbeat_s: how often the positions of idle shards are written.
     """
 
     max_events: int = 20_000
-    max_delay_s: float = 0.02
+    max_delay_s: float = 0.1
     heartbeat_s: float = 5.0
 
 
