@@ -96,6 +96,7 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         self._policy = policy
         self._wall_ms = wall_ms
         self._metrics = metrics
+        self._behind: set[int] = set()
         self._waiting_events = 0
         self._newest_record_ms = -1
         self._forgotten = 0
@@ -106,6 +107,7 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
     def on_batch(self, values: list[Batch]) -> tuple[Iterable[Published], bool]:
         """Apply all batches at hand, then commit if it is time."""
         out, self._left = self._left, []
+        self._note_what_waits(values)
         for batch in self._gathered(values):
             self._heart.beat()
             now = None if self._wall_ms is None else self._wall_ms()
@@ -115,10 +117,10 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
             if not self._waiting_events:
                 self._first_waiting_s = time.monotonic()
             self._waiting_events += len(batch)
-            if self._is_due(batch.more):
+            if self._is_due():
                 out += self._commit()
         now_s = time.monotonic()
-        self._think(now_s, waits=bool(values) and values[-1].more)
+        self._think(now_s)
         if out or now_s - self._sent_s >= _PULSE_S:
             self._sent_s = now_s
             return out or [PULSE], False
@@ -140,6 +142,12 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
     def snapshot(self) -> None:
         """Nothing: the store is the checkpoint."""
         return
+
+    def _note_what_waits(self, values: Sequence[Batch]) -> None:
+        """Which partitions are behind: those of one reader may be while another's are not."""
+        for batch in values:
+            partitions = {span.partition for span in batch.spans}
+            self._behind = self._behind | partitions if batch.more else self._behind - partitions
 
     def _gathered(self, values: Sequence[Batch]) -> Iterator[Batch]:
         """What is at hand in batches as large as a commit may be: many small ones cost more."""
@@ -203,17 +211,17 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
                     self._metrics.observe_catalog(self._catalog.counts)
                 self._lane.steer(None if self._wall_ms is None else self._wall_ms())
 
-    def _think(self, now_s: float, *, waits: bool) -> None:
+    def _think(self, now_s: float) -> None:
         """Let the recommender go on with what takes long, where no input is known to wait."""
-        if self._lane.recommender is None or waits or now_s - self._thought_s < _THINK_S:
+        if self._lane.recommender is None or self._behind or now_s - self._thought_s < _THINK_S:
             return
         self._thought_s = now_s
         with self._metrics.step("think"):
             self._lane.recommender.think()
 
-    def _is_due(self, more: bool) -> bool:
+    def _is_due(self) -> bool:
         return (
-            not more
+            not self._behind
             or self._waiting_events >= self._policy.max_events
             or time.monotonic() - self._first_waiting_s >= self._policy.max_delay_s
         )
