@@ -1,0 +1,88 @@
+"""When a lane commits: at once where nothing waits, and together what waits anyway."""
+
+import pytest
+
+from events.decode import Decoder
+from events.schema import EventRules
+from operators.lane_step import CommitPolicy, LaneLogic
+from operators.metrics import Metrics
+from state.checkpoint import Checkpoint
+from state.lane import Lane
+from state.store import Store
+from tests.state.streams import START_MS, plan, read_of
+
+pytestmark = pytest.mark.servers
+
+PATIENT = CommitPolicy(max_events=10, max_delay_s=60)
+
+
+@pytest.fixture
+def open_logic(store_url):
+    """Opens a lane over an empty store."""
+
+    def open_one(policy):
+        lane = Lane(plan(), range(64))
+        checkpoint = Checkpoint(lane, Store(store_url, "t", 64))
+        checkpoint.open()
+        return LaneLogic(lane, checkpoint, policy, None, Metrics()), lane
+
+    return open_one
+
+
+def batch(number, *, partition=0, events=1, more):
+    """The ``number``-th batch of a partition, of users of its own."""
+    first = number * events
+    some = [
+        {"event_id": f"{partition}-{n}", "user_id": f"u{partition}-{n}", "type": "search"}
+        | {"ts": START_MS + n}
+        for n in range(first, first + events)
+    ]
+    read = read_of(some, first, partition=partition)
+    read.more = more
+    decoded, letters = Decoder(EventRules())(read)
+    assert not letters
+    return decoded
+
+
+def committed(logic, lane, *batches):
+    """How many users are committed after some batches came."""
+    logic.on_batch(list(batches))
+    return lane.counters.committed
+
+
+def test_what_is_not_followed_is_committed_at_once(open_logic):
+    logic, lane = open_logic(PATIENT)
+    assert [committed(logic, lane, batch(n, more=False)) for n in range(3)] == [1, 2, 3]
+
+
+def test_while_more_waits_batches_are_committed_together(open_logic):
+    logic, lane = open_logic(PATIENT)
+    assert [committed(logic, lane, batch(n, more=n < 2)) for n in range(3)] == [0, 0, 3]
+
+
+def test_no_more_than_the_most_events_wait(open_logic):
+    logic, lane = open_logic(PATIENT)
+    found = [committed(logic, lane, batch(n, events=4, more=True)) for n in range(4)]
+    assert found == [0, 0, 12, 12]
+
+
+def test_nothing_waits_longer_than_the_delay(open_logic):
+    logic, lane = open_logic(CommitPolicy(max_delay_s=0))
+    assert [committed(logic, lane, batch(n, more=True)) for n in range(3)] == [1, 2, 3]
+
+
+def test_a_reader_at_its_end_does_not_hurry_what_another_is_behind_with(open_logic):
+    logic, lane = open_logic(PATIENT)
+    assert committed(logic, lane, batch(0, partition=0, more=True)) == 0
+    assert committed(logic, lane, batch(0, partition=1, more=False)) == 0
+    both = batch(1, partition=1, more=False), batch(1, partition=0, more=True)
+    assert committed(logic, lane, *both) == 0
+    assert committed(logic, lane, batch(2, partition=0, more=False)) == 5
+    assert committed(logic, lane, batch(2, partition=1, more=False)) == 6
+
+
+def test_the_end_commits_what_waits(open_logic):
+    logic, lane = open_logic(PATIENT)
+    assert committed(logic, lane, batch(0, more=True)) == 0
+    logic.on_eof()
+    assert lane.counters.committed == 1
