@@ -133,9 +133,11 @@ def engine(
             child.kill()
 
 
-def run(warm: Path, file: Path, batch: int, workers: int = 0) -> tuple[float, float, int]:
+def run(
+    warm: Path, file: Path, batch: int, workers: int = 0, sets: Iterable[str] = ()
+) -> tuple[float, float, int]:
     """CPU seconds of the engine and of the store for one file, and its events."""
-    with engine([f"kafka.fetch_max={batch}"], workers=workers) as running:
+    with engine([f"kafka.fetch_max={batch}", *sets], workers=workers) as running:
         running.publish(_lines(warm))
         running.wait()
         running.freeze()
