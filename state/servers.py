@@ -109,7 +109,7 @@ class Servers:
             links = self._links(keys)
         except TROUBLE as error:
             return [error] * len(keys)
-        links = [link for link in links if self._is_connected(link, answers)]
+        links = [link for link in links if self._connect(link, answers)]
         longest = max((len(link.places) for link in links), default=0)
         try:
             for at in range(0, longest + _SLICE, _SLICE):
@@ -118,6 +118,10 @@ class Servers:
                     self._read(link, at - _SLICE, answers)
             for link in links:
                 self._load_script(link)
+        except BaseException:
+            for link in links:  # answers may still come, and would be taken for others
+                link.connection.disconnect()
+            raise
         finally:
             for link in links:
                 link.pool.release(link.connection)
@@ -147,8 +151,8 @@ class Servers:
             for name, held in places.items()
         ]
 
-    def _is_connected(self, link: _Link, answers: list[bytes | Exception]) -> bool:
-        """Take a connection, or note why there is none."""
+    def _connect(self, link: _Link, answers: list[bytes | Exception]) -> bool:
+        """Take a connection; where there is none, note why and say false."""
         try:
             link.connection = link.pool.get_connection()
         except TROUBLE as error:

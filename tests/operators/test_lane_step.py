@@ -19,14 +19,16 @@ PATIENT = CommitPolicy(max_events=10, max_delay_s=60)
 @pytest.fixture
 def open_logic(store_url):
     """Opens a lane over an empty store."""
+    store = Store(store_url, "t", 64)
 
     def open_one(policy):
         lane = Lane(plan(), range(64))
-        checkpoint = Checkpoint(lane, Store(store_url, "t", 64))
+        checkpoint = Checkpoint(lane, store)
         checkpoint.open()
         return LaneLogic(lane, checkpoint, policy, None, Metrics()), lane
 
-    return open_one
+    yield open_one
+    store.close()
 
 
 def batch(number, *, partition=0, events=1, more):

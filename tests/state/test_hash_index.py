@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from state.hash_index import HashIndex
+from state.hash_index import HashIndex, numbered
 
 # neighbours in the table, the same low or high halves, and the ends of the range
 hashes = st.one_of(
@@ -64,3 +64,12 @@ def test_many_are_held_in_bounded_space():
     again = index.bytes_held()
     index.add(some[:1000], np.arange(1000))
     assert index.bytes_held() == again
+
+
+@given(st.lists(st.one_of(hashes, st.just(0)), max_size=300))
+def test_numbers_count_up_as_hashes_come_first(values):
+    first, which = numbered(as_hashes(values))
+    distinct = list(dict.fromkeys(values))
+    assert [values[place] for place in first.tolist()] == distinct
+    assert [distinct[number] for number in which.tolist()] == values
+    assert first.tolist() == sorted(first.tolist())
