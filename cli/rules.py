@@ -16,7 +16,8 @@ from cli.common import UserError, need_redis
 from dataflows.complaints import lines
 from dataflows.engine import open_store
 from dataflows.plans import item_rules
-from dataflows.sections import Name, RuleSettings
+from dataflows.sections.items import RuleSettings
+from dataflows.sections.values import Name
 from dataflows.settings import Settings, SettingsError
 from models.rules import Rule, RuleSet, decode_rules, encode_rules
 from state.item_store import RULES

@@ -19,7 +19,8 @@ from dataflows import plans
 from dataflows.complaints import lines
 from dataflows.definitions import in_force, register
 from dataflows.engine import open_store
-from dataflows.sections import FamilySettings, Name, Segment
+from dataflows.sections.profiles import FamilySettings, Segment
+from dataflows.sections.values import Name
 from dataflows.settings import Settings, SettingsError
 from operators.lane_step import wall_clock_ms
 from state.definition_set import DefinitionSet

@@ -14,7 +14,7 @@ from dataflows.engine import settle_memory
 from dataflows.explainer import Explainer
 from dataflows.explaining import UnknownError
 from dataflows.explaining_items import explain_item
-from dataflows.sections import ServeSettings
+from dataflows.sections.engine import ServeSettings
 from dataflows.settings import Settings
 from serving.api.app import build
 from serving.api.auth import TokenError, Tokens, parse_tokens

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataflows.sections import ExperimentSettings
+from dataflows.sections.items import ExperimentSettings
 from dataflows.settings import Settings, SettingsError
 from events.schema import TYPES
 from models.item_plan import SOURCES

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from dataflows.experiments import experiments_plan
 from dataflows.retention import retention_ms
-from dataflows.sections import DecayedFeature, FamilySettings, RuleSettings, Segment
+from dataflows.sections.items import RuleSettings
+from dataflows.sections.profiles import DecayedFeature, FamilySettings, Segment
 from dataflows.settings import Settings, SettingsError
 from dataflows.supervisor import Patience
 from dataflows.zones import zone

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dataflows.durations import duration_text
-from dataflows.sections import CountFeature
+from dataflows.sections.profiles import CountFeature
 from dataflows.settings import Settings, SettingsError
 
 

@@ -17,7 +17,7 @@ import msgspec
 
 from dataflows import plans, reference
 from dataflows.retention import retention_ms
-from dataflows.sections import DecayedFeature
+from dataflows.sections.profiles import DecayedFeature
 from dataflows.settings import Settings
 from events.batch import Batch, Read
 from events.decode import Decoder

@@ -28,7 +28,7 @@ from dataflows import reference as naive
 from dataflows.child import Engine
 from dataflows.embedded import EmbeddedStore
 from dataflows.ledger import Ledger
-from dataflows.sections import DecayedFeature
+from dataflows.sections.profiles import DecayedFeature
 from dataflows.settings import Settings, load
 from events.batch import Read, Span
 from events.decode import Decoder

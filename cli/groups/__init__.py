@@ -1,0 +1,1 @@
+"""Commands that have a word in common, a file for each word."""
