@@ -125,10 +125,10 @@ def _unpacked(path: Path, raw: BinaryIO) -> BinaryIO:
 def _json_messages(
     file: BinaryIO, columns: dict[str, str], types: dict[str, str]
 ) -> Iterator[bytes]:
-    for line in file:
-        message = line.strip()
-        if message:
-            yield _remapped(message, columns, types) if columns or types else message
+    messages = filter(None, map(bytes.strip, file))
+    if not (columns or types):
+        return messages
+    return (_remapped(message, columns, types) for message in messages)
 
 
 def _remapped(message: bytes, columns: dict[str, str], types: dict[str, str]) -> bytes:

@@ -19,11 +19,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from events.compiled import compiled
 from state.idset import LEAST_HASH, MOST_TAGS, IdSet
 from state.times import NEVER_MS
 
@@ -32,6 +33,7 @@ I64 = NDArray[np.int64]
 U16 = NDArray[np.uint16]
 U64 = NDArray[np.uint64]
 
+_NEVER_OLD: Final = np.int64(2**62)
 _ENTRY: Final = np.dtype([("hash", "<u8"), ("seq", "<u4")])
 
 
@@ -110,15 +112,23 @@ class Dedup:
         fresh, unchecked = np.ones(len(hashes), np.bool_), np.zeros(len(hashes), np.bool_)
         if len(hashes) == 0:
             return fresh, unchecked
-        newest = np.maximum(np.maximum.accumulate(ts_ms), newest_ms)
-        np.less(ts_ms, np.maximum(newest - self._window_ms, self._floor_ms), out=unchecked)
+        newest_ms, oldest_ms = _judge(ts_ms, newest_ms, self._window_ms, self._floor_ms, unchecked)
         asked = np.flatnonzero(~unchecked)
-        ids = _usable(hashes[asked])
-        known = self._ids.has(ids) | _repeats(ids)
-        fresh[asked[known]] = False
-        self._raise_floor(int(newest[-1]) - self._window_ms)
-        new = asked[~known]
-        self._new.append(self._remember(ids[~known], ts_ms[new], shards[new]))
+        ids, times, owners = _usable(hashes), ts_ms, shards
+        if len(asked) < len(hashes):
+            ids, times, owners = ids[asked], ts_ms[asked], shards[asked]
+        floor_ms = max(newest_ms - self._window_ms, self._floor_ms)
+        if self._gone(floor_ms).any() or not self._is_alive(oldest_ms, floor_ms):
+            new = ~(self._ids.has(ids) | _repeats(ids))
+            self._raise_floor(floor_ms)
+            alive = self._is_alive(times, floor_ms)
+            added = new & alive
+            _, held = self._remember(ids[added], times[added], owners[added])
+        else:  # no bucket ends with this batch, as mostly
+            self._floor_ms = floor_ms
+            new, held = self._remember(ids, times, owners)
+        self._new.append(held)
+        fresh[asked[~new]] = False
         self._keep_cap()
         return fresh, unchecked
 
@@ -128,22 +138,22 @@ class Dedup:
         """New ids since each shard's last commit, by shard and bucket: what a commit appends."""
         self._sort_out()
         return {
-            shard: {b: _joined(parts) for b, parts in held.items() if self._is_alive(b)}
+            shard: {b: _joined(parts) for b, parts in held.items() if self._holds(b)}
             for shard, held in self._untaken.items()
             if held
         }
 
     def ended(self, shard: int) -> list[int]:
         """The shard's stored buckets that are out of the window: what a commit deletes."""
-        return [b for b in self._stored[shard] if not self._is_alive(b)]
+        return [b for b in self._stored[shard] if not self._holds(b)]
 
     def buckets(self, shard: int) -> list[int]:
         """The shard's buckets as they will be stored after a commit."""
         self._sort_out()
         stored, new = self._stored[shard], self._untaken[shard].keys()
-        if new <= stored.keys() and (not stored or self._is_alive(next(iter(stored)))):
+        if new <= stored.keys() and (not stored or self._holds(next(iter(stored)))):
             return list(stored)
-        return sorted(filter(self._is_alive, stored.keys() | new))
+        return sorted(filter(self._holds, stored.keys() | new))
 
     def settle(self, shard: int) -> None:
         """The shard's commit is written: what was taken is stored, what had ended is gone."""
@@ -165,37 +175,45 @@ class Dedup:
         """
         self._stored[shard] = dict.fromkeys(sorted({*self._stored[shard], bucket}))
         self._raise_floor(bucket - self._window_ms)
-        ids = np.unique(_usable(hashes))
-        ids = ids[~self._ids.has(ids)]
-        self._remember(ids, np.full(len(ids), bucket), np.full(len(ids), shard))
-        self._keep_cap()
+        if self._is_alive(bucket, self._floor_ms):
+            ids = _usable(hashes)
+            self._remember(ids, np.full(len(ids), bucket), np.full(len(ids), shard))
+            self._keep_cap()
 
     # -- within -------------------------------------------------------------------------------
 
-    def _is_alive(self, bucket: int) -> bool:
+    def _holds(self, bucket: int) -> bool:
+        """Whether a bucket, of any length, is not over."""
         return bucket + self._bucket_ms > self._floor_ms
 
-    def _remember(self, hashes: U64, ts_ms: I64, shards: I64) -> tuple[U64, U16]:
-        """Add ids that are not known, but for those out of the window; which, with their tags."""
+    def _is_alive(self, ts_ms: Any, floor_ms: int) -> Any:
+        """Whether the bucket of a time, or of each, is not wholly before ``floor_ms``."""
+        return (ts_ms // self._bucket_ms + 1) * self._bucket_ms > floor_ms
+
+    def _gone(self, floor_ms: int) -> Bools:
+        """The slots whose ids are all before ``floor_ms``, bool[slots]."""
+        return (self._count_of > 0) & (self._bucket_of + self._bucket_ms <= floor_ms)
+
+    def _remember(self, hashes: U64, ts_ms: I64, shards: I64) -> tuple[Bools, tuple[U64, U16]]:
+        """Add ids, all in the window; which were new, bool[n], and those with their tags."""
         bucket = ts_ms // self._bucket_ms
-        alive = (bucket + 1) * self._bucket_ms > self._floor_ms
-        hashes, bucket, shards = hashes[alive], bucket[alive], shards[alive]
         slot = bucket % self._slots
-        self._bucket_of[slot] = bucket * self._bucket_ms
-        self._count_of += np.bincount(slot, minlength=self._slots)
         tags = (slot * len(self._shards) + self._lane_shard[shards]).astype(np.uint16)
-        self._ids.add(hashes, tags)
-        return hashes, tags
+        new = self._ids.add(hashes, tags)
+        self._bucket_of[slot] = bucket * self._bucket_ms
+        if not new.all():
+            hashes, tags, slot = hashes[new], tags[new], slot[new]
+        self._count_of += np.bincount(slot, minlength=self._slots)
+        return new, (hashes, tags)
 
     def _raise_floor(self, floor_ms: int) -> None:
         """Forget the buckets that are wholly before ``floor_ms``."""
         self._floor_ms = max(self._floor_ms, floor_ms)
-        held = self._count_of > 0
-        gone = held & (self._bucket_of + self._bucket_ms <= self._floor_ms)
+        gone = self._gone(self._floor_ms)
         if not gone.any():
             return
         self._sort_out()  # while a slot still tells the bucket
-        if (gone == held).all():
+        if (gone == (self._count_of > 0)).all():
             self._ids = IdSet()
         else:
             for slot in np.flatnonzero(gone).tolist():
@@ -248,6 +266,18 @@ def unpack_ids(block: bytes, committed_seq: int) -> U64:
         )
     entries = np.frombuffer(block, dtype=_ENTRY)
     return entries["hash"][entries["seq"] <= committed_seq].astype(np.uint64)
+
+
+@compiled
+def _judge(ts_ms: I64, newest_ms: int, window_ms: int, floor_ms: int, unchecked: Bools) -> Any:
+    """Tell what is too old to be checked; the newest time, and the oldest that is checked."""
+    oldest_ms = _NEVER_OLD
+    for i in range(len(ts_ms)):
+        newest_ms = max(newest_ms, ts_ms[i])
+        unchecked[i] = ts_ms[i] < max(newest_ms - window_ms, floor_ms)
+        if not unchecked[i]:
+            oldest_ms = min(oldest_ms, ts_ms[i])
+    return newest_ms, oldest_ms
 
 
 def _joined(parts: list[U64]) -> U64:

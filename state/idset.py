@@ -33,6 +33,7 @@ LEAST_HASH: Final = np.uint64(2)
 _REMOVED: Final = np.uint64(1)
 _LOW: Final = np.uint64(2**32 - 1)
 _HALF: Final = np.uint64(32)
+_NO_PLACES: Final = np.zeros(0, dtype=np.uint64)
 _FULL: Final = 0.625
 _AT_FIRST: Final = 0.4
 _CARRY: Final = 16
@@ -43,7 +44,8 @@ class IdSet:
     """Hashes and their tags. All hashes must be ``LEAST_HASH`` or more.
 
     >>> ids = IdSet()
-    >>> ids.add(np.array([5, 6, 7], np.uint64), np.array([1, 1, 2], np.uint16))
+    >>> ids.add(np.array([5, 6, 5, 7], np.uint64), np.array([1, 1, 1, 2], np.uint16)).tolist()
+    [True, True, False, True]
     >>> ids.drop(1, 2)
     >>> ids.has(np.array([5, 7], np.uint64)).tolist(), len(ids)
     ([False, True], 1)
@@ -63,13 +65,20 @@ class IdSet:
         found = self._table.has(hashes)
         return found if self._old is None else found | self._old.has(hashes)
 
-    def add(self, hashes: U64, tags: U16) -> None:
-        """Add hashes (uint64[n]) that are not in the set, each once, with tags uint16[n]."""
-        self._carry_over(_CARRY * len(hashes))
-        if not self._table.takes(len(hashes)):
-            self._begin_new(len(hashes))
-        self._table.put(hashes, tags)
-        self._size += len(hashes)
+    def add(self, hashes: U64, tags: U16) -> Bools:
+        """Add what is not in the set, with its tag.
+
+        Args:
+            hashes: uint64[n].
+            tags: uint16[n].
+
+        Returns:
+            What was new, bool[n]; of equal hashes the first one.
+        """
+        self._make_room(len(hashes))
+        new = self._table.add(hashes, tags, self._old)
+        self._size += int(np.count_nonzero(new))
+        return new
 
     def drop(self, first: int, stop: int) -> None:
         """Take out all ids with tags from ``first`` up to, not including, ``stop``."""
@@ -89,6 +98,11 @@ class IdSet:
         """Bytes of the tables, free places included."""
         old = 0 if self._old is None else self._old.nbytes
         return self._table.nbytes + old
+
+    def _make_room(self, count: int) -> None:
+        self._carry_over(_CARRY * count)
+        if not self._table.takes(count):
+            self._begin_new(count)
 
     def _begin_new(self, count: int) -> None:
         """Make room for ``count`` more; an old table that is still there is finished first."""
@@ -133,6 +147,13 @@ class _Places:
         """Write new hashes to the first free places of their walks."""
         self.used += _put(self._hashes, self._tags, hashes, tags)
 
+    def add(self, hashes: U64, tags: U16, old: _Places | None) -> Bools:
+        """Write those that are neither here nor in an older table; which they were, bool[n]."""
+        new = np.empty(len(hashes), dtype=np.bool_)
+        others = _NO_PLACES if old is None else old._hashes
+        self.used += _add(self._hashes, self._tags, others, hashes, tags, new)
+        return new
+
     def drop(self, first: int, stop: int, counted_from: int) -> int:
         """Mark all with such a tag as removed; how many of them stood at ``counted_from`` or on."""
         places = np.flatnonzero((self._tags >= first) & (self._tags < stop))
@@ -154,16 +175,20 @@ def _walk(word: Any, count: int) -> Any:
     return np.int64(place), np.int64(stride)
 
 
+@inlined
+def _holds(held: U64, word: Any, count: int) -> Any:
+    place, stride = _walk(word, count)
+    while held[place] != word and held[place] != 0:
+        place += stride
+        if place >= count:
+            place -= count
+    return held[place] == word
+
+
 @compiled
 def _has(held: U64, hashes: U64, out: Bools) -> None:
-    count = len(held)
     for i in range(len(hashes)):
-        place, stride = _walk(hashes[i], count)
-        while held[place] != hashes[i] and held[place] != 0:
-            place += stride
-            if place >= count:
-                place -= count
-        out[i] = held[place] == hashes[i]
+        out[i] = _holds(held, hashes[i], len(held))
 
 
 @compiled
@@ -178,6 +203,32 @@ def _put(held: U64, held_tags: U16, hashes: U64, tags: U16) -> int:
                 place -= count
         used += held[place] == 0
         held[place], held_tags[place] = hashes[i], tags[i]
+    return used
+
+
+@compiled
+def _add(held: U64, held_tags: U16, old: U64, hashes: U64, tags: U16, new: Bools) -> int:
+    """Put what neither table holds; how many places were never used before."""
+    count, used = len(held), 0
+    for i in range(len(hashes)):
+        new[i] = False
+        if len(old) and _holds(old, hashes[i], len(old)):
+            continue
+        place, stride = _walk(hashes[i], count)
+        vacant = np.int64(-1)
+        while held[place] != hashes[i] and held[place] != 0:
+            if held[place] == _REMOVED and vacant < 0:
+                vacant = place
+            place += stride
+            if place >= count:
+                place -= count
+        if held[place] == hashes[i]:
+            continue
+        if vacant < 0:
+            vacant = place
+            used += 1
+        held[vacant], held_tags[vacant] = hashes[i], tags[i]
+        new[i] = True
     return used
 
 
