@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
@@ -23,44 +22,25 @@ from models.item_records import load_items, pack_items
 from models.items import ItemTable
 from models.ranker import INPUTS, Ranker, inputs
 from models.relisting import Relisting
-from models.source_weights import Sought
+from models.seeking import Seeking
 from models.steering import Steering
+from models.turns import Turns
 from models.weights_by_history import WeightsByHistory
 from state.candidates import candidates_form
 from state.groups import Groups
-from state.hash_index import numbered
 from state.recent import RecentItems
 from state.recommending import Lists, Served
 from state.table import Column, Table
-from state.times import NEVER_MS, SECOND_MS
+from state.times import NEVER_MS
 
-Bools = NDArray[np.bool_]
 F64 = NDArray[np.float64]
 I8 = NDArray[np.int8]
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 
 _LISTED: Final = "list.at"
-_NEWEST: Final = 0.75
-"""Share of the lists in a second that goes to the newest of those who wait; the oldest get the
-rest, so that nobody waits for ever."""
 _LOOKED_THROUGH: Final = 60
 """Candidates among which an item that was shown is sought."""
-_SOUGHT_AMONG: Final = 80
-"""Candidates among which an item that a user went on to is sought, to weigh sources."""
-_SOUGHT_AT_ONCE: Final = 64
-"""Such items in a batch at most, and no more than for one user in ``_SOUGHT_OF``."""
-_SOUGHT_OF: Final = 8
-_SOUGHT_UNSENT: Final = 256
-"""Batches of them that may wait for an exchange; the oldest go."""
-_SOUGHT_ALWAYS: Final = 4_000
-"""After so many examples only one interaction in ``_SOUGHT_EVERY`` becomes one."""
-_SOUGHT_EVERY: Final = np.uint64(32)
-_MIXER: Final = np.uint64(0x9E3779B97F4A7C15)
-_FOR_OTHERS: Final = 0.25
-"""Share of the lists in a second that goes to users whose lists others have made stale."""
-_SLICE: Final = 0.1
-"""Share of the lists in a second that such users get in one commit, which others wait for."""
 _WIDER: Final = 5
 """So many times the length of a list is gathered where some of it may be left out."""
 _OVERRIDDEN: Final = "sources."
@@ -98,19 +78,25 @@ class ItemRecommender:
         self._takes[[CLICK, ADD_TO_CART, PURCHASE]] = True
         self._unsent: list[Interactions] = []
         self._unsent_count = 0
-        self._waiting: list[I64] = []
-        self._budget, self._filled_ms = float(plan.lists_per_s), NEVER_MS
         self.ranker = Ranker(plan.rank_least) if plan.ranked else None
         self._impressions = Impressions(len(INPUTS), plan.click_ms)
         self._taken: list[Shown] = []
-        sources = plan.source_weights, plan.rank_offset, plan.length
-        self.weights = WeightsByHistory(*sources) if plan.adaptive else None
-        self._sought: deque[list[Sought]] = deque(maxlen=_SOUGHT_UNSENT)
+        self._seeking: Seeking | None = None
+        if plan.adaptive:
+            had = self.recent, self.bought
+            sends = bool(self.exchange_ms)
+            self._seeking = Seeking(plan, self.items, self.gatherer, *had, sends=sends)
         self._form = candidates_form()
         self._sources = Texts.of(SAID)
         self.steering = Steering(self.items, plan.rules)
         self._relisting = Relisting(plan.length, _LISTED, "recent.at")
+        self._turns = Turns(plan.lists_per_s, self._relisting)
         self.dropped = 0
+
+    @property
+    def weights(self) -> WeightsByHistory | None:
+        """What was learned of the worth of sources; None where those of the settings hold."""
+        return None if self._seeking is None else self._seeking.weights
 
     # -- in the lane ------------------------------------------------------------------------------
 
@@ -128,8 +114,8 @@ class ItemRecommender:
         events = groups.where(noted)
         if self.ranker is not None:
             self._follow(table, events, batch)
-        if self.weights is not None:
-            self._seek(table, events, batch)
+        if self._seeking is not None:
+            self._seeking.seek(table, events, batch)
         some = self._interactions(table, events, batch)
         self._learn(some)
         if self.exchange_ms:
@@ -140,7 +126,7 @@ class ItemRecommender:
                 self._unsent_count -= len(self._unsent.pop(0))
         rows = events.where(self._matters[kinds[noted]]).rows
         table[_LISTED][rows] = NEVER_MS
-        self._waiting.append(rows)
+        self._turns.want(rows)
 
     def forget(self, rows: I64) -> None:
         """These users leave: what was shown to them is nobody's."""
@@ -148,42 +134,11 @@ class ItemRecommender:
 
     def waiting(self) -> int:
         """How many users wait for a new list, some perhaps counted twice."""
-        return sum(map(len, self._waiting)) + len(self._relisting)
+        return len(self._turns)
 
     def due(self, wall_ms: int | None) -> I64:
         """The users whose turn it is: all, or as many as the budget allows."""
-        if not self.waiting():
-            return np.empty(0, dtype=np.int64)
-        most = self._allowed(wall_ms)
-        acted = self._acted(most - min(len(self._relisting), int(most * _FOR_OTHERS)))
-        slice_ = most if wall_ms is None else max(int(self.plan.lists_per_s * _SLICE), 1)
-        others = self._relisting.take(min(most - len(acted), slice_))
-        self._spend(len(acted) + len(others))
-        return np.union1d(acted, others) if len(others) else acted
-
-    def _acted(self, most: int) -> I64:
-        """Those of the users who acted whose turn it is.
-
-        The newest are those who acted last, the oldest those who have waited longest since their
-        last list, however often they have acted again.
-        """
-        if not self._waiting:
-            return np.empty(0, dtype=np.int64)
-        asked = np.concatenate(self._waiting)
-        self._waiting.clear()
-        first, which = numbered(asked.view(np.uint64))  # users in the order they first asked
-        if len(first) <= most:
-            return np.sort(asked[first])
-        last = np.empty_like(first)
-        last[which] = np.arange(len(asked))
-        chosen = np.zeros(len(first), dtype=np.bool_)
-        newest = int(most * _NEWEST)
-        chosen[np.argpartition(-last, newest)[:newest]] = True
-        chosen[np.flatnonzero(~chosen)[: most - newest]] = True
-        waits = np.zeros(len(asked), dtype=np.bool_)
-        waits[first[~chosen]] = waits[last[~chosen]] = True
-        self._waiting.append(asked[waits])
-        return np.sort(asked[first[chosen]])
+        return self._turns.take(wall_ms)
 
     def make(self, table: Table, ids: Texts, now_ms: I64, rows: I64, served: Served) -> Lists:
         """New lists for those of some users who ever had to do with an item."""
@@ -215,7 +170,7 @@ class ItemRecommender:
             weights: of the sources for each user, float64[n, sources]; those in force if None.
         """
         if weights is None:
-            weights = self._in_force(table, rows)
+            weights = self._source_weights(table, rows)
         recent = self.items.find(self.recent.items(table, rows))
         bought = self.items.find(self.bought.items(table, rows))
         old = self.bought.at_ms(table, rows) < now_ms[:, None] - self.plan.bought_ms
@@ -254,7 +209,7 @@ class ItemRecommender:
     def restored(self, table: Table) -> None:
         """Note whose lists are older than what they did."""
         newest = table["recent.at"][: table.size, 0]
-        self._waiting = [np.flatnonzero(newest > table[_LISTED][: table.size])]
+        self._turns.restored(np.flatnonzero(newest > table[_LISTED][: table.size]))
 
     def quality(self) -> dict[str, dict[str, float | None]]:
         """How ranking does, how many items there are, and what waits."""
@@ -276,14 +231,13 @@ class ItemRecommender:
 
     def outgoing(self) -> bytes:
         """What own users did since this was last asked."""
-        if not self._unsent and not self._taken and not self._sought:
+        seeking = self._seeking
+        if not self._unsent and not self._taken and not (seeking and seeking.waits()):
             return b""
         parts, self._unsent, self._unsent_count = self._unsent, [], 0
         examples, self._taken = self._taken, []
         told = Interactions.joined(parts).pack() if parts else b""
-        sought = [[part.pack() for part in some] for some in self._sought]
-        packed = [some.pack() for some in examples], sought
-        self._sought.clear()
+        packed = [some.pack() for some in examples], seeking.outgoing() if seeking else []
         return msgspec.msgpack.encode((told, *packed))
 
     def take(self, block: bytes, *, own: bool = False) -> None:
@@ -298,10 +252,8 @@ class ItemRecommender:
         if self.ranker is not None:
             for some in examples:
                 self.ranker.learn(Shown.unpack(some, len(INPUTS)))
-        if self.weights is not None and more:  # former versions told nothing of this
-            for some in more[0]:
-                parts = some if isinstance(some, list) else [some]  # the former: of all users
-                self.weights.learn([Sought.unpack(part) for part in parts])
+        if self._seeking is not None and more:  # former versions told nothing of this
+            self._seeking.take(more[0])
 
     def beside(self) -> bytes:
         """What is stored beside the items: the ranking, and what sources are worth."""
@@ -380,7 +332,7 @@ class ItemRecommender:
         users, which = np.unique(rows, return_inverse=True)
         recent = self.items.find(self.recent.items(table, users))
         bought = self.items.find(self.bought.items(table, users))
-        weights = self._in_force(table, users)
+        weights = self._source_weights(table, users)
         lists = self.gatherer.gather(recent, bought, _LOOKED_THROUGH, weights).of(
             which, self.items.find(items)
         )
@@ -399,50 +351,6 @@ class ItemRecommender:
             self._taken.append(some)
         else:
             self.ranker.learn(some)
-
-    # -- sources ----------------------------------------------------------------------------------
-
-    def _seek(self, table: Table, events: Groups, batch: Batch) -> None:
-        """See where in their lists stood what some users went on to, before it is learned."""
-        assert self.weights is not None
-        index = events.index[self._matters[batch.type[events.index]]]
-        rows = events.row_of[self._matters[batch.type[events.index]]]
-        items = batch.item.take(index).hashes()
-        turn = (items ^ batch.ts_ms[index].astype(np.uint64)) * _MIXER >> np.uint64(32)
-        chosen = self.weights.learns(self._is_new(table, rows), _SOUGHT_ALWAYS)
-        chosen |= turn % _SOUGHT_EVERY == 0
-        rows, items = rows[chosen], items[chosen]
-        rows, first = np.unique(rows, return_index=True)  # later ones of a user follow from others
-        most = min(_SOUGHT_AT_ONCE, -(-len(rows) // _SOUGHT_OF))
-        evenly = slice(None, None, -(-len(rows) // most) if most else 1)  # rows stand by age
-        rows, items = rows[evenly], items[first[evenly]]
-        recent = self.items.find(self.recent.items(table, rows))
-        came = self.items.find(items)
-        asked = np.flatnonzero((recent[:, 0] >= 0) & (came >= 0) & (came != recent[:, 0]))
-        if not len(asked):
-            return
-        bought = self.items.find(self.bought.items(table, rows[asked]))
-        everything = np.tile(self.weights.everything, (len(asked), 1))
-        lists = self.gatherer.gather(recent[asked], bought, _SOUGHT_AMONG, everything)
-        some = self.weights.seek(lists, came[asked], self._is_new(table, rows[asked]))
-        if self.exchange_ms:
-            self._sought.append(some)
-        else:
-            self.weights.learn(some)
-
-    def _in_force(self, table: Table, rows: I64) -> F64 | None:
-        """The learned weights of sources for some users, float64[n, sources]; None for others."""
-        if self.weights is None or not self.weights.in_force:
-            return None
-        return self.weights.of(self._is_new(table, rows))
-
-    def _is_new(self, table: Table, rows: I64) -> Bools:
-        """Of which of some users no more than one item is known, bool[n]."""
-        at_ms = table["recent.at"]
-        if at_ms.shape[1] < 2:
-            return np.ones(len(rows), dtype=np.bool_)
-        found: Bools = at_ms[rows, 1] == NEVER_MS
-        return found
 
     # -- catalogue and rules ----------------------------------------------------------------------
 
@@ -470,6 +378,10 @@ class ItemRecommender:
             self._relisting.want_without(table, turn.blocked, since_ms)
 
     # -- inside -----------------------------------------------------------------------------------
+
+    def _source_weights(self, table: Table, rows: I64) -> F64 | None:
+        """The learned weights of sources for some users; None while the settings' hold."""
+        return None if self._seeking is None else self._seeking.in_force(table, rows)
 
     def _learn(self, some: Interactions) -> None:
         self.items.learn(some)
@@ -515,23 +427,9 @@ class ItemRecommender:
         ]
         weights = np.array([[each.get(name, 0.0) for name in SOURCES] for each in changed])
         out: F64 = weights[served.which].astype(np.float64)
-        learned = self._in_force(table, rows)
+        learned = self._source_weights(table, rows)
         if learned is not None:
             out *= np.where(plan > 0.0, learned / np.where(plan > 0.0, plan, 1.0), 1.0)
         out[served.held_out] = 0.0
         out[served.held_out, POPULAR] = 1.0
         return out
-
-    def _allowed(self, wall_ms: int | None) -> int:
-        """How many lists may be made now."""
-        if wall_ms is None:
-            return 2**62
-        per_s = self.plan.lists_per_s
-        if self._filled_ms != NEVER_MS:
-            passed_ms = max(wall_ms - self._filled_ms, 0)
-            self._budget = min(self._budget + passed_ms * per_s / SECOND_MS, per_s)
-        self._filled_ms = wall_ms
-        return max(int(self._budget), 0)
-
-    def _spend(self, lists: int) -> None:
-        self._budget -= lists
