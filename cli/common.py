@@ -106,7 +106,7 @@ def _mendable(error: Exception) -> list[str]:
     from dataflows.settings import SettingsError
     from events.rows import RowError
     from operators.source import SourceError
-    from state.store import StoreError
+    from state.store_errors import StoreError
 
     while type(error).__module__.startswith("bytewax") and isinstance(error.__cause__, Exception):
         error = error.__cause__  # one that came up inside the flow

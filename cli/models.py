@@ -112,7 +112,7 @@ def reset_model(settings: Settings, name: str) -> int:
     state = _state(settings, store)
     if name not in state["tasks"]:
         raise UserError(f"there is no saved model {name!r}; there are {', '.join(state['tasks'])}")
-    if any(store.examples({}).values()):
+    if any(store.examples.after({}).values()):
         print("examples wait to be learned: stop the engine before, or it writes the model again")
     del state["tasks"][name]
     store.share("trainer", msgspec.msgpack.encode(state))

@@ -23,7 +23,7 @@ from operators.publish import PublishError
 from operators.source import SourceError
 from operators.stop import Stop
 from state.positions import GapError
-from state.store import FencedOff, StoreError, StoreMismatch
+from state.store_errors import FencedOff, StoreError, StoreMismatch
 
 log = structlog.get_logger()
 

@@ -23,7 +23,7 @@ from serving.api.parts import NotExplained, Parts
 from serving.api.server import serve
 from serving.api.tail import Tail
 from serving.api.terms import Terms
-from state.store import StoreError
+from state.store_errors import StoreError
 
 
 def run_server(settings: Settings) -> int:

@@ -237,7 +237,7 @@ def assemble(
     publisher = KafkaPublisher(
         kafka,
         plans.publisher_terms(settings, has_transactions=has_transactions),
-        store.trim,
+        store.outbox.trim,
         store.owns,
         heart.beat,
         metrics=metrics,

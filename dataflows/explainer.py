@@ -17,7 +17,8 @@ from dataflows.embedded import die_with_parent
 from dataflows.explaining import explanation
 from dataflows.settings import Settings
 from operators.lane_step import wall_clock_ms
-from state.store import Store, in_words
+from state.store import Store
+from state.store_errors import in_words
 
 _GIVE_UP_S: Final = 30.0
 

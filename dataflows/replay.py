@@ -140,14 +140,14 @@ def replay(
         FileSource(name, payloads, partitions=partitions),
         step,
         lambda _resume: LaneLogic(lane, checkpoint, policy, None, metrics),
-        CollectingPublisher(take, store.trim),
+        CollectingPublisher(take, store.outbox.trim),
     )
     cli_main(flow)
     at_ms = max(step.newest_ms, 0) if until_ms is None else until_ms
     lane.finish(at_ms)
     for committed in checkpoint.commit(heartbeat=True):
         take(decode_entry(committed.changes))
-        store.trim([(committed.shard, committed.seq)])
+        store.outbox.trim([(committed.shard, committed.seq)])
     checkpoint.keep_models()
     return Replayed(
         until_ms=at_ms,

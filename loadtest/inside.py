@@ -165,4 +165,4 @@ class _Pipe:
             return
         with self._split("commit"):
             committed = self._checkpoint.commit()
-            self._store.trim([(done.shard, done.seq) for done in committed])
+            self._store.outbox.trim([(done.shard, done.seq) for done in committed])

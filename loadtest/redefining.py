@@ -83,7 +83,7 @@ def redefine(lane: Lane, checkpoint: Checkpoint, store: Store, wanted: Definitio
         start_s = time.perf_counter()
         done = checkpoint.commit()
         taken.commit.append(time.perf_counter() - start_s)
-        store.trim([(each.shard, each.seq) for each in done])  # as published
+        store.outbox.trim([(each.shard, each.seq) for each in done])  # as published
     return taken
 
 
@@ -93,7 +93,7 @@ def fill(lane: Lane, checkpoint: Checkpoint, store: Store, users: int) -> None:
     for read in reads(Load(users=users, zipf=0.0, shares=SHOP).before(START_MS)):
         batch, _letters = decoder(read)
         lane.apply(batch)
-        store.trim([(done.shard, done.seq) for done in checkpoint.commit()])
+        store.outbox.trim([(done.shard, done.seq) for done in checkpoint.commit()])
     checkpoint.commit(heartbeat=True)
 
 

@@ -81,7 +81,7 @@ def fill(url: str, users: int, start_ms: int = START_MS) -> Held:
     for read in reads(lines):
         batch, _letters = decoder(read)
         lane.apply(batch)
-        store.trim([(done.shard, done.seq) for done in checkpoint.commit()])  # as published
+        store.outbox.trim([(done.shard, done.seq) for done in checkpoint.commit()])  # as published
     return _held(lane, before, start_s, [], [])
 
 

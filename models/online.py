@@ -28,7 +28,7 @@ from state.features import Feature, RowView
 from state.groups import Groups
 from state.learner import Entries, Score
 from state.quantities import Quantity, matrix, quantity
-from state.store import StoreMismatch
+from state.store_errors import StoreMismatch
 from state.times import NEVER_MS
 from state.view import Kind
 

@@ -23,7 +23,7 @@ from state.foreseeing import Weighing
 from state.lane import Lane
 from state.offers import OfferError
 from state.revisions import Revision, follow
-from state.store import StoreUnavailable
+from state.store_errors import StoreUnavailable
 
 log = structlog.get_logger("afterglow.segments")
 

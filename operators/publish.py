@@ -16,7 +16,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from operators.courier import Courier, Published, PublishError, ShutOut, Terms
 from operators.metrics import Metrics
-from state.store import FencedOff, StoreUnavailable
+from state.store_errors import FencedOff, StoreUnavailable
 
 __all__ = [
     "PARTITION",

@@ -17,7 +17,8 @@ from state.commit import ShardCommit
 from state.item_store import ItemStore
 from state.lane import Lane
 from state.sharing import ItemSharing
-from state.store import Store, StoreUnavailable
+from state.store import Store
+from state.store_errors import StoreUnavailable
 
 
 @dataclass(slots=True, frozen=True)
@@ -70,7 +71,7 @@ class Checkpoint:
         return [
             Committed(shard, seq, changes)
             for shard in self._lane.shards
-            for seq, changes in self._store.outbox(shard)
+            for seq, changes in self._store.outbox.entries(shard)
         ]
 
     def commit(self, *, heartbeat: bool = False) -> list[Committed]:
@@ -83,7 +84,7 @@ class Checkpoint:
         stored = {}
         if heartbeat:
             stored = self._store.sequences()
-            self._store.forget_published(stored)
+            self._store.outbox.forget_published(stored)
             with suppress(StoreUnavailable):  # whoever commits waits for the store
                 self._exchange()
         commits = self._lane.collect(heartbeat=heartbeat, stored=stored)
@@ -110,7 +111,7 @@ class Checkpoint:
             return
         if not learner.trains:
             learner.adopt(shared("models"))
-        elif learner.learn(self._store.examples(learner.positions())):
+        elif learner.learn(self._store.examples.after(learner.positions())):
             self.keep_models()
 
     def _rule(self) -> None:
@@ -133,7 +134,7 @@ class Checkpoint:
         if learner is not None and learner.trains:
             self._store.share("trainer", learner.memory())
             self._store.share("models", learner.published())
-            self._store.forget_examples(learner.positions())
+            self._store.examples.forget(learner.positions())
 
     def _write(self, commits: list[ShardCommit]) -> None:
         waiting = {c.shard: c for c in commits}

@@ -7,7 +7,8 @@ told to look again; and whatever a process was doing when it died, a revision is
 from __future__ import annotations
 
 from state.revisions import Revision
-from state.store import Store, in_words
+from state.store import Store
+from state.store_errors import in_words
 
 KEY = "segments"
 

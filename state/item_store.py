@@ -15,7 +15,8 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from state.store import Store, in_words
+from state.store import Store
+from state.store_errors import in_words
 
 _AT_ONCE = 500
 """Rows of one command, so that the store is not busy for long."""

@@ -30,9 +30,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from functools import partial
 from importlib import resources
 from itertools import islice
 from typing import Any
@@ -41,7 +40,10 @@ import msgspec
 
 from state.bulk import Bulk
 from state.commit import ShardCommit, StoredShard
+from state.example_store import ExampleStore
+from state.outbox import Outbox
 from state.servers import TROUBLE, Command, Servers
+from state.store_errors import FencedOff, StoreMismatch, StoreUnavailable, in_words
 
 FORMAT = 1
 """Version of the keys' layout; a store of another format is refused."""
@@ -55,27 +57,6 @@ return redis.call('HGETALL', KEYS[1])
 """The epoch is the time, and above the stored one: a store that was set back gives none twice."""
 
 
-class StoreError(Exception):
-    """The store cannot be used as it is; the message says why and what to do.
-
-    - FencedOff: another engine took the shard over.
-    - StoreMismatch: the data there belong to other settings.
-    - StoreUnavailable: no answer, or only errors, for longer than the settings allow.
-    """
-
-
-class FencedOff(StoreError):
-    """Another engine owns the shard now; this one must end and not be restarted."""
-
-
-class StoreMismatch(StoreError):
-    """The stored data were written with settings that cannot be mixed with the present ones."""
-
-
-class StoreUnavailable(StoreError):
-    """The store gave no usable answer for longer than allowed."""
-
-
 class Store:
     """All shards of one key prefix.
 
@@ -85,6 +66,10 @@ class Store:
         shards: how many shards the data are split into.
         timeout_s: how long one answer may take.
         give_up_s: how long errors may last before ``StoreUnavailable``.
+
+    Attributes:
+        outbox: changes that may not be published yet.
+        examples: what models have not learned yet.
     """
 
     def __init__(
@@ -106,7 +91,8 @@ class Store:
         script = resources.files("state").joinpath("commit.lua").read_bytes()
         self._servers = Servers(url, timeout_s, script)
         self._fences: dict[int, bytes] = {}
-        self._unpublished: dict[int, deque[tuple[int, bytes]]] = defaultdict(deque)
+        self.outbox = Outbox(self._servers, partial(self.key, "outbox"))
+        self.examples = ExampleStore(self._servers, partial(self.key, "examples"), range(shards))
 
     # -- keys ---------------------------------------------------------------------------------
 
@@ -296,7 +282,7 @@ class Store:
         if word == b"BEHIND":
             behind[shard] = int(rest)
         elif c.changes:
-            self._unpublished[shard].append((c.seq, c.changes))
+            self.outbox.committed(shard, c.seq, c.changes)
 
     def _command(self, c: ShardCommit) -> Command:
         """The EVALSHA command of one shard, see ``commit.lua``."""
@@ -331,94 +317,13 @@ class Store:
         for bucket in c.dedup_dropped:
             write("UNLINK", self.key("dedup", c.shard, str(bucket)), [])
         # written forward: what the store has lost may not be published yet
-        entries = [entry for entry in self._unpublished[c.shard] if entry[0] > c.expected]
+        entries = self.outbox.after(c.shard, c.expected)
         if c.changes:
             entries.append((c.seq, c.changes))
         flat = [part for entry in entries for part in entry]
         record = [part for item in c.record.items() for part in item]
         head = (self._fences[c.shard], c.expected, c.seq, len(flat), *flat, len(record), *record)
         return [("EVALSHA", self._servers.sha, len(keys), *keys, *head), *work]
-
-    # -- outbox -------------------------------------------------------------------------------
-
-    def outbox(self, shard: int) -> list[tuple[int, bytes]]:
-        """Entries of a shard that were not trimmed yet: (sequence, changes), oldest first."""
-        with in_words(f"the outbox of shard {shard} could not be read"):
-            entries = self.client.xrange(self.key("outbox", shard))
-        return [(int(entry.split(b"-")[0]), fields[b"changes"]) for entry, fields in entries]
-
-    def trim(self, sequences: Iterable[tuple[int, int]]) -> None:
-        """Forget outbox entries up to a sequence, for each (shard, sequence).
-
-        Raises:
-            StoreUnavailable: the store does not answer; to be asked again.
-        """
-        with in_words("published entries could not be trimmed"):
-            pipe = self.client.pipeline(transaction=False)
-            for shard, seq in sequences:
-                waiting = self._unpublished[shard]
-                while waiting and waiting[0][0] <= seq:
-                    waiting.popleft()
-                pipe.xtrim(self.key("outbox", shard), minid=f"{seq + 1}-0", approximate=False)
-            pipe.execute()
-
-    def forget_published(self, stored: Mapping[int, int]) -> None:
-        """Forget entries that the publisher, perhaps in another process, has trimmed meanwhile.
-
-        Args:
-            stored: the sequences found in the store; a shard that was set back keeps its entries.
-        """
-        asked = [
-            shard
-            for shard, waiting in self._unpublished.items()
-            if waiting and stored.get(shard, -1) >= waiting[-1][0]
-        ]
-        try:
-            pipe = self.client.pipeline(transaction=False)
-            for shard in asked:
-                pipe.xrange(self.key("outbox", shard), count=1)
-            found = pipe.execute()
-        except TROUBLE:
-            return
-        for shard, entries in zip(asked, found, strict=True):
-            waiting = self._unpublished[shard]
-            first = int(entries[0][0].split(b"-")[0]) if entries else waiting[-1][0] + 1
-            while waiting and waiting[0][0] < first:
-                waiting.popleft()
-
-    # -- examples -----------------------------------------------------------------------------
-
-    def examples(self, positions: Mapping[int, str]) -> dict[int, list[tuple[str, bytes]]]:
-        """Examples of all shards beyond a place of each: (place, examples), oldest first.
-
-        Raises:
-            StoreUnavailable: the store does not answer; to be asked again.
-        """
-        with in_words("examples could not be read"):
-            pipe = self.client.pipeline(transaction=False)
-            for shard in range(self.shards):
-                after = positions.get(shard)
-                pipe.xrange(self.key("examples", shard), min=f"({after}" if after else "-")
-            found = pipe.execute()
-        return {
-            shard: [(self._text(place), fields[b"examples"]) for place, fields in entries]
-            for shard, entries in enumerate(found)
-            if entries
-        }
-
-    def forget_examples(self, positions: Mapping[int, str]) -> None:
-        """Forget examples up to and including a place of each shard.
-
-        Raises:
-            StoreUnavailable: the store does not answer; to be asked again.
-        """
-        with in_words("learned examples could not be trimmed"):
-            pipe = self.client.pipeline(transaction=False)
-            for shard, place in positions.items():
-                seq, _, number = place.partition("-")
-                minid = f"{seq}-{int(number) + 1}"
-                pipe.xtrim(self.key("examples", shard), minid=minid, approximate=False)
-            pipe.execute()
 
     # -- statistics and repair ----------------------------------------------------------------
 
@@ -530,15 +435,3 @@ class Store:
     @staticmethod
     def _text(raw: bytes | None) -> str:
         return raw.decode() if raw else ""
-
-
-@contextmanager
-def in_words(what: str) -> Iterator[None]:
-    """An error of the client as one that says what could not be done."""
-    try:
-        yield
-    except TROUBLE as error:
-        raise StoreUnavailable(
-            f"{what}: the store says {str(error) or type(error).__name__!r}. It must be reachable, "
-            "writable and have memory left; nothing is lost"
-        ) from error

@@ -38,7 +38,8 @@ from state.declared import DecayedSpec, PanesSpec
 from state.definitions import FamilySpec, SegmentSpec
 from state.lane import Lane
 from state.plan import LanePlan
-from state.store import FencedOff, Store, StoreUnavailable
+from state.store import Store
+from state.store_errors import FencedOff, StoreUnavailable
 from state.times import DAY_MS, HOUR_MS, MINUTE_MS
 from tests.folding import (
     Document,
@@ -117,7 +118,7 @@ class Mortal(Store):
         """Shard by shard."""
         for sequence in sequences:
             self._burn()
-            super().trim([sequence])
+            self.outbox.trim([sequence])
 
     def _burn(self) -> None:
         if self.fuse == 0:

@@ -334,7 +334,7 @@ def assert_exact(scene: Scene) -> None:
     names = [*settings.segments, *(label for f in settings.families.values() for label in f.labels)]
     assert_folded(fold(changes), store, names)
     assert_counted(changes, store)
-    assert all(store.outbox(shard) == [] for shard in range(store.shards))
+    assert all(store.outbox.entries(shard) == [] for shard in range(store.shards))
     assert_dead_letters(scene)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import zlib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -25,8 +26,10 @@ from models.trainer import Trainer
 from operators.routing import lane_shards
 from state.checkpoint import Checkpoint
 from state.commit import ShardCommit
+from state.example_store import ExampleStore
 from state.lane import Lane
-from state.store import Store, StoreMismatch
+from state.store import Store
+from state.store_errors import StoreMismatch
 from state.times import MINUTE_MS
 
 START_MS = 1_780_000_000_000
@@ -60,7 +63,7 @@ class Mortal(Store):
         """Shard by shard while the fuse burns."""
         behind: dict[int, int] = {}
         for commit in commits:
-            self._burn()
+            self.burn()
             behind |= super().commit([commit])
             if commit.examples:
                 self.ledger.append(commit.examples)
@@ -68,20 +71,28 @@ class Mortal(Store):
 
     def share(self, name: str, value: bytes) -> None:
         """One write."""
-        self._burn()
+        self.burn()
         super().share(name, value)
 
-    def forget_examples(self, positions: Mapping[int, str]) -> None:
-        """Shard by shard."""
-        for shard, place in positions.items():
-            self._burn()
-            super().forget_examples({shard: place})
-
-    def _burn(self) -> None:
+    def burn(self) -> None:
         if self.fuse == 0:
             raise Crash
         if self.fuse is not None:
             self.fuse -= 1
+
+
+class MortalExamples(ExampleStore):
+    """The examples of such a store."""
+
+    def __init__(self, store: Mortal) -> None:
+        super().__init__(store._servers, partial(store.key, "examples"), range(SHARDS))
+        self._burn = store.burn
+
+    def forget(self, positions: Mapping[int, str]) -> None:
+        """Shard by shard."""
+        for shard, place in positions.items():
+            self._burn()
+            super().forget({shard: place})
 
 
 def log_of(seed: int, count: int) -> list[bytes]:
@@ -123,6 +134,7 @@ class Life:
             lane = Lane(lane_plan(SETTINGS), lane_shards(place, lanes, SHARDS), models)
             store = Mortal(url, "t", SHARDS)
             store.ledger = [] if ledger is None else ledger
+            store.examples = MortalExamples(store)
             checkpoint = Checkpoint(lane, store)
             checkpoint.open()
             self.lanes.append(lane)
@@ -214,7 +226,7 @@ def test_whatever_dies_every_example_is_learned_once(seed, store_at):
     life.stores[0].fuse = None
     life.end()
     assert crashes > 5
-    assert life.stores[0].examples({}) == {}
+    assert life.stores[0].examples.after({}) == {}
     plan = model_plan(SETTINGS)
     committed = Examples.joined(
         (Examples.unpack(block, plan.fingerprint, len(plan.inputs)) for block in ledger),

@@ -18,7 +18,8 @@ from dataflows.explaining import UnknownError
 from dataflows.replay import replay
 from dataflows.settings import Settings, load
 from events.shop import Habits, Shop
-from state.store import Store, StoreError
+from state.store import Store
+from state.store_errors import StoreError
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 

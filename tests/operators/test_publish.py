@@ -21,7 +21,7 @@ from operators.publish import (
 )
 from operators.topics import Topics, make_topics
 from state.changes import Cause, Gone, Undated, decode_entry, encode_entry
-from state.store import FencedOff
+from state.store_errors import FencedOff
 from tests.brokers import needs_kafka
 from tests.operators.logs import NOWHERE, consume
 

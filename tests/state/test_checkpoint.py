@@ -16,7 +16,8 @@ from state.changes import decode_entry
 from state.checkpoint import Checkpoint
 from state.definitions import SegmentSpec
 from state.lane import Lane
-from state.store import FencedOff, Store, StoreUnavailable
+from state.store import Store
+from state.store_errors import FencedOff, StoreUnavailable
 from state.times import MINUTE_MS
 from tests.state.streams import START_MS, plan, read_of
 
@@ -177,7 +178,7 @@ def test_what_was_committed_but_not_published_is_left_in_the_outbox(store):
     assert committed
     left = Checkpoint(new_lane(), store).open()
     assert published(left) == published(committed)
-    store.trim((c.shard, c.seq) for c in left)
+    store.outbox.trim((c.shard, c.seq) for c in left)
     assert Checkpoint(new_lane(), store).open() == []
 
 

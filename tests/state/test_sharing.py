@@ -11,7 +11,8 @@ from models.recommender import ItemRecommender
 from state import sharing as sharing_module
 from state.item_store import BEGIN, Head, ItemStore
 from state.sharing import ItemSharing
-from state.store import Store, StoreUnavailable
+from state.store import Store
+from state.store_errors import StoreUnavailable
 from state.times import HOUR_MS
 from tests.models.shopping import START_MS, Shoppers, assert_sound, names_of, pairs_of
 

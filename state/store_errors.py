@@ -1,0 +1,41 @@
+"""What can be wrong with the store, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from state.servers import TROUBLE
+
+
+class StoreError(Exception):
+    """The store cannot be used as it is; the message says why and what to do.
+
+    - FencedOff: another engine took the shard over.
+    - StoreMismatch: the data there belong to other settings.
+    - StoreUnavailable: no answer, or only errors, for longer than the settings allow.
+    """
+
+
+class FencedOff(StoreError):
+    """Another engine owns the shard now; this one must end and not be restarted."""
+
+
+class StoreMismatch(StoreError):
+    """The stored data were written with settings that cannot be mixed with the present ones."""
+
+
+class StoreUnavailable(StoreError):
+    """The store gave no usable answer for longer than allowed."""
+
+
+@contextmanager
+def in_words(what: str) -> Iterator[None]:
+    """An error of the client as one that says what could not be done."""
+    try:
+        yield
+    except TROUBLE as error:
+        raise StoreUnavailable(
+            f"{what}: the store says {str(error) or type(error).__name__!r}. It must be reachable, "
+            "writable and have memory left; nothing is lost"
+        ) from error
