@@ -61,6 +61,33 @@ def need_redis(chosen: Settings) -> None:
         )
 
 
+def writable(path: Path, option: str) -> Path:
+    """The path of a file that a command will write, looked at before it begins to work.
+
+    Args:
+        path: where to.
+        option: that gave it, such as ``--out``, for the message.
+
+    Raises:
+        UserError: nothing can be written there.
+    """
+    folder = path.parent
+    if path.is_dir():
+        why = "is a directory"
+    elif folder.exists() and not folder.is_dir():
+        why = f"{folder} is no directory"
+    elif not folder.exists():
+        why = f"there is no directory {folder}"
+    elif not os.access(path if path.exists() else folder, os.W_OK):
+        why = "this user may not write there"
+    else:
+        return path
+    raise UserError(
+        f"{option} must be a file that can be written, but {path} came: {why}. Name another file, "
+        "or make the directory first"
+    )
+
+
 def topics_of(client: Consumer | Producer, topic: str | None = None) -> dict[str, Any]:
     """The broker's metadata of a topic, or of all, by name.
 

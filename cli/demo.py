@@ -26,7 +26,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from cli.changes import line, open_changes
-from cli.common import QUIET
+from cli.common import QUIET, writable
 from dataflows.child import Engine
 from dataflows.embedded import EmbeddedBroker, EmbeddedStore, free_port
 from dataflows.ledger import Ledger
@@ -54,7 +54,7 @@ def run_demo(
     """Run the demo; 0 if the profiles are exact at the end."""
     console = Console()
     if addresses is not None:
-        addresses.unlink(missing_ok=True)
+        writable(addresses, "--addresses").unlink(missing_ok=True)
     arguments = [*(["--config", str(config)] if config else [])]
     for text in sets:
         arguments += ["--set", text]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from cli.common import UserError, need_redis
+from cli.common import UserError, need_redis, writable
 from dataflows.engine import open_store
 from dataflows.settings import Settings
 from state.store import Store
@@ -33,10 +33,18 @@ def show_profile(settings: Settings, user: str) -> int:
 
 def export_profiles(settings: Settings, out: Path | None) -> int:
     """Write all profiles, as JSON lines or Parquet."""
-    need_redis(settings)
-    count = write_profiles(open_store(settings), out)
     if out is not None:
-        print(f"{count:,} profiles written to {out}")
+        writable(out, "--out")
+    need_redis(settings)
+    store = open_store(settings)
+    if out is None:
+        write_profiles(store, out)
+        return 0
+    try:
+        count = write_profiles(store, out)
+    except OSError as error:
+        raise UserError(f"{out} cannot be written: {error.strerror or error}") from error
+    print(f"{count:,} profiles written to {out}")
     return 0
 
 
