@@ -40,6 +40,20 @@ def show_segment(name: str, config: Config = None, sets: Sets = None) -> None:
     sys.exit(show(common.settings(config, sets), name))
 
 
+@app.command("export")
+def export_segments(
+    file: Annotated[
+        Path | None, typer.Argument(help="Where to; standard output if absent.")
+    ] = None,
+    config: Config = None,
+    sets: Sets = None,
+) -> None:
+    """Write all definitions in force as a file to edit, preview and apply."""
+    from cli.segment_file import export_definitions
+
+    sys.exit(export_definitions(common.settings(config, sets), file))
+
+
 @app.command()
 def history(config: Config = None, sets: Sets = None) -> None:
     """Show who changed what when, the latest first."""
