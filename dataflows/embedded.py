@@ -32,6 +32,8 @@ _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NAME: Final = 15
 _PRODUCER: Final = 0
 _BROKER: Final = 1
+_LOG_LEVEL: Final = b"3"
+"""Of librdkafka: errors, and what is worse."""
 _START_S: Final = 30.0
 _STOP_S: Final = 10.0
 _REWRITE: Final = "1gb"
@@ -73,12 +75,12 @@ class EmbeddedBroker:
         self.partitions = partitions
         self._library = _librdkafka()
         error = ctypes.create_string_buffer(512)
-        self._handle = self._library.rd_kafka_new(
-            _PRODUCER, self._library.rd_kafka_conf_new(), error, len(error)
-        )
+        config = self._library.rd_kafka_conf_new()
+        # Before there is a handle, or it warns at once that it, of all clients, has no broker.
+        self._library.rd_kafka_conf_set(config, b"log_level", _LOG_LEVEL, error, len(error))
+        self._handle = self._library.rd_kafka_new(_PRODUCER, config, error, len(error))
         if not self._handle:
             raise EmbeddedError(f"the embedded broker did not start: {error.value.decode()}")
-        self._library.rd_kafka_set_log_level(self._handle, 3)
         self._cluster = self._library.rd_kafka_mock_cluster_new(self._handle, 1)
         if not self._cluster:
             raise EmbeddedError("the embedded broker did not start: no free port on loopback?")
@@ -222,7 +224,11 @@ class EmbeddedStore:
             shutil.rmtree(self.directory, ignore_errors=True)
 
     def __enter__(self) -> Self:
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:  # Ctrl-C too: nothing is to stay behind
+            self.stop()
+            raise
 
     def __exit__(
         self,
@@ -317,7 +323,7 @@ def _librdkafka() -> ctypes.CDLL:
     signatures = {
         "rd_kafka_conf_new": (pointer, []),
         "rd_kafka_new": (pointer, [integer, pointer, text, ctypes.c_size_t]),
-        "rd_kafka_set_log_level": (None, [pointer, integer]),
+        "rd_kafka_conf_set": (integer, [pointer, text, text, text, ctypes.c_size_t]),
         "rd_kafka_destroy": (None, [pointer]),
         "rd_kafka_err2str": (text, [integer]),
         "rd_kafka_mock_cluster_new": (pointer, [pointer, integer]),

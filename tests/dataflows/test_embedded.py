@@ -31,6 +31,25 @@ def test_topics_have_the_partitions_asked_for():
     }
 
 
+def test_it_says_nothing_where_nothing_is_wrong():
+    code = "from dataflows.embedded import *\nwith EmbeddedBroker() as b: b.create('events')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_a_store_that_is_interrupted_as_it_starts_leaves_nothing(monkeypatch):
+    def interrupted(_store):
+        raise KeyboardInterrupt
+
+    store = EmbeddedStore()
+    monkeypatch.setattr(EmbeddedStore, "_answers", interrupted)
+    with pytest.raises(KeyboardInterrupt), store:
+        pass
+    assert not store.directory.exists()
+    with pytest.raises(EmbeddedError, match="not running"):
+        _ = store.pid
+
+
 def test_a_topic_is_created_once(one_broker):
     one_broker.create("created-once")
     with pytest.raises(EmbeddedError, match=r"'created-once' cannot be created.*exists"):
