@@ -7,6 +7,7 @@ profiles at the end and after every kill.
 
 from __future__ import annotations
 
+import signal
 import tempfile
 import threading
 import time
@@ -14,6 +15,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 from urllib.request import urlopen
 
@@ -51,7 +53,7 @@ def run_demo(
     plain: bool,
     addresses: Path | None = None,
 ) -> int:
-    """Run the demo; 0 if the profiles are exact at the end."""
+    """Run the demo until time is up, Ctrl-C or SIGTERM; 0 if the profiles are exact at the end."""
     console = Console()
     if addresses is not None:
         writable(addresses, "--addresses").unlink(missing_ok=True)
@@ -59,6 +61,7 @@ def run_demo(
     for text in sets:
         arguments += ["--set", text]
     with (
+        _ended_by_sigterm(),
         tempfile.TemporaryDirectory(prefix="afterglow-demo-") as directory,
         EmbeddedStore() as embedded,
         EmbeddedBroker(settings.embedded.partitions) as broker,
@@ -71,7 +74,25 @@ def run_demo(
             _watch(scene, console, seconds, kill_every, plain or not console.is_terminal)
         except KeyboardInterrupt:
             console.print("ending …")
+        finally:
+            if addresses is not None:
+                addresses.unlink(missing_ok=True)  # nobody is to come any more
         return scene.finish(console)
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM is Ctrl-C, the first time; then everything is ending already."""
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Scene:
@@ -121,8 +142,11 @@ class Scene:
             time.sleep(0.1)
         lines = [f"export {name}={value}\n" for name, value in self._servers.items()]
         fresh = file.with_name(file.name + ".new")
-        fresh.write_text("".join(lines))
-        fresh.replace(file)
+        try:
+            fresh.write_text("".join(lines))
+            fresh.replace(file)
+        finally:
+            fresh.unlink(missing_ok=True)
 
     def look(self) -> None:
         """Read the engine's metrics; they stay as they were while it is down."""

@@ -10,7 +10,7 @@ import typer
 
 from cli import common
 from cli.groups import catalog, models, rules, segments
-from cli.options import Config, Maps, Sets, Types
+from cli.options import Config, Maps, Seconds, Sets, Types
 
 app = typer.Typer(
     name="afterglow",
@@ -23,13 +23,13 @@ app = typer.Typer(
 
 @app.command()
 def demo(
-    seconds: Annotated[float, typer.Option(help="End after so long; 0 runs until Ctrl-C.")] = 0,
-    rate: Annotated[int, typer.Option(help="Events per second.")] = 500,
-    users: Annotated[int, typer.Option(help="Customers of the shop.")] = 5_000,
+    seconds: Seconds = 0,
+    rate: Annotated[int, typer.Option(min=1, help="Events per second.")] = 500,
+    users: Annotated[int, typer.Option(min=1, help="Customers of the shop.")] = 5_000,
     kill_every: Annotated[
-        float, typer.Option(help="Kill the engine for real every so many seconds; 0 never.")
+        float, typer.Option(min=0, help="Kill the engine for real every so many seconds; 0 never.")
     ] = 0,
-    seed: Annotated[int, typer.Option(help="Of the made-up shop.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the made-up shop.")] = 1,
     plain: Annotated[bool, typer.Option(help="Lines instead of a live view.")] = False,
     addresses: Annotated[
         Path | None,
@@ -79,7 +79,9 @@ def publish(
     maps: Maps = None,
     types: Types = None,
     topic: Annotated[str, typer.Option(help="Topic; kafka.events if empty.")] = "",
-    rate: Annotated[float, typer.Option(help="Events per second; 0 as fast as it goes.")] = 0,
+    rate: Annotated[
+        float, typer.Option(min=0, help="Events per second; 0 as fast as it goes.")
+    ] = 0,
     config: Config = None,
     sets: Sets = None,
 ) -> None:
@@ -172,7 +174,7 @@ def explain(user: str, segment: str, config: Config = None, sets: Sets = None) -
 @app.command()
 def changes(
     json: Annotated[bool, typer.Option("--json", help="The records as they are.")] = False,
-    seconds: Annotated[float, typer.Option(help="End after so long; 0 runs until Ctrl-C.")] = 0,
+    seconds: Seconds = 0,
     beginning: Annotated[bool, typer.Option(help="From the topic's first change on.")] = False,
     config: Config = None,
     sets: Sets = None,

@@ -14,6 +14,9 @@ Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="One setting, such as rfm.basis=window."),
 ]
+Seconds = Annotated[
+    float, typer.Option(min=0, help="End after so many seconds; 0 runs until Ctrl-C.")
+]
 Maps = Annotated[
     list[str] | None,
     typer.Option("--map", metavar="FIELD=COLUMN", help="Take a field from another column."),

@@ -18,7 +18,9 @@ app = typer.Typer(
 )
 
 DefinitionFile = Annotated[
-    Path, typer.Argument(help="TOML with [segments.NAME] and [families.NAME], all of them.")
+    Path,
+    # The backslashes: in help, a name in brackets would be taken for a style.
+    typer.Argument(help=r"TOML with \[segments.NAME] and \[families.NAME], all of them."),
 ]
 Author = Annotated[str, typer.Option(help="Who changes it; the user of this machine if empty.")]
 Note = Annotated[str, typer.Option(help="Why, for the history.")]
@@ -67,8 +69,8 @@ def diff_segments(
     file: Annotated[
         Path | None, typer.Argument(help="Hold this file against what is in force.")
     ] = None,
-    first: Annotated[int, typer.Option("--from", help="A revision.")] = 0,
-    second: Annotated[int, typer.Option("--to", help="A later one; the latest.")] = 0,
+    first: Annotated[int, typer.Option("--from", min=0, help="A revision; the one before.")] = 0,
+    second: Annotated[int, typer.Option("--to", min=0, help="A later one; the latest.")] = 0,
     config: Config = None,
     sets: Sets = None,
 ) -> None:

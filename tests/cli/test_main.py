@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from typing import get_type_hints
 
 import pytest
 
@@ -27,6 +28,32 @@ def test_every_command_takes_settings(name):
     text = right(name, "--help")
     assert "--set" in text
     assert "--config" in text
+
+
+def each_command(typer_app=app, path=()):
+    """Every command there is: its words, and what it is made of."""
+    for command in typer_app.registered_commands:
+        yield (*path, command.name or command.callback.__name__), command.callback
+    for group in typer_app.registered_groups:
+        yield from each_command(group.typer_instance, (*path, group.typer_instance.info.name))
+
+
+def bare(text):
+    """A text without spaces, line breaks, frames, and what makes a bracket a bracket."""
+    return re.sub(r"[\s│\\]", "", text)
+
+
+@pytest.mark.parametrize(
+    ("words", "callback"),
+    [pytest.param(*each, id=" ".join(each[0])) for each in each_command()],
+)
+def test_help_says_all_that_was_written(words, callback):
+    shown = bare(right(*words, "--help"))
+    for paragraph in callback.__doc__.split("\n\n"):
+        assert bare(paragraph) in shown
+    hints = get_type_hints(callback, include_extras=True).values()
+    for told in (part.help for hint in hints for part in getattr(hint, "__metadata__", ())):
+        assert bare(told) in shown
 
 
 def test_help_loads_nothing_heavy():
