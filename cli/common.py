@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, Producer
+    from rich.console import Console
 
     from dataflows.settings import Settings
 
@@ -22,6 +23,9 @@ WRONG_USE: Final = 2
 FENCED_OFF: Final = 75
 """Exit code of an engine that another one replaced; a supervisor must not restart it."""
 
+
+_WIDE: Final = 10_000
+"""Columns of output that nobody's terminal cuts."""
 
 QUIET: Final = {"log_level": 2}
 """For Kafka clients of commands: what goes wrong is said once, by the command."""
@@ -59,6 +63,20 @@ def need_redis(chosen: Settings) -> None:
             "REDIS_URL must name the store, such as redis://localhost:6379/0, but is not set. "
             "`afterglow demo` needs no store"
         )
+
+
+def wide_console(least: int = 0) -> Console:
+    """Where a command prints tables and lines: as wide as the terminal; into a file, never cut.
+
+    Args:
+        least: columns of a table that is of no use in fewer; a narrower terminal breaks its lines.
+    """
+    from rich.console import Console
+
+    if not sys.stdout.isatty():
+        return Console(width=_WIDE)
+    found = Console()
+    return found if found.width >= least else Console(width=least)
 
 
 def writable(path: Path, option: str) -> Path:

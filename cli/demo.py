@@ -8,6 +8,7 @@ profiles at the end and after every kill.
 from __future__ import annotations
 
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -28,7 +29,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from cli.changes import line, open_changes
-from cli.common import QUIET, writable
+from cli.common import QUIET, wide_console, writable
 from dataflows.child import Engine
 from dataflows.embedded import EmbeddedBroker, EmbeddedStore, free_port
 from dataflows.ledger import Ledger
@@ -54,7 +55,7 @@ def run_demo(
     addresses: Path | None = None,
 ) -> int:
     """Run the demo until time is up, Ctrl-C or SIGTERM; 0 if the profiles are exact at the end."""
-    console = Console()
+    console = wide_console()
     if addresses is not None:
         writable(addresses, "--addresses").unlink(missing_ok=True)
     arguments = [*(["--config", str(config)] if config else [])]
@@ -71,7 +72,7 @@ def run_demo(
             scene.start()
             if addresses is not None:
                 scene.tell(addresses)
-            _watch(scene, console, seconds, kill_every, plain or not console.is_terminal)
+            _watch(scene, console, seconds, kill_every, plain or not sys.stdout.isatty())
         except KeyboardInterrupt:
             console.print("ending …")
         finally:

@@ -7,10 +7,9 @@ from dataclasses import asdict
 from typing import Any, Final
 
 import msgspec
-from rich.console import Console
 from rich.table import Table
 
-from cli.common import UserError, need_redis
+from cli.common import UserError, need_redis, wide_console
 from dataflows.engine import open_store
 from dataflows.experiments import experiments_plan
 from dataflows.settings import Settings
@@ -39,7 +38,7 @@ def show_experiments(settings: Settings, json: bool) -> int:
     if json:
         print(msgspec.json.encode([_plain(each) for each in reports]).decode())
         return 0
-    console = Console(width=_WIDTH)
+    console = wide_console(_WIDTH)
     for each, experiment in zip(reports, plan.experiments, strict=True):
         console.print(_table(each, settings, experiment.alpha))
         if each.verdict:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from cli.common import UserError, need_redis
+from cli.common import UserError, need_redis, wide_console
 from dataflows import plans
 from dataflows.durations import duration_ms
 from dataflows.engine import open_store
@@ -43,7 +43,7 @@ def list_models(settings: Settings) -> int:
         cells = (_shown(measures[n]) for n in ("base_rate", "auc", "log_loss", "base_loss"))
         by = predictor.leader if predictor.is_ready else "nobody yet"
         table.add_row(predictor.task.name, _task_text(predictor), by, f"{predictor.seen:,}", *cells)
-    console = Console(width=_WIDTH)
+    console = wide_console(_WIDTH)
     console.print(table)
     if trainer.clusters is not None:
         shares = trainer.clusters.shares().tolist()
@@ -63,7 +63,7 @@ def show_health(settings: Settings) -> int:
     for model, measures in trainer.quality().items():
         for measure, value in measures.items():
             table.add_row(model, measure, _shown(value))
-    console = Console(width=_WIDTH)
+    console = wide_console(_WIDTH)
     console.print(table)
     for ts_ms, text in trainer.alerts:
         console.print(f"{_time(ts_ms)}  {text}", highlight=False)
@@ -83,7 +83,7 @@ def show_weights(settings: Settings, name: str) -> int:
         deviation = 1.0 / scales[place] if scales[place] else 0.0
         figures = weights[place], means[place], deviation
         table.add_row(predictor.task.inputs[place], *(f"{figure:.4f}" for figure in figures))
-    console = Console(width=_WIDTH)
+    console = wide_console(_WIDTH)
     console.print(table)
     console.print(f"intercept {intercept:.4f}; weights of inputs in deviations from their mean")
     if predictor.leader != CHAMPION:
@@ -136,7 +136,7 @@ def evaluate_file(
     if not step_ms:
         raise UserError(f"--step must be longer than nothing, but {step} came")
     columns, renamed = parse_pairs(maps, "--map"), parse_pairs(types, "--type")
-    console = Console(width=_WIDTH)
+    console = wide_console(_WIDTH)
     quiet = not sys.stderr.isatty()
     with Bar(console=Console(stderr=True), transient=True, disable=quiet) as bar:
         doing = bar.add_task("events", total=None)

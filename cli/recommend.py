@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from cli.common import UserError, need_redis
+from cli.common import UserError, need_redis, wide_console
 from dataflows.engine import open_store
 from dataflows.explaining_items import WHY, explain_item, utc
 from dataflows.foretelling import foretell
@@ -67,7 +67,7 @@ def evaluate_file(settings: Settings, file: Path, maps: list[str], types: list[s
         table.add_column(name, justify="right")
     for name, found in (("anything", run.every), ("new to the customer", run.new)):
         table.add_row(name, f"{found.asked:,}", f"{found.hit_rate:.4f}", f"{found.mrr:.4f}")
-    console = Console()
+    console = wide_console()
     console.print(table)
     console.print(f"{run.coverage:.1%} of the items stood in some list")
     return 0
@@ -84,4 +84,4 @@ def _print(document: dict[str, Any]) -> None:
     for place, item in enumerate(document["items"], 1):
         why = WHY[item["source"]].format(because=item["because"])
         table.add_row(str(place), escape(item["item_id"]), f"{item['score']:.3f}", escape(why))
-    Console().print(table)
+    wide_console().print(table)

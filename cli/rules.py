@@ -9,10 +9,9 @@ from typing import Any
 
 import msgspec
 from pydantic import TypeAdapter, ValidationError
-from rich.console import Console
 from rich.table import Table
 
-from cli.common import UserError, need_redis
+from cli.common import UserError, need_redis, wide_console
 from dataflows.complaints import lines
 from dataflows.engine import open_store
 from dataflows.plans import item_rules
@@ -62,7 +61,7 @@ def list_rules(settings: Settings) -> int:
         table.add_column(name)
     for name, rule in sorted(rules.items()):
         table.add_row(name, "yes" if rule.holds_at(now_ms) else "no", *_cells(rule))
-    Console().print(table)
+    wide_console().print(table)
     return 0
 
 

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cli.common import UserError
+from cli.common import UserError, wide_console
 from cli.segments import next_revision, opened, utc
 from dataflows.durations import duration_ms, duration_text
 from dataflows.measuring import Measured, measure
@@ -40,7 +39,7 @@ def preview_file(settings: Settings, file: Path, sample: int, as_json: bool) -> 
         most = sorted(line.overlap.items(), key=lambda pair: -pair[1])[:3]
         also = ", ".join(f"{other} {count / line.after:.0%}" for other, count in most)
         table.add_row(name, *(f"{n:,}" for n in numbers), escape(" ".join(some)), also)
-    Console().print(table if table.row_count else "nobody would enter or leave any segment")
+    wide_console().print(table if table.row_count else "nobody would enter or leave any segment")
     return 0
 
 
@@ -63,7 +62,7 @@ def what_if_file(settings: Settings, file: Path, hours: int, as_json: bool) -> i
         at_once = f"+{line.entered:,} -{line.left:,}" if line.entered or line.left else ""
         both = (*_course(found.live.get(name)), *_course(found.edited.get(name)))
         table.add_row(name, f"{line.before:,}", at_once, *both)
-    Console().print(table)
+    wide_console().print(table)
     return 0
 
 
@@ -89,7 +88,7 @@ def measure_segments(settings: Settings, over: str, as_json: bool) -> int:
         table.add_column(name, justify="right")
     for name, each in found.items():
         table.add_row(name, *_cells(each, 10**settings.events.minor_digits))
-    Console().print(table)
+    wide_console().print(table)
     return 0
 
 

@@ -10,11 +10,10 @@ from typing import Any, Final
 
 import msgspec
 from pydantic import TypeAdapter, ValidationError
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cli.common import UserError, need_redis
+from cli.common import UserError, need_redis, wide_console
 from dataflows import plans
 from dataflows.complaints import lines
 from dataflows.definitions import in_force, register
@@ -25,7 +24,7 @@ from dataflows.settings import Settings, SettingsError
 from operators.lane_step import wall_clock_ms
 from state.definition_set import DefinitionSet
 from state.definition_store import DefinitionStore
-from state.revisions import Revision, differences, follow
+from state.revisions import Revision, Spec, differences, follow
 from state.store import Store
 
 _SEGMENTS: TypeAdapter[dict[str, Segment]] = TypeAdapter(dict[Name, Segment])
@@ -33,9 +32,12 @@ _FAMILIES: TypeAdapter[dict[str, FamilySettings]] = TypeAdapter(dict[Name, Famil
 _DONE: Final = "every worker takes it over within seconds"
 
 
-def list_segments(settings: Settings) -> int:
+def list_segments(settings: Settings, as_json: bool = False) -> int:
     """Show every segment in a line: version, members, definition."""
     store, live = opened(settings)
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(_plain(store, live))).decode())
+        return 0
     table = Table(title=_titled(live))
     for name in ("segment", "version", "members", "enter", "exit", ""):
         table.add_column(name, justify="right" if name in ("version", "members") else "left")
@@ -49,8 +51,29 @@ def list_segments(settings: Settings) -> int:
         for label, text in family.members:
             cells = (label, str(family.version), f"{_size(store, label):,}", text, "")
             table.add_row(*map(escape, cells), paused)
-    Console().print(table)
+    wide_console().print(table)
     return 0
+
+
+def _plain(store: Store, live: Revision) -> dict[str, Any]:
+    """What ``list`` shows, for programs; ``family`` is null where a segment is no label of one."""
+
+    def told(name: str, unit: Spec, enter: str, exit_: str | None, family: str | None) -> Any:
+        return {
+            "segment": name,
+            "family": family,
+            "version": unit.version,
+            "members": _size(store, name),
+            "enter": enter,
+            "exit": exit_,
+            "paused": unit.name in live.paused,
+        }
+
+    found = [told(spec.name, spec, spec.enter, spec.exit, None) for spec in live.segments]
+    for family in live.families:
+        found += [told(label, family, text, None, family.name) for label, text in family.members]
+    head = {"revision": live.number, "at_ms": live.at_ms, "author": live.author}
+    return {**head, "segments": found}
 
 
 def show_segment(settings: Settings, name: str) -> int:

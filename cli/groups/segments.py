@@ -27,11 +27,15 @@ Note = Annotated[str, typer.Option(help="Why, for the history.")]
 
 
 @app.command("list")
-def list_segments(config: Config = None, sets: Sets = None) -> None:
+def list_segments(
+    json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+    config: Config = None,
+    sets: Sets = None,
+) -> None:
     """Show every segment in a line: version, members, definition."""
     from cli.segments import list_segments as show
 
-    sys.exit(show(common.settings(config, sets)))
+    sys.exit(show(common.settings(config, sets), json))
 
 
 @app.command("show")

@@ -56,8 +56,11 @@ def test_a_signal_ends_it_with_a_check_and_nothing_stays_behind(number, tmp_path
 
 
 @pytest.mark.servers
-def test_its_end_takes_the_addresses_away(tmp_path):
+def test_its_end_takes_the_addresses_away_and_its_lines_are_whole(tmp_path):
     with demo(tmp_path, "--addresses", str(tmp_path / "demo.env"), "--seconds", "1") as process:
         out, _ = process.communicate(timeout=120)
     assert process.returncode == 0, out
+    lines = [line for line in out.splitlines() if " published  " in line]
+    assert lines
+    assert all(" changes  " in line for line in lines)  # which stands at the end
     assert list(tmp_path.iterdir()) == []
