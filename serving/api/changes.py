@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, suppress
 from typing import Annotated, Final
 
 import structlog
@@ -12,7 +12,8 @@ from confluent_kafka import KafkaException
 from fastapi import APIRouter, Query, Request, Response
 from starlette.types import Receive, Scope, Send
 
-from serving.api.feed import Feed, LogGone, PlaceError, decode_place, encode_place, framed
+from serving.api.catching_up import catch_up
+from serving.api.feed import Feed, LogGone, PlaceError, decode_place, encode_place, gap
 from serving.api.follower import Follower, Record, Wanted
 from serving.api.metrics import HttpMetrics
 from serving.api.problems import Problem, wrong_input
@@ -39,10 +40,6 @@ _EVENT: Final = {
         "data": {"type": "string", "description": "JSON on one line."},
     },
 }
-_GAP: Final = (
-    b'event: gap\ndata: {"reason":"the change topic does not hold this place any more: '
-    b'read memberships anew (GET /v1/segments/{segment}/members), then go on from here"}\n'
-)
 
 
 @router.get(
@@ -155,13 +152,13 @@ class EventStream(Response):
         self._feed, self._wanted, self._terms = feed, wanted, terms
         self._places = None if places is None else dict(places)
         self._metrics = metrics
-        self._reason = ""
+        self._reason, self._start = "", ""
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the client goes, is cut off, or the server ends."""
-        follower = self._feed.follow(lambda _: False)  # holds its seat while the past is read
+        self._seat = self._feed.follow(lambda _: False)  # until it has caught up
         gone = asyncio.ensure_future(_disconnected(receive))
-        writing = asyncio.ensure_future(self._write(send, follower))
+        writing = asyncio.ensure_future(self._write(send))
         self._metrics.followers.set(len(self._feed))
         try:
             await asyncio.wait({gone, writing}, return_when=asyncio.FIRST_COMPLETED)
@@ -172,20 +169,21 @@ class EventStream(Response):
                 task.cancel()
                 with suppress(asyncio.CancelledError, Exception):
                     await task
-            self._feed.leave(follower)
+            self._feed.leave(self._seat)
             self._metrics.followers.set(len(self._feed))
             if self._reason:
                 self._metrics.cut.labels(self._reason).inc()
                 log.warning("follower_cut_off", reason=self._reason)
 
-    async def _write(self, send: Send, seat: Follower) -> None:
+    async def _write(self, send: Send) -> None:
         await send(
             {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         )
         try:
-            async for piece in self._pieces(seat):
-                async with asyncio.timeout(self._terms.stalled_s):
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+            async with aclosing(self._pieces()) as pieces:
+                async for piece in pieces:
+                    async with asyncio.timeout(self._terms.stalled_s):
+                        await send({"type": "http.response.body", "body": piece, "more_body": True})
         except TimeoutError:
             self._reason = "stalled"
             return  # it takes nothing, so it cannot be told
@@ -194,27 +192,39 @@ class EventStream(Response):
             await send({"type": "http.response.body", "body": cut, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _pieces(self, seat: Follower) -> AsyncIterator[bytes]:
+    async def _pieces(self) -> AsyncGenerator[bytes]:
         yield b"retry: %d\n\n" % _RETRY_MS  # the first bytes, so that the client is connected
-        if self._places is not None:
+        feed = self._feed
+        while not feed.begun.is_set():  # before that nobody knows from where on
+            with suppress(TimeoutError):
+                await asyncio.wait_for(feed.begun.wait(), self._terms.heartbeat_s)
+            yield b": \n\n"
+        lacks = False
+        if self._places is None and not feed.closed:
+            self._sit(None)
+        elif self._places is not None:
             try:
-                async for piece in self._past(self._places):
-                    yield piece
+                async with aclosing(catch_up(feed, self._places, self._wanted, self._sit)) as past:
+                    async for piece in past:
+                        yield piece
             except LogGone:
-                yield _GAP + b"id: %b\n\n" % self._feed.here.encode()
-                self._places = None
+                lacks = True
+                self._sit(None)
             except KafkaException:
                 self._reason = "broker"
                 return
-        self._feed.leave(seat)
-        follower = self._feed.follow(self._wanted, self._places)
-        try:
-            if self._places is None:
-                yield b"id: %b\n\n" % self._feed.here.encode()
-            async for piece in self._present(follower):
-                yield piece
-        finally:
-            self._feed.leave(follower)
+        if not self._start:
+            self._reason = "closing"
+            return
+        yield gap(self._start) if lacks else b"id: %b\n\n" % self._start.encode()
+        async for piece in self._present(self._seat):
+            yield piece
+
+    def _sit(self, places: Mapping[int, int] | None) -> None:
+        """Follow from now, or from a place that is remembered on."""
+        self._feed.leave(self._seat)
+        self._seat = self._feed.follow(self._wanted, places)
+        self._start = self._feed.here if places is None else encode_place(places)
 
     async def _present(self, follower: Follower) -> AsyncIterator[bytes]:
         while True:
@@ -226,26 +236,6 @@ class EventStream(Response):
                 return
             else:  # alive; whoever chooses among changes moves on all the same
                 yield b": \nid: %b\n\n" % self._feed.here.encode()
-
-    async def _past(self, places: dict[int, int]) -> AsyncIterator[bytes]:
-        """From the topic itself, until what comes next is remembered."""
-        feed = self._feed
-        if not feed.knows(places):
-            raise LogGone("there is no such place")
-        if feed.remembers(places) or feed.topic is None:
-            return
-        past = await asyncio.to_thread(feed.topic.past, places)
-        try:
-            while not feed.remembers(places) and not feed.closed:
-                out = []
-                for message in await asyncio.to_thread(past.read):
-                    places[message[0]] = message[1] + 1
-                    record = framed(message, encode_place(places))
-                    if self._wanted(record):
-                        out.append(record.frame)
-                yield b"".join(out) or b": \n\n"
-        finally:
-            await asyncio.to_thread(past.close)
 
 
 async def _disconnected(receive: Receive) -> None:

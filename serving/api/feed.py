@@ -3,11 +3,16 @@
 One consumer reads the topic; the last few thousand changes are remembered. A follower's place is
 one offset for each partition, which is what an event's ``id`` says, so that it can come back to any
 server, after any restart, and go on where it was. Who comes back from further away than is
-remembered reads the topic itself up to where memory begins.
+remembered reads the topic itself up to where memory begins (``catching_up.py``).
+
+Not every offset is a change: a transaction ends with a marker. So a place moves with changes and
+with the end of the log, wherever that is; two places with nothing but markers between them are the
+same place, and whoever has the lower one finds that out by reading.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Protocol
@@ -19,6 +24,12 @@ from serving.api.follower import Follower, Record, Wanted
 Message = tuple[int, int, bytes]
 """Partition, offset, value."""
 _UNSET: Final = "-"
+_GAP: Final = (
+    b"event: gap\ndata: "
+    b'{"reason":"the change topic does not hold this place any more: '
+    b'read memberships anew (GET /v1/segments/{segment}/members), then go on from here"}\n'
+    b"id: %b\n\n"
+)
 
 
 class PlaceError(ValueError):
@@ -30,7 +41,13 @@ class LogGone(Exception):
 
 
 class PastReader(Protocol):
-    """Reads the topic from a place on, for one follower; blocking."""
+    """Reads the topic from a place on, for one follower; blocking.
+
+    Attributes:
+        places: what comes next, by partition, also beyond what is no change.
+    """
+
+    places: Mapping[int, int]
 
     def read(self) -> list[Message]:
         """What comes next, perhaps nothing yet.
@@ -65,6 +82,10 @@ class Feed:
         history: changes that are remembered.
         waiting: changes that may wait for one follower.
         topic: where what is not remembered can be read.
+
+    Attributes:
+        begun: it is known where the topic ends, or that no one will ask any more.
+        turns: how often another log came in place of the one that was read.
     """
 
     def __init__(self, history: int, waiting: int, topic: Topic | None = None) -> None:
@@ -74,6 +95,7 @@ class Feed:
         self._next: dict[int, int] = {}
         self._followers: set[Follower] = set()
         self.topic = topic
+        self.begun, self.turns = asyncio.Event(), 0
         self.trouble = "the change topic has not been read yet"
         self.closed = False
 
@@ -82,8 +104,13 @@ class Feed:
 
     @property
     def here(self) -> str:
-        """The place after the last change, as an ``id``."""
+        """The place up to which the topic was read, as an ``id``."""
         return encode_place(self._next)
+
+    @property
+    def partitions(self) -> frozenset[int]:
+        """Those that are read."""
+        return frozenset(self._next)
 
     def begin(self, places: Mapping[int, int]) -> None:
         """Partitions that are read from a place on."""
@@ -91,6 +118,23 @@ class Feed:
             self._first.setdefault(partition, offset)
             self._next.setdefault(partition, offset)
         self.trouble = ""
+        self.begun.set()
+
+    def begin_anew(self, places: Mapping[int, int]) -> None:
+        """The log is not the one that was read any more: tell a gap, go on from these places.
+
+        All that was remembered is forgotten, because its ids name places of the old log.
+        """
+        self._ring.clear()
+        self._first, self._next = dict(places), dict(places)
+        self.turns += 1
+        for follower in self._followers:
+            follower.tell(gap(self.here))
+
+    def reach(self, ends: Mapping[int, int]) -> None:
+        """Partitions were read to an end, which may lie beyond their last change."""
+        for partition, offset in ends.items():
+            self._next[partition] = max(offset, self._next.get(partition, 0))
 
     def take(self, messages: Iterable[Message]) -> None:
         """Changes as they come from the topic."""
@@ -108,8 +152,11 @@ class Feed:
             follower.offer(records)
 
     def remembers(self, places: Mapping[int, int]) -> bool:
-        """Whether everything from these places on is in memory."""
-        return all(places.get(p, first) >= first for p, first in self._first.items())
+        """Whether everything from these places on is in memory.
+
+        A partition without a place came after it: all of it is asked for.
+        """
+        return all(places.get(p, 0) >= first for p, first in self._first.items())
 
     def follow(self, wanted: Wanted, places: Mapping[int, int] | None = None) -> Follower:
         """A new follower, from now or from places that are remembered on."""
@@ -127,12 +174,13 @@ class Feed:
         self._followers.discard(follower)
 
     def knows(self, places: Mapping[int, int]) -> bool:
-        """Whether there are such places; else they are of another topic, or of a lost one."""
+        """Whether the topic was read as far as these places, which may be of another topic."""
         return all(offset <= self._next.get(p, -1) for p, offset in places.items())
 
     def close(self) -> None:
         """End all followers, and those to come."""
         self.closed = True
+        self.begun.set()
         for follower in self._followers:
             follower.end("closing")
 
@@ -142,11 +190,18 @@ def framed(message: Message, place: str) -> Record:
     partition, offset, value = message
     try:
         named = _names.decode(value)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         named = _Named()
+    if not value.isascii():
+        value = value.decode(errors="replace").encode()  # a stream of events is UTF-8
     data = value.replace(b"\r", b" ").replace(b"\n", b" ")
     frame = b"id: %b\nevent: change\ndata: %b\n\n" % (place.encode(), data)
     return Record(partition, offset, named.user_id, named.segment, frame)
+
+
+def gap(place: str) -> bytes:
+    """The event that changes are missing here, and the place to go on from."""
+    return _GAP % place.encode()
 
 
 def encode_place(places: Mapping[int, int]) -> str:

@@ -1,17 +1,25 @@
-"""Reading the change topic: one thread that follows its end, and readers of its past."""
+"""Reading the change topic: one thread that follows its end, and readers of its past.
+
+Where a reader stands is told by its messages and by the ends that it comes to, because behind the
+last message of a transaction stands a marker, which no reader gets to see.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import uuid4
 
+import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from serving.api.feed import Feed, LogGone, Message
+
+log = structlog.get_logger()
 
 _POLL_S: Final = 0.1
 _AT_ONCE: Final = 200
@@ -20,7 +28,21 @@ _AGAIN_S: Final = 1.0
 _DISCOVER_POLLS: Final = 300
 _CLOSE_S: Final = 5.0
 _GONE: Final = {KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET}
-_QUIET: Final = {KafkaError._PARTITION_EOF}
+
+
+@dataclass(slots=True)
+class Found:
+    """What one poll brought.
+
+    Attributes:
+        messages: with a value, in order.
+        places: what comes next, of partitions with messages or whose end was reached.
+        gone: why it cannot be read on, of partitions whose log does not hold our place any more.
+    """
+
+    messages: list[Message] = field(default_factory=list)
+    places: dict[int, int] = field(default_factory=dict)
+    gone: dict[int, str] = field(default_factory=dict)
 
 
 class Tail:
@@ -55,59 +77,99 @@ class Tail:
         return Past(open_consumer(self._config), self._topic, places)
 
     def _run(self, feed: Feed, loop: asyncio.AbstractEventLoop) -> None:
+        def tell(call: Callable[..., None], *arguments: Any) -> None:
+            with suppress(RuntimeError):  # the loop has ended before this thread
+                loop.call_soon_threadsafe(call, *arguments)
+
         places: dict[int, int] = {}
         while not self._ended.is_set():
             try:
                 consumer = open_consumer(self._config)
                 try:
-                    self._follow(consumer, feed, loop, places)
+                    self._follow(_Reading(consumer, self._topic, feed, tell, places))
                 finally:
                     consumer.close()
             except (KafkaException, ValueError) as error:
                 why = error.args[0].str() if isinstance(error, KafkaException) else str(error)
-                self._tell(loop, setattr, feed, "trouble", f"the change topic: {why}")
+                tell(setattr, feed, "trouble", f"the change topic: {why}")
                 self._ended.wait(_AGAIN_S)
 
-    def _follow(
-        self,
-        consumer: Consumer,
-        feed: Feed,
-        loop: asyncio.AbstractEventLoop,
-        places: dict[int, int],
-    ) -> None:
-        self._assign(consumer, places)
-        self._tell(loop, feed.begin, dict(places))
+    def _follow(self, reading: _Reading) -> None:
+        reading.begin()
         polls = 0
         while not self._ended.is_set():
-            messages = received(consumer, _AT_ONCE, _POLL_S)
-            if messages:
-                places |= {p: offset + 1 for p, offset, _ in messages}
-                self._tell(loop, feed.take, messages)
+            reading.read()
             polls += 1
-            if polls % _DISCOVER_POLLS == 0 and self._assign(consumer, places):
-                self._tell(loop, feed.begin, dict(places))
+            if polls % _DISCOVER_POLLS == 0:
+                reading.look()
 
-    def _assign(self, consumer: Consumer, places: dict[int, int]) -> bool:
-        """Read every partition; one that is new from its beginning, at first from its end."""
-        found = consumer.list_topics(self._topic, timeout=_ASK_S).topics[self._topic]
+
+class _Reading:
+    """One consumer at work for a feed.
+
+    Args:
+        consumer: without an assignment.
+        topic: of the changes.
+        feed: that gets what comes.
+        tell: has a method of the feed called in its event loop.
+        places: what comes next, by partition; kept up to date.
+    """
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        topic: str,
+        feed: Feed,
+        tell: Callable[..., None],
+        places: dict[int, int],
+    ) -> None:
+        self._consumer, self._topic, self._places = consumer, topic, places
+        self._feed, self._tell = feed, tell
+
+    def begin(self) -> None:
+        """Read on from the places; at first from the end."""
+        if not self.look():
+            self._go(self._feed.begin)
+
+    def read(self) -> None:
+        """Hand on what comes."""
+        found = received(self._consumer, _AT_ONCE, _POLL_S)
+        self._places |= found.places
+        if found.messages:
+            self._tell(self._feed.take, found.messages)
+        if found.places:
+            self._tell(self._feed.reach, found.places)
+        if found.gone:  # retention was faster, or the topic was made anew
+            log.warning("changes_begin_anew", topic=self._topic, why=found.gone)
+            self._places |= {p: self._range(p)[0] for p in found.gone}
+            self._go(self._feed.begin_anew)
+
+    def look(self) -> bool:
+        """Whether there are other partitions than before; a new one is read from its beginning."""
+        found = self._consumer.list_topics(self._topic, timeout=_ASK_S).topics[self._topic]
         if found.error is not None:
             raise KafkaException(found.error)
-        new = [p for p in found.partitions if p not in places]
-        if not new:
-            consumer.assign([TopicPartition(self._topic, p, at) for p, at in places.items()])
-            return False
-        at_first = not places
-        for p in sorted(new):
-            low, high = consumer.get_watermark_offsets(
-                TopicPartition(self._topic, p), timeout=_ASK_S
-            )
-            places[p] = high if at_first else low
-        consumer.assign([TopicPartition(self._topic, p, at) for p, at in places.items()])
-        return True
+        at_first = not self._places
+        new = found.partitions.keys() - self._places.keys()
+        lost = self._places.keys() - found.partitions.keys()
+        self._places |= {p: self._range(p)[int(at_first)] for p in sorted(new)}
+        for p in lost:
+            del self._places[p]
+        if lost:
+            log.warning("changes_begin_anew", topic=self._topic, why=f"no partitions {lost} now")
+        if new or lost:
+            self._go(self._feed.begin_anew if lost else self._feed.begin)
+        return bool(new or lost)
 
-    def _tell(self, loop: asyncio.AbstractEventLoop, call: Any, *arguments: Any) -> None:
-        with suppress(RuntimeError):  # the loop has ended before this thread
-            loop.call_soon_threadsafe(call, *arguments)
+    def _go(self, tell_places: Callable[[Mapping[int, int]], None]) -> None:
+        self._tell(tell_places, dict(self._places))
+        self._consumer.assign([TopicPartition(self._topic, *at) for at in self._places.items()])
+
+    def _range(self, partition: int) -> tuple[int, int]:
+        """Where a partition begins, and where it ends."""
+        place = TopicPartition(self._topic, partition)
+        low, high = self._consumer.get_watermark_offsets(place, timeout=_ASK_S)
+        return int(low), int(high)
 
 
 class Past:
@@ -117,10 +179,15 @@ class Past:
         consumer: of its own.
         topic: of the changes.
         places: where to begin, by partition.
+
+    Attributes:
+        places: what comes next, by partition, also beyond what is no message.
     """
 
     def __init__(self, consumer: Consumer, topic: str, places: Mapping[int, int]) -> None:
         self._consumer = consumer
+        self._reading = threading.Lock()  # who goes while a read is on its way closes meanwhile
+        self.places: dict[int, int] = dict(places)
         consumer.assign([TopicPartition(topic, p, at) for p, at in places.items()])
 
     def read(self) -> list[Message]:
@@ -129,16 +196,17 @@ class Past:
         Raises:
             LogGone: the place is not there any more.
         """
-        try:
-            return received(self._consumer, _AT_ONCE, _POLL_S)
-        except KafkaException as error:
-            if error.args[0].code() in _GONE:
-                raise LogGone(error.args[0].str()) from error
-            raise
+        with self._reading:
+            found = received(self._consumer, _AT_ONCE, _POLL_S)
+        if found.gone:
+            raise LogGone("; ".join(found.gone.values()))
+        self.places |= found.places
+        return found.messages
 
     def close(self) -> None:
         """End reading."""
-        self._consumer.close()
+        with self._reading:
+            self._consumer.close()
 
 
 def open_consumer(config: Mapping[str, Any]) -> Consumer:
@@ -150,27 +218,31 @@ def open_consumer(config: Mapping[str, Any]) -> Consumer:
             "log_level": 2,
             "group.id": f"afterglow-serve-{uuid4()}",
             "enable.auto.commit": False,
+            "enable.partition.eof": True,
             "isolation.level": "read_committed",
             "auto.offset.reset": "error",
         }
     )
 
 
-def received(consumer: Consumer, most: int, wait_s: float) -> list[Message]:
-    """Messages that are there; what is no message and passes by itself is left out.
+def received(consumer: Consumer, most: int, wait_s: float) -> Found:
+    """What is there; an error that passes by itself is left out.
 
     Raises:
-        KafkaException: what does not pass by itself.
+        KafkaException: an error that does not.
     """
-    out: list[Message] = []
+    found = Found()
     for message in consumer.consume(most, wait_s):
-        error = message.error()
+        error, p, offset = message.error(), int(message.partition() or 0), message.offset()
         if error is None:
             value = message.value()
+            found.places[p] = int(offset or 0) + 1
             if value is not None:
-                out.append((int(message.partition() or 0), int(message.offset() or 0), value))
-        elif error.code() in _GONE or (
-            error.code() not in _QUIET and not error.retriable() and error.fatal()
-        ):
+                found.messages.append((p, int(offset or 0), value))
+        elif error.code() == KafkaError._PARTITION_EOF:
+            found.places[p] = max(found.places.get(p, 0), int(offset or 0))
+        elif error.code() in _GONE:
+            found.gone[p] = error.str()
+        elif error.fatal() and not error.retriable():
             raise KafkaException(error)
-    return out
+    return found
