@@ -74,7 +74,7 @@ class Anything(msgspec.Struct, gc=False):
 
 
 class Message(msgspec.Struct, gc=False):
-    """An event on the wire; see the contract in the README.
+    """An event on the wire; ``docs/events.md`` describes it.
 
     Attributes:
         event_id: unique per user.
