@@ -1,11 +1,14 @@
-"""Print segment changes as they come, each with its cause."""
+"""Print segment changes as they come, each with its cause, until Ctrl-C."""
 
 import os
+import sys
+from contextlib import suppress
 
 from afterglow_client.changes import Change, Changes
 
-config = {"bootstrap.servers": os.environ["KAFKA_BOOTSTRAP"]}
-with Changes(config, begin="beginning") as changes:
+broker = os.environ.get("KAFKA_BOOTSTRAP") or sys.exit("KAFKA_BOOTSTRAP must name the broker")
+config = {"bootstrap.servers": broker}
+with suppress(KeyboardInterrupt), Changes(config, begin="beginning") as changes:
     for news in changes:
         for segment in news.exited:
             print(news.user_id, "exited", segment, flush=True)

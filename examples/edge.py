@@ -5,8 +5,9 @@ import sys
 
 from afterglow_client import Reader
 
-user_id = sys.argv[1]
-with Reader(os.environ["REDIS_URL"]) as reader:
+store = os.environ.get("REDIS_URL") or sys.exit("REDIS_URL must name the store")
+user_id = sys.argv[1] if len(sys.argv) == 2 else sys.exit("say who: examples/edge.py ann")
+with Reader(store) as reader:
     profile = reader.get(user_id)
     if profile is None:
         print(f"nothing is known of {user_id!r}")

@@ -8,9 +8,11 @@ import uuid
 
 from confluent_kafka import Producer
 
-event = {"user_id": sys.argv[1], "type": "add_to_cart", "ts": int(time.time() * 1000)}
-producer = Producer({"bootstrap.servers": os.environ["KAFKA_BOOTSTRAP"]})
+broker = os.environ.get("KAFKA_BOOTSTRAP") or sys.exit("KAFKA_BOOTSTRAP must name the broker")
+user_id = sys.argv[1] if len(sys.argv) == 2 else sys.exit("say who: examples/producer.py ann")
+event = {"user_id": user_id, "type": "add_to_cart", "ts": int(time.time() * 1000)}
+producer = Producer({"bootstrap.servers": broker})
 for item in ("teapot", "cup", "kettle"):
     value = json.dumps({**event, "event_id": str(uuid.uuid4()), "item_id": item})
-    producer.produce("events", key=event["user_id"], value=value)
+    producer.produce("events", key=user_id, value=value)
 producer.flush()

@@ -1,6 +1,7 @@
 """The examples, run as they stand against a running engine."""
 
 import os
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from afterglow_client import NotAfterglow, Reader
-from tests.cli.running import until
+from tests.cli.running import CLEAN, until
 
 pytestmark = pytest.mark.servers
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -42,11 +43,17 @@ def test_a_cart_is_filled_seen_by_the_edge_and_announced(live):
     output(live, "producer.py", "eve")
     until(lambda: "'items': 3" in output(live, "edge.py", "eve"))
     with subprocess.Popen(
-        command("consumer.py"), env=around(live), stdout=subprocess.PIPE, text=True
+        command("consumer.py"),
+        env=around(live),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as consumer:
         line = next(line for line in consumer.stdout if "eve entered high_intent" in line)
         cause = consumer.stdout.readline()
-        consumer.kill()
+        consumer.send_signal(signal.SIGINT)
+        _, said = consumer.communicate(timeout=30)
+    assert (consumer.returncode, said) == (0, "")
     assert line == "eve entered high_intent\n"
     assert "'kind': 'event'" in cause
     assert "'thresholds': {'intent': 8" in cause
@@ -58,6 +65,26 @@ def known(live):
         reader.ping()
         return True
     return False
+
+
+@pytest.mark.parametrize(
+    ("name", "env", "line"),
+    [
+        ("consumer.py", {}, "KAFKA_BOOTSTRAP must name the broker"),
+        ("producer.py", {}, "KAFKA_BOOTSTRAP must name the broker"),
+        ("edge.py", {}, "REDIS_URL must name the store"),
+        ("producer.py", {"KAFKA_BOOTSTRAP": "x"}, "say who: examples/producer.py ann"),
+        ("edge.py", {"REDIS_URL": "x"}, "say who: examples/edge.py ann"),
+    ],
+)
+def test_an_example_says_what_it_needs(name, env, line):
+    done = subprocess.run(
+        command(name),
+        env={**CLEAN, **env, "PYTHONPATH": str(EXAMPLES.parent / "serving")},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", line + "\n")
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
