@@ -50,9 +50,13 @@ def publish_catalog(settings: Settings, file: Path) -> int:
 
 
 def remove_item(settings: Settings, item: str) -> int:
-    """Take an item out of the catalogue."""
+    """Take an item out of the catalogue; 1 if it says nothing of that item."""
     need_kafka(settings)
-    sender = _Sender(settings, _topic(settings))
+    topic = _topic(settings)
+    if not _held(settings, topic, item):
+        print(f"the catalogue {topic!r} says nothing of {item!r}: check its id", file=sys.stderr)
+        return 1
+    sender = _Sender(settings, topic)
     sender.send(item.encode(), None)
     sender.flush()
     if sender.failed:
@@ -64,18 +68,23 @@ def remove_item(settings: Settings, item: str) -> int:
 def show_item(settings: Settings, item: str) -> int:
     """Print what the catalogue says of an item, as JSON."""
     need_kafka(settings)
-    topic, key = _topic(settings), item.encode()
-    config = {**QUIET, **kafka_config(settings)}
-    topics_of(Producer(config))
-    raw = latest(config, topic, wanted=lambda other: other == key).get(key)
+    topic = _topic(settings)
+    raw = _held(settings, topic, item)
     if not raw:
         raise UserError(f"the catalogue {topic!r} holds no item {item!r}")
     try:
-        _, found = read_item(key, raw, event_rules(settings))
+        _, found = read_item(item.encode(), raw, event_rules(settings))
     except Refused as error:
         raise UserError(f"what {topic!r} says of {item!r} is refused: {error.detail}") from error
     print(msgspec.json.format(msgspec.json.encode(found)).decode())
     return 0
+
+
+def _held(settings: Settings, topic: str, item: str) -> bytes | None:
+    """What the catalogue says of an item last; nothing if it is not there, or was taken out."""
+    config, key = {**QUIET, **kafka_config(settings)}, item.encode()
+    topics_of(Producer(config))
+    return latest(config, topic, wanted=lambda other: other == key).get(key)
 
 
 def _topic(settings: Settings) -> str:

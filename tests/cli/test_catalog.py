@@ -46,6 +46,16 @@ def test_bad_lines_are_said_and_the_rest_goes_on(env, tmp_path):
     assert "$.price: Expected `float` >= 0.0" in lines[0]
 
 
+def test_only_what_is_there_is_taken_out(env, tmp_path):
+    (file := tmp_path / "items.jsonl").write_text('{"item_id": "mug"}\n')
+    right("catalog", "publish", file, *topic("cli-out"), env=env)
+    assert right("catalog", "remove", "mug", *topic("cli-out"), env=env) == "'mug' is taken out\n"
+    for item in ("mug", "cup"):
+        done = afterglow("catalog", "remove", item, *topic("cli-out"), env=env)
+        assert (done.code, done.out) == (1, "")
+        assert done.err == f"the catalogue 'cli-out' says nothing of '{item}': check its id\n"
+
+
 def test_what_is_no_catalogue_is_said(env, tmp_path):
     (line,) = wrong("catalog", "publish", tmp_path / "none.csv", env=env)
     assert "there is no such file" in line
