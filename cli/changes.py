@@ -2,29 +2,50 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 import msgspec
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, TopicPartition
 
 from cli.common import QUIET, UserError, need_kafka, topics_of
 from dataflows.plans import kafka_config
 from dataflows.settings import Settings
 from state.changes import Change
 
+_NOT_THERE: Final = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.LEADER_NOT_AVAILABLE}
+_LOOK_S: Final = 0.5
+"""How often a topic that is not there is looked for."""
+
 _decoder = msgspec.json.Decoder(Change)
 
 
 def follow(settings: Settings, as_json: bool, seconds: float, beginning: bool) -> int:
-    """Print changes as they come."""
+    """Print changes as they come; a topic that is not there yet is waited for."""
     need_kafka(settings)
-    consumer = open_changes(kafka_config(settings), settings.kafka.changes, beginning=beginning)
-    deadline = time.monotonic() + seconds if seconds else float("inf")
+    topic = settings.kafka.changes
+    deadline_s = time.monotonic() + seconds if seconds else float("inf")
+    consumer, partitions = _opened(kafka_config(settings), topic)
     try:
-        while time.monotonic() < deadline:
+        if not partitions:
+            print(
+                f"the topic {topic!r} is not there yet: an engine makes it when it starts "
+                "(`afterglow run`). Waiting for it",
+                file=sys.stderr,
+                flush=True,
+            )
+            beginning = True  # all that will be in it comes from now on
+        while not partitions:
+            if time.monotonic() > deadline_s:
+                print(f"the topic {topic!r} has not come in {seconds:g} s", file=sys.stderr)
+                return 1
+            time.sleep(_LOOK_S)
+            partitions = _partitions(consumer, topic)
+        _begin(consumer, topic, partitions, beginning=beginning)
+        while time.monotonic() < deadline_s:
             message = consumer.poll(0.2)
             if message is None or message.error():
                 continue
@@ -36,7 +57,14 @@ def follow(settings: Settings, as_json: bool, seconds: float, beginning: bool) -
 
 
 def open_changes(config: dict[str, Any], topic: str, *, beginning: bool) -> Consumer:
-    """A consumer of all partitions of the change topic, in no group."""
+    """A consumer of all partitions of the change topic, which is there, in no group."""
+    consumer, partitions = _opened(config, topic)
+    _begin(consumer, topic, partitions, beginning=beginning)
+    return consumer
+
+
+def _opened(config: dict[str, Any], topic: str) -> tuple[Consumer, list[int]]:
+    """A consumer that has not begun, and the topic's partitions; none of one that is not there."""
     consumer = Consumer(
         {
             **QUIET,
@@ -47,12 +75,24 @@ def open_changes(config: dict[str, Any], topic: str, *, beginning: bool) -> Cons
             "fetch.wait.max.ms": 10,
         }
     )
+    return consumer, _partitions(consumer, topic)
+
+
+def _partitions(consumer: Consumer, topic: str) -> list[int]:
     found = topics_of(consumer, topic)[topic]
-    if found.error is not None:
-        raise UserError(f"the topic {topic!r} cannot be read: {found.error}")
+    if found.error is None:
+        return list(found.partitions)
+    if found.error.code() in _NOT_THERE:
+        return []
+    raise UserError(
+        f"the topic {topic!r} cannot be read: {found.error.str()}. Check kafka.changes and what "
+        "this user may read"
+    )
+
+
+def _begin(consumer: Consumer, topic: str, partitions: list[int], *, beginning: bool) -> None:
     start = OFFSET_BEGINNING if beginning else OFFSET_END
-    consumer.assign([TopicPartition(topic, p, start) for p in found.partitions])
-    return consumer
+    consumer.assign([TopicPartition(topic, p, start) for p in partitions])
 
 
 def line(change: Change) -> str:

@@ -150,6 +150,7 @@ def _mendable(error: Exception) -> list[str]:
     from dataflows.embedded import EmbeddedError
     from dataflows.settings import SettingsError
     from events.rows import RowError
+    from operators.compacted import TopicUnread
     from operators.source import SourceError
     from state.store_errors import StoreError
 
@@ -157,6 +158,7 @@ def _mendable(error: Exception) -> list[str]:
         error = error.__cause__  # one that came up inside the flow
     if isinstance(error, SettingsError):
         return [f"settings: {line}" for line in str(error).splitlines()]
-    if isinstance(error, UserError | RowError | StoreError | SourceError | EmbeddedError):
+    known = UserError | RowError | StoreError | SourceError | TopicUnread | EmbeddedError
+    if isinstance(error, known):
         return [f"afterglow: {error}"]
     return []

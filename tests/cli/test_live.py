@@ -2,11 +2,15 @@
 
 import gzip
 import json
+import signal
+import subprocess
+import sys
 import time
 
 import pytest
+from confluent_kafka import Producer
 
-from tests.cli.running import afterglow, right, until, wrong
+from tests.cli.running import CLEAN, ROOT, afterglow, right, until, wrong
 
 pytestmark = pytest.mark.servers
 ROWS = """\
@@ -97,8 +101,40 @@ def test_a_stranger_has_no_profile(live):
 
 
 def test_a_topic_that_is_not_there_is_said(live):
-    (line,) = wrong("changes", "--set", "kafka.changes=not-there", env=live)
-    assert line.startswith("afterglow: the topic 'not-there' cannot be read")
+    options = ("--seconds", "1", "--set", "kafka.changes=not-there")
+    done = afterglow("changes", *options, env=live)
+    assert (done.code, done.out) == (1, "")
+    first, second = done.err.splitlines()
+    assert first.startswith("the topic 'not-there' is not there yet: an engine makes it when it")
+    assert second == "the topic 'not-there' has not come in 1 s"
+
+
+CHANGE = (
+    b'{"id":"1-07-3-0","user_id":"ann","segment":"vip","action":"entered","ts":0,"decided_at":0,'
+    b'"version":1,"epoch":1,"n":1,"segments":["vip"],"cause":{"kind":"event"}}'
+)
+
+
+def test_a_topic_is_waited_for_and_followed_from_its_first_change_on(one_broker):
+    with subprocess.Popen(
+        [sys.executable, "-m", "cli.main", "changes", "--json", "--set", "kafka.changes=to-come"],
+        cwd=ROOT,
+        env={**CLEAN, "KAFKA_BOOTSTRAP": one_broker.bootstrap},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        try:
+            assert b"not there yet" in process.stderr.readline()
+            one_broker.create("to-come")
+            producer = Producer({"bootstrap.servers": one_broker.bootstrap})
+            producer.produce("to-come", CHANGE, "ann")
+            assert producer.flush(10) == 0
+            assert process.stdout.readline().strip() == CHANGE
+            process.send_signal(signal.SIGINT)
+            assert process.communicate(timeout=30) == (b"", b"")
+        finally:
+            process.kill()
+    assert process.returncode == 130
 
 
 def test_publishing_may_be_slowed_and_go_elsewhere(live, tmp_path):
