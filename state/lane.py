@@ -5,6 +5,8 @@ One batch goes through it in this order::
     admit (skip what is covered, drop duplicates) ▸ fire the timers that come before it
     ▸ update every feature ▸ decide segments ▸ move the clock ▸ fire the timers it passed
 
+Events of one user that lie apart in time go through the middle one after another (``state.rounds``).
+
 All of it is in memory. ``collect`` then says what one atomic write per shard must hold, and
 ``settle`` takes note that it was written. The lane reads no clock and touches no server; the same
 batches and the same times always lead to the same state.
@@ -40,6 +42,7 @@ from state.portraits import Portraits
 from state.positions import Positions
 from state.recommending import Lists, Recommender, Served
 from state.redefining import Redefiner
+from state.rounds import MOST_ROUNDS, rounds
 from state.saving import Saver
 from state.segments import SegmentPlan
 from state.side import SideTable
@@ -366,6 +369,11 @@ class Lane:
         return rows, at
 
     def _take(self, batch: Batch, groups: Groups, wall_ms: int | None) -> None:
+        most = 0 if wall_ms is None else MOST_ROUNDS
+        for part in rounds(groups, batch.ts_ms, self._plan.apart_ms, most):
+            self._take_round(batch, part, wall_ms)
+
+    def _take_round(self, batch: Batch, groups: Groups, wall_ms: int | None) -> None:
         self.redefine(groups.rows, wall_ms)
         ts = batch.ts_ms[groups.index]
         self._fire_before(groups.rows, np.minimum.reduceat(ts, groups.starts), wall_ms)

@@ -34,6 +34,7 @@ class LanePlan:
         cart_ttl_ms, cart_lines: how long a cart line lives, and how many a cart holds.
         dedup_window_ms, dedup_cap: how far back, and how many, event ids are kept.
         cuts_every_ms: least time between two measurements of the population.
+        apart_ms: events of a user that are further apart are decided one after another.
         timer_step_ms: how finely time moves for timers and sweeps.
         timer_budget: most timers fired at a step; the oldest first.
         sweep_rows: users checked against new cuts at a step.
@@ -65,6 +66,7 @@ class LanePlan:
     dedup_window_ms: int = 15 * MINUTE_MS
     dedup_cap: int = 5_000_000
     cuts_every_ms: int = 10 * SECOND_MS
+    apart_ms: int = SECOND_MS
     timer_step_ms: int = 100
     timer_budget: int = 50_000
     sweep_rows: int = 4_000

@@ -368,7 +368,7 @@ def test_timers_of_a_killed_engine_keep_their_time(servers: Servers) -> None:
 
 START_MS = 1_790_000_000_123
 NEVER_MS = -(2**62)
-WALL_DELAY_MS, TIMER_STEP_MS = 500, 100
+WALL_DELAY_MS, TIMER_STEP_MS, APART_MS = 500, 100, 1_000
 TYPES = ("product_view", "search", "wishlist_add", "add_to_cart", "add_to_cart", "click")
 
 
@@ -447,6 +447,17 @@ def arrivals(chance: random.Random, users: int) -> list[tuple[int, Arrival]]:
     return sorted(out)
 
 
+def in_rounds(acts: Iterable[Act]) -> list[list[Act]]:
+    """Acts that are decided at once: those up to ``lane.apart`` after the first of them."""
+    out: list[list[Act]] = []
+    for act in acts:
+        if out and act[0] <= out[-1][0][0] + APART_MS:
+            out[-1].append(act)
+        else:
+            out.append([act])
+    return out
+
+
 class Twins:
     """A lane of the shipped settings and, beside it, every user by the definition."""
 
@@ -475,7 +486,8 @@ class Twins:
         for user, act in together:
             acts[user].append(act)
         for user, theirs in acts.items():
-            self.people[user].take(theirs, self._clock_ms)
+            for close in in_rounds(theirs):
+                self.people[user].take(close, self._clock_ms)
         self._clock_ms = max(self._clock_ms, wall_ms - WALL_DELAY_MS)
         if self._clock_ms - self._fired_ms >= TIMER_STEP_MS:
             self._fired_ms = self._clock_ms

@@ -70,6 +70,7 @@ def lane_plan(settings: Settings) -> LanePlan:
         dedup_window_ms=dedup.window + settings.events.max_ahead,
         dedup_cap=dedup.cap,
         cuts_every_ms=settings.rfm.cuts_every,
+        apart_ms=lane.apart,
         timer_step_ms=lane.timer_step,
         timer_budget=lane.timer_budget,
         poll_ms=lane.poll,

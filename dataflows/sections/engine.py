@@ -75,6 +75,7 @@ class LaneSettings(Section):
     heartbeat: Span
     lateness: Millis
     wall_delay: Millis
+    apart: Millis
     timer_step: Span
     timer_budget: Annotated[Whole, Field(ge=100)]
     poll: LongSpan
