@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Annotated, Final
 
@@ -12,11 +12,13 @@ from confluent_kafka import KafkaException
 from fastapi import APIRouter, Query, Request, Response
 from starlette.types import Receive, Scope, Send
 
+from afterglow_client import AfterglowError, AsyncReader
+from afterglow_client.reader import unknown
 from serving.api.catching_up import catch_up
 from serving.api.feed import Feed, LogGone, PlaceError, decode_place, encode_place, gap
 from serving.api.follower import Follower, Record, Wanted
 from serving.api.metrics import HttpMetrics
-from serving.api.problems import Problem, wrong_input
+from serving.api.problems import Problem, of_store, wrong_input
 from serving.api.routes import allowed, refused
 from serving.api.terms import Terms
 
@@ -52,7 +54,7 @@ _EVENT: Final = {
             "`gap`: changes are missing here. `cut`: the server ends this stream, and why.",
             "content": {_MEDIA: {"schema": _EVENT}},
         },
-        **refused(429),
+        **refused(404, 429),
     },
     openapi_extra={
         "parameters": [
@@ -109,8 +111,27 @@ async def follow(
                 f"Last-Event-ID: {error}",
                 "Leave it out to begin from now, after reading memberships anew",
             ) from error
+    else:
+        await _refuse_unknown(parts.reader, segment)
     wanted = choosing(frozenset(segment), frozenset(user_id))
     return EventStream(feed, wanted, places, terms, parts.metrics)
+
+
+async def _refuse_unknown(reader: AsyncReader, segments: Sequence[str]) -> None:
+    """Say which segment nobody could be in, as far as the store tells.
+
+    Only to those who begin: who comes back may wait for exits from one that was taken out. The
+    store is not needed to follow the topic, so where it does not answer, nobody is refused.
+    """
+    if not segments:
+        return
+    try:
+        names = await reader.defined()
+    except AfterglowError:
+        return
+    for segment in segments if names else ():
+        if segment not in names:
+            raise of_store(unknown(segment, names))
 
 
 def choosing(segments: frozenset[str], users: frozenset[str]) -> Wanted:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import uuid4
 
+import httpx
 import pytest
 from confluent_kafka import Producer
 
@@ -110,21 +111,54 @@ def test_who_comes_back_misses_nothing_and_gets_nothing_twice(world: World) -> N
 
 def test_who_chooses_moves_on_with_heartbeats(world: World) -> None:
     with world.server() as (port, parts):
-        stream = Stream(port, "/v1/changes?segment=gold&segment=silver")
+        stream = Stream(port, "/v1/changes?segment=lapsing&segment=high_intent")
         until(lambda: len(parts.feed) == 1)  # type: ignore[arg-type]
         world.send(5)
-        world.send(1, "silver")
+        world.send(1, "high_intent")
         (event,) = stream.events(1)
-        assert event.data["segment"] == "silver"
+        assert event.data["segment"] == "high_intent"
         world.send(4)
         until(lambda: parts.feed.here == encode_all(world))  # type: ignore[union-attr]
         while (beat := stream.next()) is not None and beat.id != encode_all(world):
             assert beat.data is None
         stream.close()
-        back = Stream(port, "/v1/changes?segment=gold", last_event_id=stream.last_id)
-        world.send(1, "gold")
+        back = Stream(port, "/v1/changes?segment=lapsing", last_event_id=stream.last_id)
+        world.send(1, "lapsing")
         assert numbers(back.events(1)) == [world.sent - 1]
         back.close()
+
+
+def test_a_segment_that_there_is_not_is_refused(world: World) -> None:
+    with world.server() as (port, parts):
+        url = f"http://127.0.0.1:{port}/v1/changes?segment=vip&segment=nope"
+        got = httpx.get(url)
+        assert (got.status_code, got.headers["content-type"]) == (404, "application/problem+json")
+        told = got.json()
+        assert told["type"] == "urn:afterglow:problem:unknown-segment"
+        assert "'nope'" in told["detail"]
+        assert "vip" in told["detail"]
+        assert len(parts.feed) == 0  # type: ignore[arg-type]
+
+
+def test_who_comes_back_may_wait_for_exits_from_what_was_taken_out(world: World) -> None:
+    with world.server() as (port, _):
+        stream = Stream(port)
+        world.send(1)
+        stream.events(1)
+        stream.close()
+        back = Stream(port, "/v1/changes?segment=gone", last_event_id=stream.last_id)
+        world.send(1, "gone")
+        assert numbers(back.events(1)) == [1]
+        back.close()
+
+
+def test_following_needs_no_store(world: World) -> None:
+    world.url = "redis://127.0.0.1:1/0"
+    with world.server() as (port, _):
+        stream = Stream(port, "/v1/changes?segment=nope")
+        world.send(1, "nope")
+        assert len(stream.events(1)) == 1
+        stream.close()
 
 
 def encode_all(world: World) -> str:
