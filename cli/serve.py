@@ -46,12 +46,10 @@ def run_server(settings: Settings) -> int:
 
     app = build(parts, tail.start if tail is not None else lambda _feed: None, stop)
     open_to = f"{len(tokens)} tokens" if tokens else "no tokens, so everybody on this machine may"
-    print(
-        f"afterglow: http://{settings.serve.address}/docs, {open_to}", file=sys.stderr, flush=True
-    )
+    said = f"afterglow: http://{settings.serve.address}/docs, {open_to}"
     settle_memory()
     try:
-        serve(app, host, port)
+        serve(app, host, port, lambda _: print(said, file=sys.stderr, flush=True))
     except OSError as error:
         raise UserError(
             f"{settings.serve.address} cannot be served: {error.strerror or error}. Set "

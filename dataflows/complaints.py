@@ -12,6 +12,11 @@ from dataflows.sections import Settings
 
 _SECRET: Final = frozenset({"kafka.password", "kafka.options", "redis.url", "serve.tokens"})
 """Settings that are, or may hold, a secret."""
+_FORMS: Final = {
+    "serve.address": "must be host:port, such as 127.0.0.1:8080",
+    "metrics.address": "must be host:port, such as 127.0.0.1:9109, or empty for none",
+}
+"""What the text of a setting must look like, in words."""
 _MOST: Final = 80
 """Characters of a wrong value that are shown."""
 
@@ -46,6 +51,8 @@ def _line(place: list[str], problem: Mapping[str, Any]) -> str:
     needed = problem["msg"].removeprefix("Value error, ")
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         needed = "must be a table of settings"
+    if path in _FORMS and kind in ("string_type", "string_pattern_mismatch"):
+        needed = _FORMS[path]
     return f"{path}: {needed[0].lower()}{needed[1:]}, but {_shown(path, problem['input'])} came"
 
 

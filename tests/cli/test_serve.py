@@ -112,14 +112,13 @@ def test_other_machines_need_tokens() -> None:
     assert "set AFTERGLOW_TOKENS=read:<token>" in line
 
 
-def test_a_port_that_is_taken() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        address = f"serve.address=127.0.0.1:{taken.getsockname()[1]}"
-        done = afterglow("serve", "--set", address, env={"REDIS_URL": "redis://127.0.0.1:1"})
-    assert done.code == WRONG_USE
-    assert "Set serve.address to a free host:port" in done.err
+def test_a_port_that_is_taken_is_all_that_is_said() -> None:
+    env = {"REDIS_URL": "redis://127.0.0.1:1"}
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        (line,) = wrong("serve", "--set", f"serve.address={address}", env=env)
+    assert line.startswith(f"afterglow: {address} cannot be served: ")
+    assert line.endswith("Set serve.address to a free host:port")
 
 
 def test_tokens_come_from_the_environment_and_a_file(tmp_path: Path) -> None:

@@ -282,6 +282,19 @@ def test_fixed_cuts_and_switched_off_models():
             "offers.vip_discount.when=true",
             "offers.vip_discount.when: input should be a valid string, but True came",
         ),
+        (
+            "serve.address=8091",
+            "serve.address: must be host:port, such as 127.0.0.1:8080, but 8091 came",
+        ),
+        (
+            "serve.address=localhost",
+            "serve.address: must be host:port, such as 127.0.0.1:8080, but 'localhost' came",
+        ),
+        (
+            "metrics.address=9109",
+            "metrics.address: must be host:port, such as 127.0.0.1:9109, or empty for none, "
+            "but 9109 came",
+        ),
         ("offers.x={when='true'}", "offers.x.for: is needed, but is not there"),
         (
             "offers.vip_discount.fr=1d",
