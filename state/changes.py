@@ -57,7 +57,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         segment: which segment or family member.
         action: what happened.
         ts: event time of the change, epoch milliseconds.
-        decided_at: when it was decided, by the lane's wall clock; by its clock in a replay.
+        decided_at: when it was decided, by the wall clock; in a replay by the events seen so far.
         version: of the definition.
         epoch: of the fence under which it was decided.
         n: count of the user's changes, rising by one within an epoch.

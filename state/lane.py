@@ -5,7 +5,8 @@ One batch goes through it in this order::
     admit (skip what is covered, drop duplicates) ▸ fire the timers that come before it
     ▸ update every feature ▸ decide segments ▸ move the clock ▸ fire the timers it passed
 
-Events of one user that lie apart in time go through the middle one after another (``state.rounds``).
+Events of one user that lie apart in time go through the middle one after another, see
+``state.rounds``.
 
 All of it is in memory. ``collect`` then says what one atomic write per shard must hold, and
 ``settle`` takes note that it was written. The lane reads no clock and touches no server; the same
@@ -376,7 +377,9 @@ class Lane:
     def _take_round(self, batch: Batch, groups: Groups, wall_ms: int | None) -> None:
         self.redefine(groups.rows, wall_ms)
         ts = batch.ts_ms[groups.index]
-        self._fire_before(groups.rows, np.minimum.reduceat(ts, groups.starts), wall_ms)
+        decided_at_ms = self._decided_at(wall_ms, int(ts.max()))
+        first_ms = np.minimum.reduceat(ts, groups.starts)
+        self._fire_before(groups.rows, first_ms, decided_at_ms)
         late = batch.ts_ms < self.clock.now_ms
         self.counters.events += len(groups)
         self.counters.late += int(np.count_nonzero(late[groups.index]))
@@ -386,7 +389,7 @@ class Lane:
         last = groups.index[groups.ends() - 1]
         occasion = Occasion(
             "event",
-            self._decided_at(wall_ms),
+            decided_at_ms,
             event_ids=batch.event_ids,
             events=last,
             late=late[last],
@@ -468,11 +471,11 @@ class Lane:
             again = self.table["due_ms"][rows] <= until
             rows, until = rows[again], until[again]
 
-    def _fire_before(self, rows: I64, first_ms: I64, wall_ms: int | None) -> None:
+    def _fire_before(self, rows: I64, first_ms: I64, decided_at_ms: int) -> None:
         """Timers of silent users that come before their new events."""
         waiting = self.table["due_ms"][rows] <= first_ms
         if waiting.any():
-            occasion = Occasion("timer", self._decided_at(wall_ms))
+            occasion = Occasion("timer", decided_at_ms)
             self.fire(rows[waiting], first_ms[waiting], occasion)
 
     def _refresh_cuts(self) -> None:
@@ -494,5 +497,6 @@ class Lane:
         held_out = experiments.held_out(self.table, rows)
         return Served(which, changes, held_out, *experiments.entries(self.table, rows, now_ms))
 
-    def _decided_at(self, wall_ms: int | None) -> int:
-        return self.clock.now_ms if wall_ms is None else wall_ms
+    def _decided_at(self, wall_ms: int | None, seen_ms: int = NEVER_MS) -> int:
+        """The wall clock; in a replay the lane's, or what was seen if that is later."""
+        return max(self.clock.now_ms, seen_ms) if wall_ms is None else wall_ms

@@ -1,10 +1,10 @@
 """The events of a batch in rounds: what lies apart in time is taken one after another.
 
-A batch may hold hours, when an engine catches up or a file is replayed. If all events of a user were
-taken at once, what the user was in between would be passed over: a segment that was entered and left
-again, a timer that came due. So events of one user go together only if they are close in time; what
-comes later waits for the next round, in which timers fire first. Where a stream is followed as it
-comes, a batch holds milliseconds, and there is one round.
+A batch may hold hours, when an engine catches up or a file is replayed. If all events of a user
+were taken at once, what the user was in between would be passed over: a segment that was entered
+and left again, a timer that came due. So events of one user go together only if they are close in
+time; what comes later waits for the next round, in which timers fire first. Where a stream is
+followed as it comes, a batch holds milliseconds, and there is one round.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rounds against their definition, and what they are for: the batch does not show in the changes."""
+"""Rounds against their definition, and what they are for: changes do not show the batches."""
 
 import msgspec
 import numpy as np
