@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.common import WRONG_USE, UserError
+from cli.common import UserError
 from cli.serve import parse_address, read_tokens
 from dataflows.embedded import free_port
 from dataflows.settings import SettingsError, load
