@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, Self
 import msgspec
 from confluent_kafka import Consumer, Message
 
-from afterglow_client.errors import NotAfterglow
+from afterglow_client.errors import UNREADABLE, NotAfterglow
 from afterglow_client.fold import Counts, Fold
 from afterglow_client.log import Log, where
 from afterglow_client.news import (
@@ -30,6 +30,7 @@ from afterglow_client.news import (
     change_of,
     removed_at,
     standing_of,
+    user_of,
 )
 
 __all__ = ["Change", "Changes", "Correction", "Counts", "News"]
@@ -127,8 +128,16 @@ class Changes:
                 yield news
 
     def poll(self, timeout_s: float) -> News | None:
-        """The next piece of news; None if there is none in time."""
-        deadline_s = time.monotonic() + timeout_s
+        """The next piece of news; None if there is none in time.
+
+        Args:
+            timeout_s: how long to wait for one; 0 takes what is there.
+
+        Raises:
+            Unavailable, Forbidden: the broker does not do what is needed.
+            NotAfterglow: a record is none of the engine's.
+        """
+        deadline_s, has_fetched = time.monotonic() + timeout_s, False
         while not self._waiting:
             if self._fetched:
                 self._take(self._fetched.popleft())
@@ -137,9 +146,10 @@ class Changes:
             if self._waiting:
                 break
             left_s = deadline_s - time.monotonic()
-            if left_s < 0:
+            if left_s <= 0 and has_fetched:
                 return None
-            self._fetch(min(left_s, _FETCH_S))
+            self._fetch(min(max(left_s, 0.0), _FETCH_S))
+            has_fetched = True
         return self._waiting.popleft()
 
     def state(self) -> bytes:
@@ -208,7 +218,7 @@ class Changes:
     def _restore(self, state: bytes) -> None:
         try:
             saved = msgspec.msgpack.decode(state, type=_State)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise NotAfterglow(
                 f"the saved state of a consumer cannot be read ({error}): begin without it, and "
                 "everybody's segments are taken from the memberships topic"
@@ -232,7 +242,8 @@ class Changes:
 
     def _take(self, message: Message) -> None:
         if message.topic() == self._log.changes:
-            self._waiting.extend(self._fold.change(change_of(message.value(), where(message))))
+            change = change_of(message.value() or b"", where(message))
+            self._waiting.extend(self._fold.change(change))
         else:
             self._audit(message)
         self._log.take(message)
@@ -272,4 +283,4 @@ class Changes:
 
 def _key(message: Message) -> str:
     """Whose a record of memberships is."""
-    return (message.key() or b"").decode()
+    return user_of(message.key() or b"", where(message))

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from afterglow_client.errors import NotAfterglow
+from afterglow_client.errors import UNREADABLE, NotAfterglow
 
 VERSION: Final = 1
 """Of the documents that this client reads."""
@@ -183,7 +183,7 @@ def _scores(
 def _document(raw: bytes, what: str) -> dict[str, Any]:
     try:
         document = _decode(raw)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise _damaged(raw, what, str(error)) from error
     if not isinstance(document, dict):
         raise _damaged(raw, what, "it is no map")

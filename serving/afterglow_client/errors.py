@@ -11,6 +11,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+import msgspec
+
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises for bytes that others wrote: broken, not UTF-8, nested too deep."""
+
 
 class AfterglowError(Exception):
     """Anything this package raises on purpose; the message says what to do."""

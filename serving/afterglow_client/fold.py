@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from afterglow_client.errors import NotAfterglow
+from afterglow_client.errors import UNREADABLE, NotAfterglow
 from afterglow_client.news import Change, Correction, News, Reason, Standing
 
 VERSION: Final = 1
@@ -176,7 +176,7 @@ class Fold:
             for user_id, epoch, n, number in saved.users:
                 fold._put(user_id, epoch, n, saved.sets[number])
             fold._removed = {user_id: (epoch, n) for user_id, epoch, n in saved.removed}
-        except (msgspec.DecodeError, ValueError, IndexError) as error:
+        except (*UNREADABLE, ValueError, IndexError) as error:
             raise NotAfterglow(
                 f"the saved state of a consumer cannot be read ({error}): begin without it, and "
                 "everybody's segments are taken from the memberships topic"

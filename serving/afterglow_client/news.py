@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from afterglow_client.errors import NotAfterglow
+from afterglow_client.errors import UNREADABLE, NotAfterglow
 
 Reason = Literal["gap", "unheard", "history", "gone"]
 
@@ -134,10 +134,25 @@ def standing_of(raw: bytes, where: str) -> Standing:
     return standing
 
 
+def user_of(key: bytes, where: str) -> str:
+    """Whose a record of the memberships topic is, by its key.
+
+    Raises:
+        NotAfterglow: it names nobody.
+    """
+    try:
+        return key.decode()
+    except UnicodeDecodeError as error:
+        raise NotAfterglow(
+            f"the key of the record at {where} is no user id ({error}): check the name of the "
+            f"topic (kafka.memberships in the engine's settings); the key begins {key[:80]!r}"
+        ) from error
+
+
 def _decoded(decoder: Any, raw: bytes, where: str, what: str) -> Any:
     try:
         return decoder.decode(raw)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise NotAfterglow(
             f"the record at {where} is no {what} ({error}): check the names of the topics "
             "(kafka.changes and kafka.memberships in the engine's settings), and that this client "

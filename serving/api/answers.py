@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
+from zlib import crc32
 
 import msgspec
 from starlette.responses import Response
@@ -60,13 +61,21 @@ def current(profile: Profile) -> Mapping[str, Any]:
 
 
 def profile_tag(profile: Profile, *, msgpack: bool) -> str:
-    """What tells this answer from every other about this user."""
-    return f'"{profile.commit}-{lapsed(profile)}{"m" if msgpack else ""}"'
+    """What tells this answer from every other about this user.
+
+    The commit alone does not: a store that was set back counts the same commits again.
+    """
+    return f'"{profile.commit}-{_sum(profile.raw)}-{lapsed(profile)}{"m" if msgpack else ""}"'
 
 
 def candidates_tag(found: Candidates, *, msgpack: bool) -> str:
     """What tells this list from every other of this user."""
-    return f'"{found.as_of_ms}-{int(not found.is_valid)}{"m" if msgpack else ""}"'
+    is_old = int(not found.is_valid)
+    return f'"{found.as_of_ms}-{_sum(found.raw)}-{is_old}{"m" if msgpack else ""}"'
+
+
+def _sum(raw: bytes) -> str:
+    return f"{crc32(raw):08x}"
 
 
 def matches(if_none_match: str | None, tag: str) -> bool:

@@ -19,6 +19,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from afterglow_client.errors import UNREADABLE
 from serving.api.follower import Follower, Record, Wanted
 
 Message = tuple[int, int, bytes]
@@ -41,13 +42,11 @@ class LogGone(Exception):
 
 
 class PastReader(Protocol):
-    """Reads the topic from a place on, for one follower; blocking.
+    """Reads the topic from a place on, for one follower; blocking."""
 
-    Attributes:
-        places: what comes next, by partition, also beyond what is no change.
-    """
-
-    places: Mapping[int, int]
+    @property
+    def places(self) -> Mapping[int, int]:
+        """What comes next, by partition, also beyond what is no change."""
 
     def read(self) -> list[Message]:
         """What comes next, perhaps nothing yet.
@@ -190,7 +189,7 @@ def framed(message: Message, place: str) -> Record:
     partition, offset, value = message
     try:
         named = _names.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         named = _Named()
     if not value.isascii():
         value = value.decode(errors="replace").encode()  # a stream of events is UTF-8

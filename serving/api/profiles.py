@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 from fastapi import APIRouter, Request, Response
 
+from afterglow_client.errors import UNREADABLE
 from serving.api import answers
 from serving.api.lookups import Lookups
 from serving.api.parts import Parts
@@ -148,7 +149,7 @@ async def _batch(request: Request, most_bytes: int) -> list[str]:
             )
     try:
         return _batches.decode(bytes(body)).user_ids
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise wrong_input(
             f'the body must be JSON such as {{"user_ids": ["ann"]}}: {error}',
             "Send such a body with Content-Type: application/json",

@@ -130,6 +130,42 @@ def test_places_of_another_topic_are_not_known() -> None:
     assert not feed.knows({0: 5, 1: 0})
 
 
+def test_what_is_no_change_moves_the_place_too() -> None:
+    """A transaction ends with a marker, beyond which another server may have begun."""
+    feed = Feed(10, 10)
+    feed.begin({0: 0})
+    feed.take(log_of([0, 0]))
+    feed.reach({0: 9})
+    assert (feed.here, feed.knows({0: 9})) == ("9", True)
+    feed.reach({0: 2})  # an end that was reached before the last change came
+    assert feed.here == "9"
+
+
+def test_a_partition_without_a_place_is_asked_for_from_its_beginning() -> None:
+    feed = Feed(2, 10)
+    feed.begin({0: 5, 1: 0})
+    assert feed.remembers({0: 5})
+    feed.take([(1, n, change("ann", "vip", n)) for n in range(3)])
+    assert not feed.remembers({0: 5})
+    assert feed.remembers({0: 5, 1: 1})
+
+
+@pytest.mark.parametrize(
+    "value", [b'{"user_id":"\xff","segment":"vip"}', b"\xff", b"[" * 100_000, b"{", b""]
+)
+def test_what_cannot_be_read_spoils_nothing_beside_it(value: bytes) -> None:
+    async def run() -> bytes:
+        feed = Feed(10, 10)
+        everything = feed.follow(lambda _: True)
+        one = feed.follow(choosing(frozenset(["vip"]), frozenset()))
+        feed.take([(0, 0, change("ann", "vip", 0)), (0, 1, value), (0, 2, change("ann", "vip", 2))])
+        assert shown(await one.take(0)) == [0, 2]
+        assert feed.here == "3"
+        return await everything.take(0)
+
+    assert asyncio.run(run()).decode().count("event: change") == 3
+
+
 @pytest.mark.parametrize("text", ["", "x", "1,2", "-1", "1..2", "1" * 19, "¹", "1.2.", " 1"])
 def test_an_id_that_is_none(text: str) -> None:
     with pytest.raises(PlaceError):

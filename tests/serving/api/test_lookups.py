@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 import zlib
 from collections.abc import AsyncIterator
 from urllib.parse import quote
@@ -12,7 +13,9 @@ import msgspec
 import pytest
 
 from afterglow_client import AsyncReader, Unavailable
+from afterglow_client.documents import candidates_of, profile_of
 from dataflows.explaining_items import explain_item
+from serving.api import answers
 from serving.api.app import Api, build
 from serving.api.lookups import Lookups
 from serving.api.parts import Parts
@@ -84,6 +87,22 @@ def test_a_client_that_has_it_is_told_so(filled: Filled) -> None:
         headers={"If-None-Match": tag, "Accept": "application/msgpack"},
     )
     assert packed.status == 200  # the same in another form is not the same answer
+
+
+def test_a_commit_that_was_counted_twice_is_not_taken_for_the_same(filled: Filled) -> None:
+    """After a set-back of the store other content comes under the same number."""
+    now_ms = int(time.time() * 1000)
+    with filled.reader() as reader:
+        profile = reader.get(filled.users[0])
+        listed = next(c for c in map(reader.candidates, filled.users) if c is not None)
+    assert profile is not None
+    other = profile_of(msgspec.msgpack.encode({**profile.document, "changes": 1 << 40}), now_ms)
+    assert other.commit == profile.commit
+    assert answers.profile_tag(other, msgpack=False) != answers.profile_tag(profile, msgpack=False)
+    again = candidates_of(msgspec.msgpack.encode({**listed.document, "items": []}), now_ms)
+    assert answers.candidates_tag(again, msgpack=True) != answers.candidates_tag(
+        listed, msgpack=True
+    )
 
 
 def test_messagepack_is_the_stored_bytes(filled: Filled) -> None:

@@ -87,7 +87,8 @@ def test_an_id_that_cannot_be(filled: Filled, user: str) -> None:
 
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b'{"user_ids": "ann"}', b'{"user_ids": [1]}', b'{"user_ids": [""]}',
-             b'{"user_ids": [], "more": 1}', b'{"user_ids": ["\\ud800"]}', b"\xff"]
+             b'{"user_ids": [], "more": 1}', b'{"user_ids": ["\\ud800"]}', b"\xff",
+             b'{"user_ids": ["\xff"]}', b"[" * 100_000, b'{"user_ids": ' + b"[" * 100_000]
 )  # fmt: skip
 def test_a_body_that_means_nothing(filled: Filled, body: bytes) -> None:
     problem(ask(application(filled.url), "/v1/profiles", "POST", body=body), 422, "wrong-input")
