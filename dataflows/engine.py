@@ -198,7 +198,7 @@ def assemble(
         checkpoint = Checkpoint(lane, store, heart.beat)
         left = checkpoint.open()  # takes the fences first
         metrics.fence.labels(place.worker).set(store.epoch)
-        recover(lane, kafka, topics, wall_clock_ms())
+        recover(lane, kafka, topics, wall_clock_ms(), left)
         catalog = open_catalog(settings, lane, heart)
         lane.steer(wall_clock_ms())
         settle_memory()

@@ -49,12 +49,14 @@ class Redefiner:
     Attributes:
         mark: of the definitions in force.
         namings: every naming that rows may still be decided by, by mark.
+        names: every segment that somebody may have been in since this lane began.
         left: how many rows are stale.
     """
 
     def __init__(self, decider: Decider, table: Table, mark: int) -> None:
         self.mark = mark
         self.namings: dict[int, Naming] = {mark: decider.plan.naming}
+        self.names = set(decider.plan.names)
         self.left = 0
         self._decider, self._table = decider, table
         self._cursor = 0
@@ -85,6 +87,7 @@ class Redefiner:
         """Rows were loaded or moved: count those that are stale and sweep from the first row."""
         marks = self._table[MARK][: self._table.size]
         self.left, self._cursor = int(np.count_nonzero(marks != self.mark)), 0
+        self.names.update(name for naming in self.namings.values() for name in naming.names)
 
     def skip(self, rows: I64) -> None:
         """These rows are nobody's, so they cannot be stale."""
@@ -124,6 +127,12 @@ class Redefiner:
                 strict=True,
             )
         }
+
+    def leaving(self, rows: I64) -> I64:
+        """Those of some rows that are stale and were in something, whether that goes on or not."""
+        stale = self.stale(rows)
+        found: I64 = stale[self._table[BEFORE][stale] != 0]
+        return found
 
     def redefine(self, view: RowView, occasion: Occasion) -> None:
         """Let stale rows, all of the view, go over at their times."""

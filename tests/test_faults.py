@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import shutil
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -30,8 +30,8 @@ from events.hashing import shard_of
 from events.schema import EventRules
 from events.texts import Texts
 from operators.courier import Position
-from operators.recovery import lost_shards
-from state.changes import decode_entry
+from operators.recovery import lost_shards, yet_to_be_told
+from state.changes import Change, decode_entry
 from state.checkpoint import Checkpoint, Committed
 from state.commit import ShardCommit
 from state.declared import DecayedSpec, PanesSpec
@@ -212,12 +212,18 @@ class Topic:
         records = [value for c in entries for _, value in decode_entry(c.changes)]
         self.records += records[:most]
         if most is None:
-            self.reached |= {c.shard: Position(0, c.seq) for c in entries}
+            self.reached |= {c.shard: Position(epoch_of(c), c.seq) for c in entries}
 
     def memberships(self) -> dict[str, list[str]]:
         """The segments that each user was said to be in last."""
         changes = [msgspec.json.decode(record) for record in self.records]
         return {change["user_id"]: change["segments"] for change in changes}
+
+
+def epoch_of(committed: Committed) -> int:
+    """The epoch under which an entry's changes were decided."""
+    epoch: int = msgspec.json.decode(decode_entry(committed.changes)[-1][1])["epoch"]
+    return epoch
 
 
 def new_lane() -> Lane:
@@ -246,6 +252,7 @@ class Life:
         lost = lost_shards(topic.reached, self.lane.sequences())
         told = topic.memberships() if lost else {}
         mine = {user: names for user, names in told.items() if self.lane.shard_of(user) in lost}
+        mine |= yet_to_be_told([c for c in left if c.shard in lost], topic.reached)
         self.lane.recover(mine, 0)
         self.at = {p: store.positions().get(p, 0) for p in log.ends}
         self.publish(left)
@@ -339,6 +346,15 @@ def assert_restored(store: Store) -> None:
     assert found.keys() == stored.keys()
     for user, document in found.items():
         assert_values(document, stored[user], (*VALUES, "cart", "session", "segments", "changes"))
+
+
+def assert_alternating(changes: Iterable[Change]) -> None:
+    """Nobody is told twice of one entry or exit, whatever was lost in between."""
+    inside: dict[str, set[str]] = defaultdict(set)
+    for change in changes:
+        held = inside[change.user_id]
+        assert (change.segment in held) == (change.action == "exited"), change
+        held ^= {change.segment}
 
 
 def assert_ends_well(store: Store, log: Log, topic: Topic) -> None:
@@ -555,6 +571,30 @@ def test_a_store_that_is_set_back_while_no_engine_runs(
     assert_as_oracle(found, log)
     assert_restored(lossy)
     assert_folded(fold_epochs(unique(topic.records)), lossy, NAMES)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_engines_that_die_before_they_have_published_what_they_take_back(
+    lossy: Mortal, server: EmbeddedStore, tmp_path: Path, seed: int
+) -> None:
+    chance = random.Random(seed)
+    log, topic = Log(random_events(chance, 400, somebody(30))), Topic()
+    first_timeline(lossy, server, tmp_path / "older", log, topic)
+    set_back(server, tmp_path / "older")
+    for _ in range(3):
+        life, committed = Life(lossy, log, topic), []
+        for _ in range(2):
+            life.read(chance.choice([1, 3, 8, 20]))
+            committed += life.commit(heartbeat=chance.random() < 0.5)
+        life.publish(committed[: chance.choice([0, 0, 5])])
+    Life(lossy, log, topic).live_on(20)
+    found = documents(lossy)
+    assert_as_peace(found, log)
+    assert_as_oracle(found, log)
+    assert_restored(lossy)
+    changes = unique(topic.records)
+    assert_folded(fold_epochs(changes), lossy, NAMES)
+    assert_alternating(changes)
 
 
 def test_epochs_do_not_come_twice_when_a_store_is_set_back_over_a_start(

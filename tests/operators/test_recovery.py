@@ -8,15 +8,20 @@ import hiredis
 import msgspec
 import numpy as np
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer as KafkaConsumer
+from confluent_kafka import Producer, TopicPartition
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from operators.courier import Courier, Position, Published, Terms
-from operators.recovery import lost_shards, recover
+from operators.recovery import lost_shards, recover, yet_to_be_told
 from operators.topics import Topics, make_topics
-from state.changes import decode_entry
+from state.changes import Gone, decode_entry, encode_entry
+from state.checkpoint import Checkpoint, Committed
+from state.definition_set import DefinitionSet
+from state.definitions import SegmentSpec
 from state.lane import Lane
+from state.store import Store
 from state.times import NEVER_MS
 from tests.brokers import needs_kafka
 from tests.test_faults import NAMES, START_MS, Log, new_lane, random_events, somebody
@@ -360,3 +365,134 @@ def test_who_was_forgotten_in_the_lost_history_is_told_anew(monkeypatch):
     assert said.keys() == set(somebody_in)
     for user in somebody_in:
         assert_steps(said[user], [], held[user])
+
+
+def test_who_was_forgotten_and_has_not_gone_over_to_other_definitions_is_told_anew(monkeypatch):
+    """What such a user is in by earlier definitions ends in a change, so it must begin in one."""
+    lane, _ = grown(4)
+    were = {user: names for user, names in held_by(lane).items() if names}
+    assert were
+    lane.adopt(DefinitionSet([SegmentSpec("whale", "lifetime.orders >= 999")]))
+    everywhere = {shard: Position(9, 10**6) for shard in lane.shards}
+    monkeypatch.setattr("operators.recovery.published_positions", lambda *_, **__: everywhere)
+    monkeypatch.setattr("operators.recovery.latest", lambda *_, **__: {})
+    recover(lane, {}, Topics(), NOW_MS)
+    lane.catch_up()
+    said = by_user(lane)
+    assert said.keys() == were.keys()
+    for user, names in were.items():
+        entered, exited = said[user][: len(names)], said[user][len(names) :]
+        assert_steps(entered, [], names)
+        assert_steps(exited, names, set())
+        assert {change.cause.kind for change in exited} == {"definition"}
+
+
+# -- a crash between a recovery and its publishing --------------------------------------------
+
+
+def left_of(entries):
+    """Entries as the outbox gives them."""
+    return [Committed(e.shard, e.seq, encode_entry(list(e.records))) for e in entries]
+
+
+def said_of(user, epoch, n, segments):
+    return user.encode(), msgspec.json.encode(
+        {"user_id": user, "epoch": epoch, "n": n, "ts": 0, "segments": segments}
+    )
+
+
+def test_only_the_last_word_of_what_has_not_arrived_counts():
+    left = left_of(
+        [
+            Published(3, 5, [said_of("ann", 7, 1, ["keen"]), said_of("bob", 7, 1, ["keen"])]),
+            Published(3, 6, [said_of("ann", 7, 2, ["keen", "buyer"]), said_of("cid", 7, 1, [])]),
+            Published(3, 7, [Gone(user_id="bob", epoch=7, n=1, ts=0).record()]),
+            Published(4, 2, [said_of("dan", 8, 1, ["warm"])]),
+            Published(5, 2, [said_of("eva", 7, 1, ["warm"])]),
+        ]
+    )
+    every = {"ann": ["keen", "buyer"], "bob": [], "cid": [], "dan": ["warm"], "eva": ["warm"]}
+    assert yet_to_be_told(left, {}) == every
+    # shard 3 is published up to 6, 4 and 5 beyond theirs by another history, an older and a later
+    published = {3: Position(7, 6), 4: Position(7, 9), 5: Position(8, 1)}
+    assert yet_to_be_told(left, published) == {"bob": [], "dan": ["warm"]}
+    assert yet_to_be_told(left_of([Published(3, 5, [])]), {}) == {}
+
+
+class Consumer:
+    """Follows the topic through a courier's terms."""
+
+    def __init__(self, broker, topics):
+        self._reader = KafkaConsumer(
+            {"bootstrap.servers": broker, "group.id": topics.changes, "enable.partition.eof": True}
+        )
+        found = self._reader.list_topics(topics.changes, timeout=20).topics[topics.changes]
+        self._reader.assign([TopicPartition(topics.changes, p, 0) for p in found.partitions])
+        self._ends = set(found.partitions)
+
+    def changes(self):
+        """All there are, in the order of each user."""
+        out, ends = [], set(self._ends)
+        while ends:
+            message = self._reader.poll(20)
+            if message.error():
+                ends.discard(message.partition())
+            else:
+                out.append(msgspec.json.decode(message.value()))
+        self._reader.close()
+        return out
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("published", [0, 1], ids=["nothing", "a part"])
+def test_a_crash_before_a_recovery_is_published_tells_nothing_twice(broker, store_url, published):
+    """Lane and store are lost; the next lane has recovered and read on when it is killed, too."""
+    topics = topics_of(f"killed-in-recovery-{published}")
+    make_topics(config_of(broker), topics, "nothing")
+    store = Store(store_url, "t")
+    log = Log(random_events(random.Random(8), 180, USERS))
+
+    def started():
+        lane = new_lane()
+        checkpoint = Checkpoint(lane, store)
+        left = checkpoint.open()
+        recover(lane, config_of(broker), topics, NOW_MS, left)
+        return lane, checkpoint, left
+
+    def read_on(lane, checkpoint, at, count):
+        batch = log.batch(at, count)
+        lane.apply(batch)
+        at.update({span.partition: span.stop for span in batch.spans})
+        return checkpoint.commit()
+
+    def tell(committed):
+        entries = [Published(c.shard, c.seq, decode_entry(c.changes)) for c in committed]
+        publish(broker, topics, entries)
+        store.outbox.trim((c.shard, c.seq) for c in committed)
+
+    lane, checkpoint, _ = started()
+    at = dict.fromkeys(log.ends, 0)
+    tell([entry for _ in range(8) for entry in read_on(lane, checkpoint, at, 3)])
+    store.client.flushall()
+    lane, checkpoint, _ = started()
+    assert len(lane.decider.waiting) > 10
+    at = dict.fromkeys(log.ends, 0)
+    committed = read_on(lane, checkpoint, at, 3)
+    tell(committed[: published * len(committed) // 2])
+    read_on(lane, checkpoint, at, 9)
+    lane, checkpoint, left = started()
+    assert left
+    tell(left)
+    tell(checkpoint.commit())
+    while at != log.ends:
+        tell(read_on(lane, checkpoint, at, 20))
+    now = defaultdict(set)
+    for change in Consumer(broker, topics).changes():
+        held = now[change["user_id"]]
+        assert (change["segment"] in held) == (change["action"] == "exited"), change
+        held ^= {change["segment"]}
+        assert set(change["segments"]) == held
+    assert {user: names for user, names in now.items() if names} == {
+        user: names for user, names in held_by(lane).items() if names
+    }
+    store.close()
