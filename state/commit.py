@@ -44,6 +44,7 @@ class ShardCommit:
         dedup: blocks of ids to append, by bucket.
         dedup_dropped: buckets that ended.
         joined, left: user ids by segment.
+        former: segments that are no more; in their sets is who has ``joined``, and nobody else.
         examples: what models are to learn of it; empty for none.
         changes: the encoded outbox entry; empty for none.
         change_count: how many changes it holds.
@@ -64,6 +65,7 @@ class ShardCommit:
     dedup_dropped: Sequence[int] = ()
     joined: dict[str, list[bytes]] = field(default_factory=dict)
     left: dict[str, list[bytes]] = field(default_factory=dict)
+    former: Sequence[str] = ()
     examples: bytes = b""
     changes: bytes = b""
     change_count: int = 0

@@ -10,7 +10,8 @@ and is newer all the same (decision 12).
 
 Which rows, entries and ids a store lacks is known by sequence: each row and entry carries that of
 its last commit. Writing forward to a store that came back older is therefore the same as an
-ordinary commit, with more rows.
+ordinary commit, with more rows. The segments' sets carry no sequence: who is in a set is said again
+of each of these rows, and the sets of segments that are no more are written as a whole.
 """
 
 from __future__ import annotations
@@ -172,6 +173,7 @@ class Saver:
         out.gone = [*strangers, *commit.gone, *lane.users.ids.texts(rows).bytes_list()]
         self._add_users([out], {shard: rows})
         self._add_memberships(out, rows)
+        self._add_former(out, np.flatnonzero(of_shard))
         for name in lane.decider.plan.names if strangers else ():
             out.left[name] = [*out.left.get(name, ()), *strangers]
         self._add_lists([out], lane.lists(rows))
@@ -246,15 +248,29 @@ class Saver:
             commit.listed, commit.candidates = users.between(first, stop), pairs
 
     def _add_memberships(self, commit: ShardCommit, rows: I64) -> None:
-        """All memberships of some rows, whatever changed."""
-        users = self._lane.users.ids.texts(rows).bytes_list()
-        held = self._lane.decider.held(rows)
-        for place, name in enumerate(self._lane.decider.plan.names):
-            inside = set(held.index[held.segment == place].tolist())
-            sides = (commit.joined, inside), (commit.left, set(range(len(users))) - inside)
-            for side, places in sides:
-                if places:
-                    side[name] = [users[i] for i in sorted(places)]
+        """All memberships of some rows, whatever changed; of stale ones those that were told."""
+        lane, users = self._lane, self._lane.users.ids.texts(rows).bytes_list()
+        held, names = lane.decider.held(rows), lane.decider.plan.names
+        inside = [set(held.index[held.segment == place].tolist()) for place in range(len(names))]
+        told = lane.redefiner.told(rows)
+        for index in np.flatnonzero(np.isin(rows, list(told))).tolist():
+            for name, places in zip(names, inside, strict=True):
+                (places.add if name in told[int(rows[index])] else places.discard)(index)
+        for name, places in zip(names, inside, strict=True):
+            sides = (commit.joined, places), (commit.left, set(range(len(users))) - places)
+            for side, indices in sides:
+                if indices:
+                    side[name] = [users[i] for i in sorted(indices)]
+
+    def _add_former(self, commit: ShardCommit, rows: I64) -> None:
+        """The sets of segments that are no more: only stale rows of the shard are in them."""
+        lane = self._lane
+        former = lane.redefiner.names - set(lane.decider.plan.names)
+        commit.former = sorted(former)
+        told = lane.redefiner.told(rows) if former else {}
+        for row, names in told.items():
+            for name in former & set(names):
+                commit.joined.setdefault(name, []).append(lane.users.ids[row].encode())
 
     def _texts(self, rows: I64) -> Texts:
         """Device and country of each row, as they follow the record."""

@@ -30,11 +30,11 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib import resources
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -47,6 +47,8 @@ from state.store_errors import FencedOff, StoreMismatch, StoreUnavailable, in_wo
 
 FORMAT = 1
 """Version of the keys' layout; a store of another format is refused."""
+
+T = TypeVar("T")
 
 _FENCE = """
 local held = tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0')
@@ -136,17 +138,19 @@ class Store:
             )
 
     def positions(self) -> dict[int, int]:
-        """Per source partition the lowest position of any shard, where reading must start."""
-        lowest: dict[int, int] = {}
+        """Per source partition the lowest position of any shard, where reading must start.
+
+        A partition that some shard has no position in is not among them: it must be read from the
+        first offset that it holds.
+        """
         with in_words("positions could not be read"):
             pipe = self.client.pipeline(transaction=False)
             for shard in range(self.shards):
                 pipe.hget(self.key("commit", shard), "positions")
             found = pipe.execute()
         held = [msgspec.json.decode(raw, type=dict[int, int]) if raw else {} for raw in found]
-        for partition in set().union(*held):
-            lowest[partition] = min(positions.get(partition, 0) for positions in held)
-        return lowest
+        common = set(held[0]).intersection(*held[1:])
+        return {partition: min(each[partition] for each in held) for partition in common}
 
     def record_fields(self, names: Sequence[str]) -> list[list[bytes | None]]:
         """The same fields of every shard's commit record, shard by shard; None where not there.
@@ -273,16 +277,19 @@ class Store:
         word, _, rest = reply.partition(b" ")
         shard = c.shard
         if word == b"FENCED":
-            raise FencedOff(
-                f"shard {shard} is owned by another engine now (its fence is "
-                f"{rest.decode(errors='replace') or 'gone'}, ours was "
-                f"{self._fences[shard].decode()}); this one has written nothing since and ends. "
-                "Run one engine per shard: stop the other one first if it is not meant to run"
-            )
+            raise self._fenced_off(shard, rest)
         if word == b"BEHIND":
             behind[shard] = int(rest)
         elif c.changes:
             self.outbox.committed(shard, c.seq, c.changes)
+
+    def _fenced_off(self, shard: int, fence: bytes) -> FencedOff:
+        return FencedOff(
+            f"shard {shard} is owned by another engine now (its fence is "
+            f"{fence.decode(errors='replace') or 'gone'}, ours was "
+            f"{self._fences[shard].decode()}); this one has written nothing since and ends. "
+            "Run one engine per shard: stop the other one first if it is not meant to run"
+        )
 
     def _command(self, c: ShardCommit) -> Command:
         """The EVALSHA command of one shard, see ``commit.lua``."""
@@ -306,6 +313,8 @@ class Store:
                 write("HDEL", self.key(name, c.shard), table.removed)
             if len(table.changed):
                 write("HSET", self.key(name, c.shard), table.changed)
+        for segment in c.former:
+            write("UNLINK", self.key("members", c.shard, segment), [])
         for segment, users in c.left.items():
             write("SREM", self.key("members", c.shard, segment), users)
         for segment, users in c.joined.items():
@@ -339,17 +348,8 @@ class Store:
         Raises:
             StoreUnavailable: errors lasted longer than ``give_up_s``.
         """
-        deadline, pause_s = time.monotonic() + self._give_up_s, 0.01
-        while True:
-            try:
-                with in_words(f"{name!r} could not be written"):
-                    self.client.set(f"{self.prefix}:{name}", value)
-                return
-            except StoreUnavailable:
-                if time.monotonic() > deadline:
-                    raise
-            time.sleep(pause_s)
-            pause_s = min(2 * pause_s, 1.0)
+        key = f"{self.prefix}:{name}"
+        self._insist(f"{name!r} could not be written", lambda: self.client.set(key, value))
 
     def unshare(self, name: str) -> bool:
         """Delete a value that belongs to no shard; whether there was one."""
@@ -357,19 +357,33 @@ class Store:
             return bool(self.client.delete(f"{self.prefix}:{name}"))
 
     def sequences(self) -> dict[int, int]:
-        """The sequence that each shard of ours has reached in the store; none without answer."""
+        """The sequence that each shard of ours has reached in the store; none without answer.
+
+        Raises:
+            FencedOff: another engine owns one of them, though perhaps nothing was written since.
+        """
         try:
             pipe = self.client.pipeline(transaction=False)
             for shard in self._fences:
-                pipe.hget(self.key("commit", shard), "seq")
+                pipe.hmget(self.key("commit", shard), "seq", "fence")
             found = pipe.execute()
         except TROUBLE:
             return {}  # whoever commits waits for it
-        return {shard: int(seq or 0) for shard, seq in zip(self._fences, found, strict=True)}
+        for (shard, ours), (_, fence) in zip(self._fences.items(), found, strict=True):
+            if fence not in (ours, None):  # one that was set back may have none
+                raise self._fenced_off(shard, fence)
+        return {shard: int(seq or 0) for shard, (seq, _) in zip(self._fences, found, strict=True)}
 
     def fields(self, kind: str, shard: int) -> list[bytes]:
-        """The field names of one of a shard's hashes; for repair, not for the hot path."""
-        return list(self.client.hkeys(self.key(kind, shard)))
+        """The field names of one of a shard's hashes; for repair, not for the hot path.
+
+        Tries again until they are known: who writes forward has what the store has lost.
+
+        Raises:
+            StoreUnavailable: errors lasted longer than ``give_up_s``.
+        """
+        key = self.key(kind, shard)
+        return self._insist(f"{key!r} could not be read", lambda: list(self.client.hkeys(key)))
 
     def profile(self, shard: int, user: str) -> bytes | None:
         """One profile document."""
@@ -425,6 +439,19 @@ class Store:
         It is the time of taking them, or above the last owner's if clocks differ.
         """
         return int(self.name.partition(":")[0])
+
+    def _insist(self, what: str, ask: Callable[[], T]) -> T:
+        """An answer, asked for until there is one; ``what`` says what could not be done."""
+        deadline, pause_s = time.monotonic() + self._give_up_s, 0.01
+        while True:
+            try:
+                with in_words(what):
+                    return ask()
+            except StoreUnavailable:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, 1.0)
 
     def _agreed(self, key: str, name: str, value: str) -> str:
         """What stands in a hash under a name; this value, if nothing stood there before."""

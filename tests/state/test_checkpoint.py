@@ -6,6 +6,7 @@ import shutil
 import msgspec
 import numpy as np
 import pytest
+from redis.exceptions import ClusterDownError, ConnectionError
 
 from dataflows.embedded import EmbeddedStore
 from events.decode import Decoder
@@ -14,6 +15,7 @@ from events.schema import EventRules
 from loadtest.chaos.clients import open_client
 from state.changes import decode_entry
 from state.checkpoint import Checkpoint
+from state.definition_set import DefinitionSet
 from state.definitions import SegmentSpec
 from state.lane import Lane
 from state.store import Store
@@ -244,3 +246,142 @@ def test_memberships_are_found_again_in_another_order(store):
     for row, place in zip(members.index.tolist(), members.segment.tolist(), strict=True):
         found[turned.users.ids[row]] |= {turned.decider.plan.names[place]}
     assert found == held
+
+
+# -- a store that comes back older -------------------------------------------------------------
+
+
+def taken_down(client):
+    """All that a server holds."""
+    return {key: client.dump(key) for key in client.keys("*")}
+
+
+def put_back(client, older):
+    """Make it what it was."""
+    client.flushall()
+    for key, value in older.items():
+        client.restore(key, 0, value)
+
+
+def members(store, name):
+    """Who is in a segment's sets."""
+    return set().union(*(store.members(shard, name) for shard in range(SHARDS)))
+
+
+def inside(lane, name):
+    """Who is in a segment, by the lane."""
+    held, place = lane.decider.held(np.arange(lane.table.size)), lane.decider.plan.names.index(name)
+    return {lane.users.ids[row] for row in held.index[held.segment == place].tolist()}
+
+
+ELSE = [
+    SegmentSpec("keen", "intent >= 5", "intent < 2"),
+    SegmentSpec("seen", "lifetime.events > 0"),
+]
+"""Without ``buyer`` and ``left_cart``."""
+
+
+@pytest.fixture
+def one_store(store_url):
+    opened = Store(store_url, "t", SHARDS, give_up_s=5.0)
+    yield opened
+    opened.close()
+
+
+def opened(store, **changes):
+    """A lane with its first events in the store, and what the store held then."""
+    lane = new_lane(**changes)
+    checkpoint = Checkpoint(lane, store)
+    checkpoint.open()
+    lane.apply(batch(*BATCHES[0]))
+    checkpoint.commit(heartbeat=True)
+    return lane, checkpoint, taken_down(store.client)
+
+
+def test_nobody_stays_in_segments_that_were_removed_before_a_store_came_back_older(one_store):
+    lane, checkpoint, older = opened(one_store)
+    assert members(one_store, "buyer") == inside(lane, "buyer") != set()
+    lane.adopt(DefinitionSet(ELSE))
+    lane.catch_up()
+    checkpoint.commit()
+    assert members(one_store, "buyer") == set()
+    put_back(one_store.client, older)
+    assert checkpoint.commit(heartbeat=True) == []
+    assert members(one_store, "buyer") == members(one_store, "left_cart") == set()
+    assert members(one_store, "seen") == inside(lane, "seen") != set()
+    lane.adopt(DefinitionSet(SEGMENTS))
+    lane.catch_up()
+    lane.apply(batch(*BATCHES[1]))
+    checkpoint.commit()
+    stored(one_store)
+
+
+def test_who_has_not_gone_over_stays_in_removed_segments_when_a_store_came_back_older(one_store):
+    """Consumers were not told yet that they are not in them."""
+    lane, checkpoint, _ = opened(one_store)
+    older = taken_down(one_store.client)
+    lane.apply(batch(*BATCHES[1]))  # and some enter
+    checkpoint.commit(heartbeat=True)
+    were = {name: inside(lane, name) for name in ("buyer", "keen")}
+    lane.adopt(DefinitionSet(ELSE))
+    some = lane.users.everybody()[::2]
+    lane.redefine(some, None)
+    checkpoint.commit(heartbeat=True)
+    gone_over = {lane.users.ids[row] for row in some.tolist()}
+    left = were["buyer"] - gone_over
+    assert members(one_store, "buyer") == left
+    put_back(one_store.client, older)
+    checkpoint.commit(heartbeat=True)
+    assert members(one_store, "buyer") == left
+    assert members(one_store, "keen") - gone_over == were["keen"] - gone_over
+    lane.catch_up()
+    checkpoint.commit()
+    assert members(one_store, "buyer") == set()
+    for name in ("keen", "seen"):
+        assert members(one_store, name) == inside(lane, name) != set()
+
+
+def test_segments_of_an_earlier_engine_are_known_to_be_gone(one_store):
+    """The lane begins with other definitions than those that its users were decided by."""
+    opened(one_store)
+    lane = Lane(plan(segments=ELSE), range(SHARDS))
+    checkpoint = Checkpoint(lane, one_store)
+    checkpoint.open()
+    older = taken_down(one_store.client)
+    assert members(one_store, "buyer")
+    lane.catch_up()
+    checkpoint.commit(heartbeat=True)
+    put_back(one_store.client, older)
+    checkpoint.commit(heartbeat=True)
+    assert members(one_store, "buyer") == set()
+
+
+def test_a_store_that_flaps_while_it_is_written_forward_is_asked_again(one_store, monkeypatch):
+    lane, checkpoint, older = opened(one_store)
+    lane.apply(batch(*BATCHES[1]))
+    checkpoint.commit(heartbeat=True)
+    before = stored(one_store)
+    put_back(one_store.client, older)
+    trouble = [ConnectionError("reset by peer"), ClusterDownError("CLUSTERDOWN"), TimeoutError()]
+    answer = one_store.client.hkeys
+
+    def flapping(key):
+        if trouble:
+            raise trouble.pop()
+        return answer(key)
+
+    monkeypatch.setattr(one_store.client, "hkeys", flapping)
+    checkpoint.commit(heartbeat=True)
+    assert trouble == []
+    assert values(stored(one_store)) == values(before)
+
+
+def test_a_store_that_stays_away_while_it_is_written_forward_is_said_in_words(store, monkeypatch):
+    def silent(_key):
+        raise ConnectionError("reset by peer")
+
+    monkeypatch.setattr(store.client, "hkeys", silent)
+    with pytest.raises(
+        StoreUnavailable, match=r"'t:state:\{07\}' could not be read: .*reset by peer"
+    ):
+        store.fields("state", 7)
