@@ -13,7 +13,7 @@ from redis.asyncio.retry import Retry
 from redis.exceptions import ResponseError
 
 from afterglow_client.connecting import RETRIED, TROUBLE, Terms, in_words, is_forbidden
-from afterglow_client.documents import Candidates, Profile, candidates_of, profile_of
+from afterglow_client.documents import Candidates, Profile, candidates_of, member_of, profile_of
 from afterglow_client.layout import Layout, field, layout_of, meta_key, segment_names
 from afterglow_client.reader import AT_ONCE, LAYOUT_S, PIECE, distinct, unknown, wall_clock_ms
 
@@ -90,7 +90,7 @@ class AsyncReader:
                 fresh = [member for member in dict.fromkeys(piece) if member not in seen]
                 seen.update(fresh)
                 for member in fresh:
-                    yield member.decode()
+                    yield member_of(member)
                 if cursor == 0:
                     break
 

@@ -167,6 +167,18 @@ def candidates_of(raw: bytes, now_ms: int) -> Candidates:
         raise _damaged(raw, "list of items", f"{type(error).__name__}: {error}") from error
 
 
+def member_of(raw: bytes) -> str:
+    """A stored member of a segment.
+
+    Raises:
+        NotAfterglow: these bytes are no user id.
+    """
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise _damaged(raw, "member of a segment", str(error)) from error
+
+
 def _scores(
     held: Mapping[str, float | int | None], now_ms: int, ends: list[int]
 ) -> dict[str, float | int]:

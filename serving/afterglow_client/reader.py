@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 from redis.retry import Retry
 
 from afterglow_client.connecting import RETRIED, TROUBLE, Terms, in_words, is_forbidden
-from afterglow_client.documents import Candidates, Profile, candidates_of, profile_of
+from afterglow_client.documents import Candidates, Profile, candidates_of, member_of, profile_of
 from afterglow_client.errors import UnknownSegment
 from afterglow_client.layout import Layout, field, layout_of, meta_key, segment_names
 
@@ -119,7 +119,7 @@ class Reader:
                 cursor, piece = self._call(_scan(key, cursor))
                 fresh = [member for member in dict.fromkeys(piece) if member not in seen]
                 seen.update(fresh)
-                yield from (member.decode() for member in fresh)
+                yield from map(member_of, fresh)
                 if cursor == 0:
                     break
 

@@ -273,11 +273,59 @@ def test_a_record_that_is_no_change_is_said(broker):
         changes.poll(10)
 
 
+@pytest.mark.parametrize("raw", [b'{"id": "\xff"}', b"[" * 100_000, None])
+def test_a_record_that_cannot_be_decoded_is_no_change(broker, raw):
+    name = f"x{time.time_ns()}"
+    producer = Producer({"bootstrap.servers": broker})
+    producer.produce(name, raw, "ann")
+    assert producer.flush(10) == 0
+    config = {"bootstrap.servers": broker}
+    with (
+        Changes(config, changes=name, begin="beginning") as changes,
+        pytest.raises(NotAfterglow, match=f"{name}/[0-9]+/0 is no change"),
+    ):
+        changes.poll(10)
+
+
+def test_a_deleted_membership_of_nobody_is_said(broker):
+    name = f"x{time.time_ns()}"
+    producer = Producer({"bootstrap.servers": broker})
+    producer.produce(name, b"{}", "ann")
+    producer.produce(f"{name}-m", None, b"\xff")
+    assert producer.flush(10) == 0
+    with pytest.raises(NotAfterglow, match=f"the key of the record at {name}-m/[0-9]+/0"):
+        Changes({"bootstrap.servers": broker}, changes=name, memberships=f"{name}-m")
+
+
+def test_who_does_not_wait_gets_what_is_there(broker):
+    config, name = {"bootstrap.servers": broker}, f"p{time.time_ns()}"
+    producer = Producer(config)
+    for n in (1, 2):
+        record = change("ann", 1, n, "vip", {"vip"} if n == 1 else set())
+        producer.produce(name, msgspec.json.encode(record), "ann")
+    assert producer.flush(10) == 0
+    found = []
+    with Changes(config, changes=name, begin="beginning") as changes:
+
+        def ask():
+            if (news := changes.poll(0)) is not None:
+                found.append(news.n)
+            return len(found) == 2
+
+        until(ask, 20)
+        before_s = time.monotonic()
+        assert changes.poll(0) is None
+        assert time.monotonic() - before_s < 0.1
+    assert found == [1, 2]
+
+
 def test_a_state_of_other_topics_or_none_at_all_is_refused(broker):
     config, name = {"bootstrap.servers": broker}, f"s{time.time_ns()}"
     Producer(config).produce(name, b"", "ann")
-    with pytest.raises(NotAfterglow, match="begin without it"):
-        Changes(config, b"?", changes=name)
+    broken = msgspec.msgpack.encode([b"", [["zz", 0, 0]], [], []]).replace(b"zz", b"\xff\xff")
+    for state in (b"?", broken):
+        with pytest.raises(NotAfterglow, match="begin without it"):
+            Changes(config, state, changes=name)
 
 
 def test_a_place_that_the_log_has_lost_is_left_for_where_it_begins(broker):

@@ -200,7 +200,14 @@ def test_exits_that_did_not_come_before_a_user_was_removed_are_told():
 
 
 @pytest.mark.parametrize(
-    "raw", [b"", b"\x90", b"\x94\x02\x90\x90\x80", b"\x94\x01\x90\x91\x94\xa1a\1\1\1\x80"]
+    "raw",
+    [
+        b"",
+        b"\x90",
+        b"\x94\x02\x90\x90\x80",
+        b"\x94\x01\x90\x91\x94\xa1a\1\1\1\x80",
+        b"\x94\x01\x91\x91\xa1\xff\x90\x80",
+    ],
 )
 def test_a_state_that_is_none_is_refused_in_words(raw):
     with pytest.raises(NotAfterglow, match="begin without it"):

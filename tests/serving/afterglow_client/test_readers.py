@@ -156,10 +156,17 @@ def test_other_data_are_refused_in_words(kind, store_url):
         client.hset("ag:profile:{00}", "ann", b"\x81\xa1v\x01")
         with pytest.raises(NotAfterglow, match="cannot be read"):
             reader.get("ann")
+        client.hset("ag:profile:{00}", "ann", b"\x82\xa1v\x01\xa1a\xa1\xff")
+        with pytest.raises(NotAfterglow, match="cannot be read"):
+            reader.get("ann")
         client.delete("ag:profile:{00}")
         client.set("ag:profile:{00}", "x")
         with pytest.raises(NotAfterglow, match="WRONGTYPE"):
             reader.get("ann")
+        client.hset("ag:commit:{00}", "segments", b'[["odd"],{}]')
+        client.sadd("ag:members:{00}:odd", b"\xff")
+        with pytest.raises(NotAfterglow, match="a stored member of a segment cannot be read"):
+            list(reader.members("odd"))
 
 
 @both
