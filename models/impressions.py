@@ -42,6 +42,10 @@ class Shown:
     def __len__(self) -> int:
         return len(self.y)
 
+    def where(self, keep: Bools) -> Shown:
+        """Only some of them, bool[n]."""
+        return Shown(self.X[keep], self.plain[keep], self.y[keep])
+
     def pack(self) -> bytes:
         """As bytes.
 

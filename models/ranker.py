@@ -40,6 +40,8 @@ INPUTS: Final = (
 
 _PRIOR: Final = 20.0
 """Impressions that a rate is drawn towards the mean of all by."""
+_MOST_HALF_LIVES: Final = 20.0
+"""What an item was that long ago and longer is not told apart."""
 _LOOK_EVERY: Final = 200
 """Examples between two looks at which order is the better one."""
 _DAY_MS: Final = 86_400_000
@@ -64,7 +66,12 @@ class Ranker:
         self.in_force = False
 
     def learn(self, some: Shown) -> None:
-        """Learn examples in their order; each was foretold before."""
+        """Learn examples in their order; each was foretold before.
+
+        What is no number is passed over: examples come from the store, and one that cannot be
+        learned must not end every lane that reads it.
+        """
+        some = some.where(np.isfinite(some.X).all(axis=1) & np.isfinite(some.plain))
         if not len(some):
             return
         p = self._model.learn_many(some.X.astype(np.float64), some.y)
@@ -136,7 +143,8 @@ def inputs(items: ItemTable, lists: Candidates, recent: I64, now_ms: I64, looked
     shown = np.where(listed, table["impressions"][rows], np.float32(0))
     clicks = np.where(listed, table["clicks"][rows], np.float32(0))
     popular = np.where(listed, table["popularity"][rows], np.float32(0))
-    scale = np.float32(2.0 ** ((items.landmark_ms - now_ms.max(initial=0)) / items.half_life_ms))
+    half_lives = (items.landmark_ms - now_ms.max(initial=0)) / items.half_life_ms
+    scale = np.float32(2.0 ** min(half_lives, _MOST_HALF_LIVES))
     mean = items.taken_rate
     rate = (clicks * scale + mean * _PRIOR) / (shown * scale + _PRIOR)
     out[..., taken] = np.log(np.maximum(rate, 1e-6))

@@ -23,6 +23,7 @@ import numpy as np
 import structlog
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from numpy.typing import NDArray
 
 from events.batch import Read, Span
 from operators.message_keys import MessageKeys
@@ -30,6 +31,8 @@ from operators.places import BrokerSilent, Places, PositionLost, Share, SourceEr
 from operators.stop import Stop
 
 __all__ = ["EventReader", "EventSource", "PositionLost", "SourceError", "SourceSpec"]
+
+I64 = NDArray[np.int64]
 
 log = structlog.get_logger()
 
@@ -260,9 +263,7 @@ class EventReader(StatefulSourcePartition[Read, None]):
         return Read(
             topic=self._spec.topic,
             payloads=[value or b"" for value in map(Message.value, messages)],
-            record_ts_ms=np.fromiter(
-                (stamp for _, stamp in map(Message.timestamp, messages)), np.int64, n
-            ),
+            record_ts_ms=_stamps_ms(messages),
             partition=partition,
             offset=offset,
             spans=spans,
@@ -303,3 +304,14 @@ class EventReader(StatefulSourcePartition[Read, None]):
             self._consumer.commit(offsets=places, asynchronous=True)
         except KafkaException as error:
             log.warning("group_offsets_not_taken", error=str(error))
+
+
+def _stamps_ms(messages: Sequence[Message]) -> I64:
+    """The log's time of each message, none of them in the future.
+
+    Most topics hold the producer's time, and a producer whose clock is wrong must not decide how
+    far ahead of the log its own events may be.
+    """
+    stamps = (stamp for _, stamp in map(Message.timestamp, messages))
+    found = np.fromiter(stamps, np.int64, len(messages))
+    return np.minimum(found, time.time_ns() // 1_000_000, out=found)

@@ -83,10 +83,11 @@ class Checkpoint:
         """
         stored = {}
         if heartbeat:
-            stored = self._store.sequences()
+            stored = self._store.sequences()  # first: who was replaced must write nothing below
             self._store.outbox.forget_published(stored)
-            with suppress(StoreUnavailable):  # whoever commits waits for the store
-                self._exchange()
+            if stored:
+                with suppress(StoreUnavailable):  # whoever commits waits for the store
+                    self._exchange()
         commits = self._lane.collect(heartbeat=heartbeat, stored=stored)
         self._write(commits)
         self._lane.settle(commits)

@@ -81,8 +81,9 @@ class Positions:
         for span in spans:
             self._know(span.partition)
             known = self._next[:, span.partition]
-            low, high = int(known.min()), int(known.max())
-            if low != UNKNOWN and span.start > low:
+            high = int(known.max())
+            low = int(known.min(where=known != UNKNOWN, initial=high))
+            if high != UNKNOWN and span.start > low:
                 raise GapError(
                     f"partition {span.partition}: the next span must start at offset {low} or "
                     f"before, where the last commit ended, but starts at {span.start}; ending, so "

@@ -29,7 +29,7 @@ from state.commit import ShardCommit
 from state.example_store import ExampleStore
 from state.lane import Lane
 from state.store import Store
-from state.store_errors import StoreMismatch
+from state.store_errors import FencedOff, StoreMismatch
 from state.times import MINUTE_MS
 
 START_MS = 1_780_000_000_000
@@ -148,7 +148,7 @@ class Life:
         assert trainer is not None
         return trainer
 
-    def step(self) -> None:
+    def step(self, *, heartbeat: bool = True) -> None:
         """One batch, one commit of every lane."""
         stop = min(self.at + self._batch, len(self._log))
         read = Read(
@@ -163,7 +163,7 @@ class Life:
         owner = shard_of(batch.users, SHARDS) % len(self.lanes)
         for place, (lane, checkpoint) in enumerate(zip(self.lanes, self.checkpoints, strict=True)):
             lane.apply(batch.where(owner == place))
-            checkpoint.commit(heartbeat=True)
+            checkpoint.commit(heartbeat=heartbeat)
         self.at = stop
 
     def end(self) -> None:
@@ -390,3 +390,23 @@ def test_labels_that_come_early_are_seen(monkeypatch):
         Snapshots, "mature", lambda self, clock_ms: mature(self, clock_ms + 2 * MINUTE_MS)
     )
     assert early(log_of(8, 800), monkeypatch) > 50
+
+
+@pytest.mark.servers
+def test_a_lane_that_was_replaced_learns_nothing_and_takes_nothing_away(store_at):
+    """It stood still for a while; the other's examples and memory stay as they are."""
+    log, url = log_of(seed=5, count=1_500), store_at("store")
+    old = Life(url, log)
+    for _ in range(4):
+        old.step()
+    new = Life(url, log)
+    store = new.stores[0]
+    while not store.examples.after({}):
+        new.step(heartbeat=False)
+    left, memory = store.examples.after({}), store.shared("trainer")
+    with pytest.raises(FencedOff):
+        old.checkpoints[0].commit(heartbeat=True)
+    assert store.examples.after({}) == left
+    assert store.shared("trainer") == memory
+    old.close()
+    new.close()

@@ -8,11 +8,12 @@ import pytest
 
 from events.schema import CLICK, IMPRESSION, PRODUCT_VIEW, PURCHASE, REFUND, TYPES
 from events.texts import Texts
+from models.impressions import Shown
 from models.interactions import Interactions
 from models.item_plan import SOURCES, ItemPlan
-from models.ranker import Ranker
+from models.ranker import INPUTS, Ranker
 from models.recommender import ItemRecommender
-from state.times import DAY_MS, MINUTE_MS, NEVER_MS
+from state.times import DAY_MS, HOUR_MS, MINUTE_MS, NEVER_MS
 from tests.models.shopping import START_MS, Shoppers, names_of, pairs_of
 
 SEARCH = TYPES.index("search")
@@ -193,6 +194,25 @@ def test_what_waits_for_the_exchange_is_bounded(monkeypatch):
     some = Interactions.joined(shoppers.recommender._unsent)
     assert len(some) == 20
     assert set(some.ts_ms.tolist()) == {START_MS + 8, START_MS + 9}
+
+
+def test_an_impression_of_another_century_is_learned_and_ends_nothing():
+    """A producer that writes seconds where milliseconds belong."""
+    shoppers = shop(shares=False, click_ms=MINUTE_MS)
+    shoppers.act((1, "a", START_MS, PRODUCT_VIEW), (1, "b", START_MS, PRODUCT_VIEW))
+    shoppers.act((2, "a", START_MS // 1000, PRODUCT_VIEW))
+    shoppers.act((2, "b", START_MS // 1000, IMPRESSION))
+    shoppers.act((3, "a", START_MS + HOUR_MS, PRODUCT_VIEW))
+    assert shoppers.recommender.quality()["ranking"]["examples"] == 1
+
+
+def test_an_example_that_is_no_number_is_passed_over():
+    """It stands in the store, and every lane reads it at every start."""
+    X = np.ones((3, len(INPUTS)), np.float32)
+    X[1, 4] = np.nan
+    ranker = Ranker()
+    ranker.learn(Shown(X, np.array([0.5, 0.5, np.inf], np.float32), np.ones(3, np.bool_)))
+    assert ranker.learned == 1
 
 
 @pytest.mark.parametrize(("keeps", "shares"), [(False, True), (True, False)])

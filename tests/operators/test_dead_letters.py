@@ -50,10 +50,24 @@ def test_letters_that_fail_are_said():
 
 
 @pytest.mark.servers
-def test_a_letter_that_the_producer_refuses_is_said(broker):
-    writer = DeadLetterWriter({"bootstrap.servers": broker}, "dead")
-    with pytest.raises(DeadLetterError, match="of 'events' partition 3 offset 9 was refused by"):
-        writer.write([letter(9, payload=bytes(2_000_000))])
+def test_a_letter_as_large_as_a_message_may_be_does_not_stop_the_engine(broker):
+    """Java's producers send up to 1,048,576 bytes, librdkafka's by default fewer."""
+    payload = b'{"event_id": "' + b"x" * 1_040_000 + b'"}'
+    DeadLetterWriter({"bootstrap.servers": broker}, "large").write([letter(9, payload=payload)])
+    (message,) = consume(broker, "large", 1)
+    assert message.value() == payload
+
+
+@pytest.mark.servers
+def test_a_letter_that_is_too_large_for_the_topic_is_cut_and_says_so(broker):
+    config = {"bootstrap.servers": broker, "message.max.bytes": 100_000}
+    writer = DeadLetterWriter(config, "cut")
+    writer.write([letter(1), letter(2, key=bytes(9_000), payload=b"y" * 200_000), letter(3)])
+    found = {int(dict(m.headers())["offset"]): m for m in consume(broker, "cut", 3)}
+    assert found.keys() == {1, 2, 3}
+    assert dict(found[2].headers())["cut"] == b"200000"
+    assert (found[2].value(), found[2].key()) == (b"y" * 4096, bytes(4096))
+    assert "cut" not in dict(found[1].headers())
 
 
 def test_a_file_counts_and_keeps(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from bytewax import operators as op
 from bytewax.dataflow import Dataflow
 from bytewax.run import cli_main
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from dataflows.local_kafka import LocalKafka
 from operators.courier import Terms
@@ -132,6 +132,21 @@ def test_tombstones_keys_and_timestamps_come_along(one_broker, broker):
     assert [key for read in reads for key in read.keys[:]] == keys
     stamps = [stamp for read in reads for stamp in read.record_ts_ms.tolist()]
     assert all(before_ms <= stamp <= time.time_ns() // 1_000_000 for stamp in stamps)
+
+
+def test_a_log_that_is_ahead_of_the_clock_is_not_believed(one_broker, broker):
+    """A producer whose clock is wrong must not make its own events seem to be in time."""
+    one_broker.create("ahead", partitions=1)
+    producer = Producer({"bootstrap.servers": broker})
+    producer.produce("ahead", b"x", timestamp=4_102_444_800_000)
+    producer.produce("ahead", b"y", timestamp=1_600_000_000_000)
+    assert producer.flush(20) == 0
+    reader = open_reader(broker, "ahead")
+    reads = read_until(reader, lambda reads: len(payloads(reads)) == 2)
+    reader.close()
+    ahead, past = [stamp for read in reads for stamp in read.record_ts_ms.tolist()]
+    assert ahead <= time.time_ns() // 1_000_000
+    assert past == 1_600_000_000_000
 
 
 def test_the_flag_ends_the_source(one_broker, broker):
