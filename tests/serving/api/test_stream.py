@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from uuid import uuid4
 
@@ -15,9 +15,9 @@ from confluent_kafka import Producer
 
 from dataflows.embedded import EmbeddedBroker
 from dataflows.local_kafka import LocalKafka
-from serving.api.feed import Feed
+from serving.api.feed import Feed, Message
 from serving.api.parts import Parts
-from serving.api.tail import Tail
+from serving.api.tail import Past, Tail
 from serving.api.terms import Terms
 from tests.brokers import needs_kafka
 from tests.cli.running import until
@@ -25,6 +25,9 @@ from tests.serving.api.conftest import Filled
 from tests.serving.api.serving import Event, Stream, application, ask, build_at, change, running
 
 pytestmark = pytest.mark.servers
+
+FETCH, OUT_OF_RANGE = 1, 1
+"""Of Kafka's protocol: a kind of request, and an error."""
 
 TERMS = Terms(heartbeat_s=1.0, waiting=200, history=50, followers=3, stalled_s=2.0)
 
@@ -176,6 +179,23 @@ def test_a_place_of_another_topic_is_a_gap_and_not_silence(world: World) -> None
         stream.close()
 
 
+def test_a_place_that_the_broker_has_no_more_is_a_gap_and_is_left(world: World) -> None:
+    """As after retention that was faster, or a topic that was made anew: it goes on by itself."""
+    with world.server() as (port, parts):
+        stream = Stream(port)
+        until(lambda: len(parts.feed) == 1)  # type: ignore[arg-type]
+        world.send(6)
+        assert sorted(numbers(stream.events(6))) == list(range(6))
+        world.broker.fail(FETCH, OUT_OF_RANGE, 1)
+        (gap,) = stream.events(1)
+        assert gap.kind == "gap"
+        again = sorted(numbers(stream.events(6)))  # the log begins where it began
+        assert again == list(range(6))
+        world.send(3)
+        assert sorted(numbers(stream.events(3))) == [6, 7, 8]
+        stream.close()
+
+
 def test_a_follower_that_takes_nothing_is_cut_off(world: World) -> None:
     """It holds no memory and no seat, and others are not held up by it."""
     with world.server() as (port, parts):
@@ -259,6 +279,143 @@ def test_readiness_says_that_the_topic_cannot_be_read(filled: Filled) -> None:
 def test_without_a_broker_there_is_nothing_to_follow(filled: Filled) -> None:
     got = ask(application(filled.url), "/v1/changes")
     assert (got.status, "KAFKA_BOOTSTRAP" in got.json["detail"]) == (503, True)
+
+
+class Transactions:
+    """A topic of a real Kafka, written as an engine does."""
+
+    def __init__(self, kafka: LocalKafka, filled: Filled, partitions: int = 1) -> None:
+        self.kafka, self._url = kafka, filled.url
+        self.topic = f"changes-{uuid4().hex[:8]}"
+        kafka.create(self.topic, partitions=partitions)
+        self.connect()
+
+    def connect(self) -> None:
+        """Write through a producer that knows the topic as it is now."""
+        config = {"bootstrap.servers": self.kafka.bootstrap, "log_level": 2}
+        self._producer = Producer({**config, "transactional.id": self.topic})
+        self._producer.init_transactions(30)
+
+    def commit(self, first: int, count: int, partition: int = 0) -> None:
+        """More changes, in one transaction."""
+        self._producer.begin_transaction()
+        for n in range(first, first + count):
+            self._producer.produce(self.topic, change("ann", "vip", n), partition=partition)
+        self._producer.commit_transaction(30)
+
+    @contextmanager
+    def server(self) -> Iterator[tuple[int, Feed, Counted]]:
+        """A server that follows it."""
+        tail = Counted({"bootstrap.servers": self.kafka.bootstrap}, self.topic)
+        feed = Feed(1000, 1000, tail)
+        with running(build_at(self._url, feed, TERMS, tail.start, tail.stop)) as port:
+            until(lambda: not feed.trouble, 30)
+            yield port, feed, tail
+
+
+class Counted(Tail):
+    """It counts what is read of the past.
+
+    Attributes:
+        opened: readers.
+        reads: of all of them.
+    """
+
+    opened = reads = 0
+
+    def past(self, places: Mapping[int, int]) -> Past:
+        """A reader from these places on."""
+        self.opened += 1
+        past = super().past(places)
+        read = past.read
+
+        def counted() -> list[Message]:
+            self.reads += 1
+            return read()
+
+        past.read = counted  # type: ignore[method-assign]
+        return past
+
+
+@pytest.mark.kafka
+@needs_kafka
+def test_a_place_before_a_marker_and_one_behind_it_are_one(
+    kafka: LocalKafka, filled: Filled
+) -> None:
+    """A server that began later stands behind the marker; nothing else comes."""
+    topic = Transactions(kafka, filled)
+    with topic.server() as (earlier, first, _):
+        stream = Stream(earlier)
+        until(lambda: len(first) == 1)
+        topic.commit(0, 5)
+        assert numbers(stream.events(5)) == list(range(5))
+        assert stream.last_id == "5"
+        until(lambda: first.here == "6")
+        with topic.server() as (later, second, tail):
+            assert second.here == "6"
+            back = Stream(later, last_event_id="5")
+            until(lambda: tail.opened == 1 and len(second) == 1)
+            while back.next() is not None and back.last_id != "6":
+                pass
+            time.sleep(0.5)
+            assert tail.reads < 20, "it reads on although nothing is there"
+            seen = tail.reads
+            time.sleep(0.5)
+            assert tail.reads == seen
+            there = Stream(earlier, last_event_id=second.here)
+            topic.commit(5, 2)
+            for each in (stream, back, there):
+                assert numbers(each.events(2)) == [5, 6]
+                each.close()
+
+
+@pytest.mark.kafka
+@needs_kafka
+def test_a_topic_that_is_made_anew_is_followed_again(kafka: LocalKafka, filled: Filled) -> None:
+    topic = Transactions(kafka, filled)
+    with topic.server() as (port, feed, _):
+        stream = Stream(port)
+        until(lambda: len(feed) == 1)
+        topic.commit(0, 30)
+        assert numbers(stream.events(30)) == list(range(30))
+        kafka.delete(topic.topic)
+        time.sleep(1)
+        kafka.create(topic.topic, partitions=1)
+        time.sleep(1)
+        topic.connect()
+        topic.commit(100, 5)
+        gap, *rest = stream.events(6)
+        assert gap.kind == "gap"
+        assert numbers(rest) == list(range(100, 105))
+        assert feed.trouble == ""
+        old = Stream(port, last_event_id="25")
+        assert old.events(1)[0].kind == "gap"
+        stream.close()
+        old.close()
+
+
+@pytest.mark.kafka
+@needs_kafka
+def test_partitions_that_are_added_are_told_from_their_beginning(
+    kafka: LocalKafka, filled: Filled
+) -> None:
+    topic = Transactions(kafka, filled)
+    topic.commit(0, 3)
+    with topic.server() as (port, _, _):
+        stream = Stream(port)
+        event = stream.next()
+        while event is not None and not event.id:
+            event = stream.next()
+        place = stream.last_id
+        stream.close()
+    kafka.add_partitions(topic.topic, 2)
+    time.sleep(1)
+    topic.connect()
+    topic.commit(3, 4, partition=1)
+    with topic.server() as (port, _, _):
+        back = Stream(port, last_event_id=place)
+        assert numbers(back.events(4)) == [3, 4, 5, 6]
+        back.close()
 
 
 @pytest.mark.kafka
