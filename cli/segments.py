@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import time
 import tomllib
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
@@ -179,13 +180,20 @@ def next_revision(
 
 
 def _read(file: Path) -> DefinitionSet:
-    """The tables ``segments`` and ``families`` of a TOML file."""
+    """The tables ``segments`` and ``families`` of a TOML file, which may be one of all settings."""
     try:
         data: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: is not TOML: {error}") from error
+    for table in data.keys() - Settings.model_fields.keys():
+        near = get_close_matches(table, ("segments", "families"), 1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UserError(
+            f"{file}: [{table}] means nothing here: {hint}Definitions stand in [segments.NAME] and "
+            "[families.NAME]; what is not among them ends"
+        )
     if "segments" not in data and "families" not in data:
         raise UserError(
             f"{file}: must have tables such as [segments.NAME] or [families.NAME.labels], as in "

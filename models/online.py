@@ -213,6 +213,16 @@ class OnlineModels:
                 ) from error
             self._take_over()
 
+    def reset(self, names: Sequence[str]) -> None:
+        """Begin the models of some tasks anew."""
+        if self.trainer is None:
+            return
+        state = self.trainer.to_state()
+        state["tasks"] = {n: task for n, task in state["tasks"].items() if n not in names}
+        state["version"] += 1
+        self.trainer = Trainer.from_state(state, self.plan)
+        self._take_over()
+
     def preparing(self) -> Iterator[None]:
         """Challengers are built in small steps, by another thread while events come."""
         if self.trainer is not None:

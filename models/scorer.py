@@ -91,11 +91,11 @@ class Scorer:
         return out
 
     def score(self, X: F64, view: RowView) -> F64:
-        """All scores of the rows of a view, float64[n, scores]; NaN or -1 where not known yet."""
+        """All scores of the rows of a view, float64[n, scores]; NaN where not known yet."""
         columns = [self.foretell(X)]
         if self._clustering is not None:
-            group = np.full(len(X), -1.0)
-            if self._clusters is not None:
+            group = np.full(len(X), np.nan)
+            if self._clusters is not None and self._clusters.started:
                 group[:] = self._clusters.predict_many(np.ascontiguousarray(X[:, self._like]))
             columns.append(group[:, None])
         if self._valuing is not None:

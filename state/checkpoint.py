@@ -13,6 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+import msgspec
+
 from state.commit import ShardCommit
 from state.item_store import ItemStore
 from state.lane import Lane
@@ -112,8 +114,15 @@ class Checkpoint:
             return
         if not learner.trains:
             learner.adopt(shared("models"))
-        elif learner.learn(self._store.examples.after(learner.positions())):
+            return
+        asked = shared("reset")
+        if asked:
+            learner.reset(msgspec.json.decode(asked, type=list[str]))
+        is_new = learner.learn(self._store.examples.after(learner.positions()))
+        if is_new or asked:
             self.keep_models()
+        if asked:
+            self._store.unshare("reset")
 
     def _rule(self) -> None:
         """One lane rules about experiments from the totals of all shards; the others follow."""

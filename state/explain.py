@@ -251,7 +251,7 @@ def _unit(name: str, count: float) -> str:
 
 
 def _amount(number: float) -> str:
-    return str(number) if isinstance(number, int) else f"{number:.2f}"
+    return f"{number:.0f}" if float(number).is_integer() else f"{number:.2f}"
 
 
 def duration(ms: float) -> str:

@@ -38,7 +38,7 @@ class Learner(Protocol):
     """Models that learn from the stream and score users."""
 
     scores: Sequence[Score]
-    """What they say of each user; NaN, or -1 for integers, while they cannot say it."""
+    """What they say of each user; NaN while they cannot say it."""
 
     validity_ms: int
     """How long a score holds after it was computed."""
@@ -90,6 +90,9 @@ class Learner(Protocol):
 
     def restore(self, memory: bytes | None, published: bytes | None) -> None:
         """Take over what was kept; the parked snapshots are loaded by then."""
+
+    def reset(self, names: Sequence[str]) -> None:
+        """Begin some models anew; those it does not have are passed over."""
 
     def preparing(self) -> Iterator[None]:
         """What takes long, in small steps that another thread may take while events come."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from events.texts import Texts
 from state.features import RowView, buyers
 from state.profile import profile_form
+from state.scoring import recency_days
 from state.times import FAR_MS
 from state.view import Kind
 
@@ -37,7 +38,6 @@ _PLAIN: Final = (
     "session.carts",
     "cart.items",
     "cart.touched",
-    "rfm.recency_days",
 )
 
 
@@ -83,6 +83,7 @@ class Portraits:
             "as_of": view.now_ms,
             "commit": lane.table["seq"][rows],
             "changes": lane.table["changes"][rows],
+            "rfm.recency_days": recency_days(view),
             "rfm.cuts_version": lane.table["cuts_version"][rows],
             **{f"rfm.{name}": scored[:, place] for place, name in enumerate("rfm")},
         }
@@ -111,7 +112,7 @@ class Portraits:
         for score in self._scores:
             name = f"scores.{score.name}"
             value = view.value(name)
-            known = value >= 0 if score.kind == "int" else ~np.isnan(value)
+            known = ~np.isnan(value)
             columns[name], columns[f"{name}.known"] = np.where(known, value, 0), known
 
     def _label(self, rows: I64) -> Texts:

@@ -27,18 +27,27 @@ class RfmFeatures:
         self.spec = spec
 
     def features(self) -> dict[str, Feature]:
-        """The features by name; scores are 0 for users without an order."""
+        """The features by name; NaN for users without an order, and before there are cuts."""
         steps = _window_step if self.spec.basis == "window" else None
         return {
-            "rfm.recency_days": Feature(Kind.NUMBER, _recency_days, next_step=_next_midnight),
-            "rfm.r": Feature(Kind.NUMBER, lambda v: self.scores(v)[:, 0], next_step=_next_r),
-            "rfm.f": Feature(Kind.NUMBER, lambda v: self.scores(v)[:, 1], next_step=steps),
-            "rfm.m": Feature(Kind.NUMBER, lambda v: self.scores(v)[:, 2], next_step=steps),
+            "rfm.recency_days": Feature(Kind.NUMBER, _days_if_known, next_step=_next_midnight),
+            "rfm.r": Feature(Kind.NUMBER, lambda v: self._known(v)[:, 0], next_step=_next_r),
+            "rfm.f": Feature(Kind.NUMBER, lambda v: self._known(v)[:, 1], next_step=steps),
+            "rfm.m": Feature(Kind.NUMBER, lambda v: self._known(v)[:, 2], next_step=steps),
         }
 
     def scores(self, view: RowView) -> I8:
-        """R, F and M of each row, int8[n, 3]."""
+        """R, F and M of each row, int8[n, 3]; 0 where there is none."""
         return view.once("rfm.scores", self._scores)
+
+    def _known(self, view: RowView) -> F64:
+        """R, F and M of each row as conditions see them, float64[n, 3]: NaN where there is none."""
+
+        def known(view: RowView) -> F64:
+            scores = self.scores(view)
+            return np.where(scores > 0, scores, np.nan)
+
+        return view.once("rfm.known", known)
 
     def measure(self, view: RowView, version: int, as_of_ms: int) -> Cuts:
         """The cuts at the quintiles of the buyers among the view's rows."""
@@ -46,7 +55,7 @@ class RfmFeatures:
         frequency, monetary = self._basis(view)
         return quintiles(
             self.spec,
-            _recency_days(view)[index],
+            recency_days(view)[index],
             frequency[index],
             monetary[index],
             _Names(view, index),
@@ -62,7 +71,7 @@ class RfmFeatures:
             out[index] = np.stack(
                 score(
                     view.cuts,
-                    _recency_days(view)[index],
+                    recency_days(view)[index],
                     frequency[index],
                     monetary[index],
                     _Names(view, index),
@@ -94,10 +103,14 @@ class _Names:
         return self._ids[int(self._rows[i])]
 
 
-def _recency_days(view: RowView) -> I64:
+def recency_days(view: RowView) -> I64:
     """Whole UTC days since the last order; 0 for users without one."""
     last_order = np.where(buyers(view), view.value("last_order"), view.now_ms)
     return np.maximum(whole_days(view.now_ms, last_order), 0)
+
+
+def _days_if_known(view: RowView) -> F64:
+    return np.where(buyers(view), recency_days(view), np.nan)
 
 
 def _next_r(view: RowView) -> I64:

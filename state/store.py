@@ -19,6 +19,7 @@ Keys, with ``{07}`` as the hash tag of shard 7, so that a cluster keeps a shard 
     ag:meta                    hash    what must not change under the data: shards, format
     ag:cuts, ag:models         string  statistics that lanes share
     ag:trainer                 string  the memory of the lane that learns
+    ag:reset                   string  models that it is to begin anew, JSON
     ag:items                   hash    item id -> record; see ``state.item_store``
     ag:segments                hash    revision -> definitions of segments, JSON
     ag:rules                   string  rules over what is recommended, JSON

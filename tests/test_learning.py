@@ -127,6 +127,7 @@ class Life:
         ledger: list[bytes] | None = None,
     ) -> None:
         self._log, self._batch, self._decode = log, batch, Decoder(EventRules())
+        self._url = url
         self.learned: list[Examples] = []
         self.lanes, self.stores, self.checkpoints = [], [], []
         for place in range(lanes):
@@ -410,3 +411,23 @@ def test_a_lane_that_was_replaced_learns_nothing_and_takes_nothing_away(store_at
     assert store.shared("trainer") == memory
     old.close()
     new.close()
+
+
+@pytest.mark.servers
+def test_a_model_that_is_reset_while_the_engine_runs_begins_anew(store_at):
+    log = log_of(seed=5, count=1_500)
+    life = Life(store_at("store"), log)
+    while life.at < len(log) // 2:
+        life.step()
+    seen = [predictor.seen for predictor in life.trainer.predictors]
+    assert min(seen) > 0
+    life.stores[0].share("reset", msgspec.json.encode([life.trainer.predictors[0].task.name]))
+    life.checkpoints[0].commit(heartbeat=True)
+    anew = [predictor.seen for predictor in life.trainer.predictors]  # what waited came with it
+    assert anew[0] < seen[0] / 2
+    assert all(now >= before for now, before in zip(anew[1:], seen[1:], strict=True))
+    assert life.stores[0].shared("reset") is None
+    again = Life(life._url, log)
+    assert [predictor.seen for predictor in again.trainer.predictors] == anew
+    life.close()
+    again.close()

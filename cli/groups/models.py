@@ -57,7 +57,7 @@ def export_model(
 
 @app.command()
 def reset(name: str, config: Config = None, sets: Sets = None) -> None:
-    """Delete a saved model while the engine is stopped; a new one learns from the stream."""
+    """Delete a saved model; a new one learns from the stream, also in an engine that runs."""
     from cli.models import reset_model
 
     sys.exit(reset_model(common.settings(config, sets), name))

@@ -224,8 +224,12 @@ def test_commands_refuse_what_cannot_be(world):
         "there is no feature 'nothing'"
         in wrong("segments", "apply", bad, *options, env=world.env)[0]
     )
-    empty = world.file("x = 1", "empty.toml")
+    empty = world.file("", "empty.toml")
     assert "has neither" in wrong("segments", "preview", empty, *options, env=world.env)[0]
+    typo = world.file('[segment.busy]\nenter = "intent > 1"\n[families]', "typo.toml")
+    for command in ("diff", "preview", "apply"):
+        (line,) = wrong("segments", command, typo, *options, env=world.env)
+        assert "[segment] means nothing here: did you mean 'segments'?" in line
     assert "enter" in world.command("show", "busy")
     assert "busy: added" in world.command("diff", "--to", "2")
     assert afterglow("segments", "show", "nobody", *options, env=world.env).code == 2

@@ -228,7 +228,7 @@ def test_columns_stand_in_the_order_of_their_names():
 def test_groups_are_unknown_before_they_are_told_and_then_those_of_the_tasks_columns():
     X = np.array([[9.0, 0.0, 5.0], [0.0, 9.0, 5.0]])
     scorer = Scorer(WHOLE)
-    assert scorer.score(X, NobodyBuys(2))[:, 2].tolist() == [-1.0, -1.0]
+    assert np.isnan(scorer.score(X, NobodyBuys(2))[:, 2]).all()
     model = groups()
     told = scoring(WHOLE, None, None, clusters=model.to_state())
     said = told.score(X, NobodyBuys(2))[:, 2]
@@ -258,7 +258,7 @@ def test_groups_that_were_told_under_other_settings_are_not_used(features, k):
     model.learn_many(inputs(120, len(features)))
     scorer = scoring(WHOLE, told_of(learned(ONE)), None, clusters=model.to_state())
     said = scorer.score(inputs(3), NobodyBuys(3))
-    assert said[:, 2].tolist() == [-1.0] * 3
+    assert np.isnan(said[:, 2]).all()
     assert not np.isnan(said[:, 0]).any()
 
 

@@ -85,7 +85,7 @@ def test_a_cool_down_is_named():
         ("waiting", "✗ orders > 0: 1 order short (is 0)"),
         ("waiting", "✓ age(bought) >= 1h: never happened"),
         ("mobile", '✗ visit.device == "mobile": not known'),
-        ("keen", "✗ intent >= 4: 4.00 short of 4 (is 0.00)"),
+        ("keen", "✗ intent >= 4: 4 short of 4 (is 0)"),
         ("big", "✗ orders > 9: 10 orders short (is 0)"),
         ("odd", "nothing changes for 3 h 20 min if silent; further was not looked"),
     ],
