@@ -112,11 +112,11 @@ def reset_model(settings: Settings, name: str) -> int:
     state = _state(settings, store)
     if name not in state["tasks"]:
         raise UserError(f"there is no saved model {name!r}; there are {', '.join(state['tasks'])}")
-    if any(store.examples.after({}).values()):
-        print("examples wait to be learned: stop the engine before, or it writes the model again")
     del state["tasks"][name]
+    asked = msgspec.json.decode(store.shared("reset") or b"[]", type=list[str])
+    store.share("reset", msgspec.json.encode(sorted({*asked, name})))
     store.share("trainer", msgspec.msgpack.encode(state))
-    print(f"{name} is deleted; a new one begins when the engine starts")
+    print(f"{name} is deleted; a new one begins when the engine starts, or in seconds if it runs")
     return 0
 
 
