@@ -5,9 +5,11 @@ Nothing heavy is imported before it is needed, so that ``--help`` comes at once.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -106,6 +108,30 @@ def writable(path: Path, option: str) -> Path:
     )
 
 
+def apart(files: Sequence[tuple[str, Path]]) -> None:
+    """Refuse files of a command that are one and the same, also by links.
+
+    Args:
+        files: what each is for, such as ``--out``, with its path; what is no file, such as a pipe
+            or ``/dev/null``, may be named several times.
+
+    Raises:
+        UserError: two are the same.
+    """
+    for (one, path), (other, second) in combinations(files, 2):
+        if _same(path, second):
+            raise UserError(
+                f"{one} and {other} must be two files, but {path} and {second} are the same: one "
+                "would overwrite the other. Name another file"
+            )
+
+
+def _same(one: Path, other: Path) -> bool:
+    if one.exists() and other.exists():
+        return one.is_file() and one.samefile(other)
+    return one.resolve() == other.resolve()
+
+
 def topics_of(client: Consumer | Producer, topic: str | None = None) -> dict[str, Any]:
     """The broker's metadata of a topic, or of all, by name.
 
@@ -161,4 +187,6 @@ def _mendable(error: Exception) -> list[str]:
     known = UserError | RowError | StoreError | SourceError | TopicUnread | EmbeddedError
     if isinstance(error, known):
         return [f"afterglow: {error}"]
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return [f"afterglow: a file cannot be written to its end: {error}. Make room there"]
     return []

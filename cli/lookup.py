@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -48,15 +48,22 @@ def export_profiles(settings: Settings, out: Path | None) -> int:
     return 0
 
 
-def write_profiles(store: Store, out: Path | None) -> int:
-    """Write all profiles of a store, as JSON lines or Parquet; how many there were."""
+def write_profiles(store: Store, out: Path | None, look: Callable[[], None] = lambda: None) -> int:
+    """Write all profiles of a store, as JSON lines or Parquet; how many there were.
+
+    Args:
+        store: to be read.
+        out: the file; standard output if None.
+        look: called now and then; what it raises ends the writing.
+    """
+    documents = _documents(store, look)
     if out is not None and out.suffix == ".parquet":
         from dataflows.profile_table import write_table
 
-        return write_table(_documents(store), out)
+        return write_table(documents, out)
     count = 0
     with nullcontext(sys.stdout.buffer) if out is None else out.open("wb") as file:
-        for document in _documents(store):
+        for document in documents:
             file.write(as_json(document) + b"\n")
             count += 1
         file.flush()
@@ -81,7 +88,8 @@ def show_explanation(settings: Settings, user: str, segment: str) -> int:
     return 0
 
 
-def _documents(store: Store) -> Iterator[bytes]:
+def _documents(store: Store, look: Callable[[], None]) -> Iterator[bytes]:
     for shard in range(store.shards):
+        look()
         for _, document in store.profiles(shard):
             yield document

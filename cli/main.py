@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -86,11 +87,13 @@ def publish(
     sets: Sets = None,
 ) -> None:
     """Publish a file of events to Kafka."""
-    from cli.publish import publish_file
+    from cli.interrupts import Interrupts
 
-    sys.exit(
-        publish_file(common.settings(config, sets), file, maps or [], types or [], topic, rate)
-    )
+    with Interrupts() as interrupts:
+        from cli.publish import publish_file
+
+        settings = common.settings(config, sets)
+        sys.exit(publish_file(settings, file, maps or [], types or [], topic, rate, interrupts))
 
 
 @app.command()
@@ -115,22 +118,18 @@ def replay(
     sets: Sets = None,
 ) -> None:
     """Replay a file through the engine, with event time as the clock."""
-    from cli.replay import replay_file
+    from cli.interrupts import Interrupts
 
-    settings = common.settings(config, sets)
-    sys.exit(
-        replay_file(
-            settings,
-            file,
-            until,
-            partitions,
-            export,
-            changes,
-            dead_letters,
-            maps or [],
-            types or [],
+    with Interrupts() as interrupts:
+        from cli.replay import Outputs, replay_file
+
+        settings = common.settings(config, sets)
+        outputs = Outputs(export, changes, dead_letters)
+        sys.exit(
+            replay_file(
+                settings, file, until, partitions, outputs, maps or [], types or [], interrupts
+            )
         )
-    )
 
 
 @app.command()
@@ -259,6 +258,8 @@ for group in (catalog, rules, segments, models):
 
 def main() -> None:
     """The entry point: errors that a person can mend are one line, not a traceback."""
+    # Before anything of Rust is loaded: an error in a dataflow would print a hundred lines of it.
+    os.environ["RUST_BACKTRACE"] = "0"
     common.guard(app)
 
 

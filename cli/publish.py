@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -19,13 +19,24 @@ from rich.progress import (
 )
 
 from cli.common import QUIET, need_kafka, topics_of
+from cli.event_times import EventTimes
+from cli.interrupts import Interrupts
+from cli.renames import Renames
+from dataflows.durations import duration_text
 from dataflows.plans import kafka_config
 from dataflows.settings import Settings
-from events.rows import parse_pairs, read_messages
+from events.rows import RowError, parse_pairs, read_messages
+
+_ANSWERS_S: Final = 60.0
+_LAST_ANSWERS_S: Final = 5.0
+"""How long an interrupted command waits for acknowledgements."""
+_LOOK_S: Final = 0.2
+"""How long nothing else is done than waiting, so that a signal is noticed."""
 
 
-class _User(msgspec.Struct):
+class _Head(msgspec.Struct):
     user_id: str = ""
+    ts: Any = None
 
 
 def publish_file(
@@ -35,12 +46,17 @@ def publish_file(
     types: list[str],
     topic: str,
     rate: float,
+    interrupts: Interrupts,
 ) -> int:
-    """Publish every message of a file, keyed by user; 0 if all were taken."""
+    """Publish every message of a file, keyed by user; 0 if all were taken.
+
+    Where a signal came the code is that of the signal, and what was acknowledged is said.
+    """
     need_kafka(settings)
-    columns, renamed = parse_pairs(maps, "--map"), parse_pairs(types, "--type")
-    read_messages(file, columns, renamed)
-    sender = _Sender(settings, topic or settings.kafka.events)
+    columns, renames = parse_pairs(maps, "--map"), Renames(types)
+    read_messages(file, columns, renames)
+    sender = _Sender(settings, topic or settings.kafka.events, interrupts)
+    broken: RowError | None = None
     with _bar(file) as bar:
         task = bar.tasks[0].id
 
@@ -48,16 +64,40 @@ def publish_file(
             bar.update(task, completed=read_bytes, events=sender.handed_on)
 
         start_s = time.monotonic()
-        for message in read_messages(file, columns, renamed, show):
-            sender.send(message)
-            if rate:
-                sender.wait(start_s + sender.handed_on / rate)
+        try:
+            for message in read_messages(file, columns, renames, show):
+                if not sender.send(message):
+                    break
+                if rate:
+                    sender.wait(start_s + sender.handed_on / rate)
+            else:
+                show(file.stat().st_size)
+        except RowError as error:
+            broken = error
         sender.flush()
-        show(file.stat().st_size)
     print(f"{sender.sent:,} published to {sender.topic}, {sender.failed:,} failed")
+    sender.times.say()
     if sender.failed:
         print(f"the first failure: {sender.first_error}", file=sys.stderr)
-    return 1 if sender.failed else 0
+    if broken is not None or interrupts.requested:
+        _say_partial(settings, sender)
+    else:
+        renames.warn()
+    if broken is not None:
+        raise broken
+    return interrupts.code or int(sender.failed > 0)
+
+
+def _say_partial(settings: Settings, sender: _Sender) -> None:
+    """Say how far a publishing came that ended before the end of its file, and what comes next."""
+    first = "" if sender.failed else f", the first {sender.sent:,} of the file"
+    print(
+        f"afterglow: the file is not published to its end: {sender.sent:,} messages are "
+        f"acknowledged{first}. To publish it again counts those a second time, but for events at "
+        f"most {duration_text(settings.dedup.window)} of event time behind the newest "
+        "(dedup.window): the engine remembers ids only so long. Publish only what is missing",
+        file=sys.stderr,
+    )
 
 
 def _bar(file: Path) -> Progress:
@@ -76,42 +116,51 @@ def _bar(file: Path) -> Progress:
 
 
 class _Sender:
-    def __init__(self, settings: Settings, topic: str) -> None:
+    def __init__(self, settings: Settings, topic: str, interrupts: Interrupts) -> None:
         defaults: dict[str, Any] = {**QUIET, "compression.type": "zstd", "linger.ms": 5}
         self._producer = Producer({**defaults, **kafka_config(settings)})
         topics_of(self._producer)
-        self._key = msgspec.json.Decoder(_User)
+        self._interrupts = interrupts
+        self._head = msgspec.json.Decoder(_Head)
         self.topic, self.first_error = topic, ""
         self.handed_on = self.sent = self.failed = 0
+        self.times = EventTimes()
 
-    def send(self, message: bytes) -> None:
-        """Hand one message on; wait while the queue is full."""
-        self.handed_on += 1
+    def send(self, message: bytes) -> bool:
+        """Hand one message on; wait while the queue is full. False if interrupted before it."""
         try:
-            key = self._key.decode(message).user_id.encode()
+            head = self._head.decode(message)
         except msgspec.DecodeError:
-            key = b""
-        while True:
+            head = _Head()
+        key = head.user_id.encode() or None
+        while not self._interrupts.requested:
             try:
-                self._producer.produce(self.topic, message, key or None, on_delivery=self._done)
-                return
+                self._producer.produce(self.topic, message, key, on_delivery=self._done)
             except BufferError:
                 self._producer.poll(0.1)
+                continue
             except KafkaException as error:
                 self._done(error.args[0], None)
-                return
+            self.handed_on += 1
+            self.times.take(head.ts)
+            return True
+        return False
 
     def wait(self, until_s: float) -> None:
         """Look after deliveries until then, by the monotonic clock."""
-        while (left_s := until_s - time.monotonic()) > 0:
-            self._producer.poll(left_s)
+        while (left_s := until_s - time.monotonic()) > 0 and not self._interrupts.requested:
+            self._producer.poll(min(left_s, _LOOK_S))
 
     def flush(self) -> None:
         """Wait for the last deliveries; what is left then has failed."""
-        left = self._producer.flush(60)
+        start_s = time.monotonic()
+        while left := self._producer.flush(_LOOK_S):
+            waited_s = time.monotonic() - start_s
+            if waited_s > (_LAST_ANSWERS_S if self._interrupts.requested else _ANSWERS_S):
+                break
         self.failed += left
         if left and not self.first_error:
-            self.first_error = "no acknowledgement within 60 s; does the broker run?"
+            self.first_error = f"no acknowledgement within {waited_s:.0f} s; does the broker run?"
 
     def _done(self, error: KafkaError | None, _message: Message | None) -> None:
         if error is None:

@@ -2,17 +2,79 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
-from cli.common import UserError
+from cli.common import UserError, apart, writable
+from cli.event_times import EventTimes
+from cli.interrupts import Interrupts
 from cli.lookup import write_profiles
+from cli.renames import Renames
 from dataflows.embedded import EmbeddedStore
-from dataflows.replay import Replayed, replay
+from dataflows.replay import Interrupted, Replayed, replay
 from dataflows.settings import Settings
-from events.rows import parse_pairs, read_messages
+from events.rows import RowError, parse_pairs, read_messages
 from state.store import Store
+
+_EXPORTS: Final = (".jsonl", ".json", ".ndjson", ".parquet")
+
+
+@dataclass(slots=True, frozen=True)
+class Outputs:
+    """Files that a replay writes; None for none.
+
+    Attributes:
+        export: the profiles; the cuts stand beside it.
+        changes: the changes as JSON lines.
+        dead_letters: what was no event, as JSON lines.
+    """
+
+    export: Path | None = None
+    changes: Path | None = None
+    dead_letters: Path | None = None
+
+    @property
+    def cuts(self) -> Path | None:
+        """The population's cuts, beside the profiles."""
+        return None if self.export is None else self.export.with_suffix(".cuts.json")
+
+    def check(self, file: Path) -> None:
+        """Look whether all can be written without harm to each other and to what is read.
+
+        Raises:
+            UserError: one cannot.
+        """
+        options = {
+            "--export": self.export,
+            "the cuts beside --export": self.cuts,
+            "--changes": self.changes,
+            "--dead-letters": self.dead_letters,
+        }
+        named = [(option, path) for option, path in options.items() if path is not None]
+        if self.export is not None and self.export.suffix not in _EXPORTS:
+            raise UserError(
+                f"--export must end in {', '.join(_EXPORTS[:-1])} (JSON lines) or {_EXPORTS[-1]}, "
+                f"but {self.export} came: profiles are written in no other form"
+            )
+        for option, path in named:
+            writable(path, option)
+        apart([("the file to be replayed", file), *named])
+
+    def say_partial(self) -> None:
+        """Say which files a replay that was cut short leaves behind."""
+        left = [path for path in (self.changes, self.dead_letters) if path is not None]
+        if left:
+            hold = "holds" if len(left) == 1 else "hold"
+            print(
+                f"afterglow: {' and '.join(map(str, left))} {hold} only what came until then",
+                file=sys.stderr,
+            )
 
 
 def replay_file(
@@ -20,50 +82,118 @@ def replay_file(
     file: Path,
     until: str,
     partitions: int,
-    export: Path | None,
-    changes: Path | None,
-    dead_letters: Path | None,
+    outputs: Outputs,
     maps: list[str],
     types: list[str],
+    interrupts: Interrupts,
 ) -> int:
-    """Replay a file into an embedded store and write what was asked for."""
-    columns, renamed = parse_pairs(maps, "--map"), parse_pairs(types, "--type")
-    read_messages(file, columns, renamed)
+    """Replay a file into an embedded store and write what was asked for; the exit code.
+
+    It is 1 where nothing of the file became an event, and that of the signal where one came.
+    """
+    columns, renames = parse_pairs(maps, "--map"), Renames(types)
+    opened = read_messages(file, columns, renames)
+    outputs.check(file)
     until_ms = _time_ms(until) if until else None
+    next(opened, None)  # most of what can be wrong with a file shows at once
     start_s = time.monotonic()
-    out = changes.open("wb") if changes else None
     with EmbeddedStore() as embedded:
         store = Store(embedded.url, settings.redis.prefix, settings.redis.shards)
-        done = replay(
-            settings,
-            store,
-            file.name,
-            lambda: read_messages(file, columns, renamed),
-            until_ms=until_ms,
-            partitions=partitions,
-            dead_letters=dead_letters,
-            take_changes=lambda _key, value: (out.write(value + b"\n"), None)[1] if out else None,
-        )
-        if export is not None:
-            write_profiles(store, export)
-            export.with_suffix(".cuts.json").write_bytes(done.cuts_json())
+        try:
+            with _taking(outputs.changes) as take_changes:
+                done = replay(
+                    settings,
+                    store,
+                    file.name,
+                    lambda: read_messages(file, columns, renames),
+                    until_ms=until_ms,
+                    partitions=partitions,
+                    dead_letters=outputs.dead_letters,
+                    take_changes=take_changes,
+                    stop=interrupts,
+                )
+            _export(store, outputs, done, interrupts)
+        except Interrupted as error:
+            print(f"afterglow: {error}; nothing is exported", file=sys.stderr)
+            outputs.say_partial()
+            return interrupts.code
+        except RowError:
+            outputs.say_partial()
+            raise
         store.close()
-    if out:
-        out.close()
     _summarise(done, time.monotonic() - start_s)
-    return 0
+    renames.warn()
+    if not (done.events or done.duplicates or done.skipped):
+        return _say_none(file, done)
+    return interrupts.code
+
+
+@contextmanager
+def _taking(path: Path | None) -> Iterator[Callable[[bytes, bytes], None]]:
+    """What takes changes: into a file, or nowhere."""
+    if path is None:
+        yield lambda _key, _value: None
+        return
+    try:
+        out = path.open("wb")
+    except OSError as error:
+        raise UserError(f"--changes: {path} cannot be written: {error.strerror}") from error
+    with out:
+
+        def take(_key: bytes, value: bytes) -> None:
+            out.write(value + b"\n")
+
+        yield take
+
+
+def _export(store: Store, outputs: Outputs, done: Replayed, interrupts: Interrupts) -> None:
+    """Write the profiles and the cuts; where that does not go well, no part of the profiles."""
+
+    def look() -> None:
+        if interrupts.requested:
+            raise Interrupted(done.events)
+
+    export, cuts = outputs.export, outputs.cuts
+    if export is None or cuts is None:
+        return
+    try:
+        write_profiles(store, export, look)
+        cuts.write_bytes(done.cuts_json())
+    except BaseException as error:
+        if export.suffix != ".parquet":  # which comes under its name only when all is written
+            export.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise UserError(f"{export} cannot be written: {error.strerror or error}") from error
+        raise
 
 
 def _summarise(done: Replayed, seconds: float) -> None:
     print(
         f"{done.events:,} events of {done.users:,} users in {seconds:.1f} s; "
-        f"{done.duplicates:,} duplicates, {done.skipped:,} at or after the end"
+        f"{done.duplicates:,} duplicates, {done.unchecked:,} too old to tell (dedup.window), "
+        f"{done.skipped:,} at or after the end"
     )
+    EventTimes(done.oldest_ms, done.newest_ms).say()
     if done.dead:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in done.dead.most_common())
         print(f"dead letters: {reasons}. The first: {done.first_dead}")
     causes = ", ".join(f"{count:,} by {cause}" for cause, count in done.changes.most_common())
     print(f"changes: {causes or 'none'}")
+
+
+def _say_none(file: Path, done: Replayed) -> int:
+    """Say that no message was a good event; the exit code for that."""
+    if not done.dead:
+        print(f"afterglow: {file} holds no message, so there is nothing to replay", file=sys.stderr)
+        return 1
+    ((reason, count),) = done.dead.most_common(1)
+    print(
+        f"afterglow: {file} holds no good event: all {done.dead.total():,} messages are dead "
+        f"letters, most often {reason!r} ({count:,}). The first: {done.first_dead}. --map and "
+        "--type say where fields stand and what types are called",
+        file=sys.stderr,
+    )
+    return 1
 
 
 def _time_ms(text: str) -> int:

@@ -28,6 +28,7 @@ from operators.lane_step import LaneLogic
 from operators.metrics import Metrics
 from operators.publish import CollectingPublisher
 from operators.routing import lane_names
+from operators.stop import Stop
 from state.changes import decode_entry, is_gone
 from state.checkpoint import Checkpoint
 from state.experiment_plan import leave
@@ -44,6 +45,8 @@ class Replayed:
     Attributes:
         until_ms: when the values were taken.
         events, duplicates, skipped: applied; known already; at or after ``until``.
+        unchecked: of the applied, those too old to tell whether they were known already.
+        oldest_ms, newest_ms: of the good events, those at or after ``until`` too; None without any.
         dead: dead letters by reason.
         first_dead: the first one's detail.
         changes: changes by cause.
@@ -55,6 +58,9 @@ class Replayed:
     events: int = 0
     duplicates: int = 0
     skipped: int = 0
+    unchecked: int = 0
+    oldest_ms: int | None = None
+    newest_ms: int | None = None
     dead: Counter[str] = field(default_factory=Counter)
     first_dead: str = ""
     changes: Counter[str] = field(default_factory=Counter)
@@ -66,18 +72,43 @@ class Replayed:
         return msgspec.json.encode(self.cuts)
 
 
+class Interrupted(Exception):
+    """A replay was asked to stop before the end of its file.
+
+    Attributes:
+        events: how many were applied.
+    """
+
+    def __init__(self, events: int) -> None:
+        super().__init__(f"interrupted after {events:,} events")
+        self.events = events
+
+
 class UntilStep:
-    """Decoding that lets nothing pass at or after a time."""
+    """Decoding that lets nothing pass at or after a time.
+
+    Args:
+        step: decodes.
+        until_ms: the time.
+
+    Attributes:
+        skipped: how many did not pass.
+        newest_ms: of those that passed; 0 before any.
+        range_ms: the oldest and the newest of all; None before any.
+    """
 
     def __init__(self, step: DecodeStep, until_ms: int) -> None:
         self._step, self._until_ms = step, until_ms
         self.skipped = 0
         self.newest_ms = 0
+        self.range_ms: tuple[int, int] | None = None
 
     def __call__(self, reads: list[Read]) -> Iterator[tuple[str, Batch]]:
         """Batches of what lies before."""
         for lane, batch in self._step(reads):
             kept = batch
+            if len(batch):
+                self._widen(int(batch.ts_ms.min()), int(batch.ts_ms.max()))
             late = batch.ts_ms >= self._until_ms
             if late.any():
                 self.skipped += int(np.count_nonzero(late))
@@ -86,6 +117,10 @@ class UntilStep:
             if len(kept):
                 self.newest_ms = max(self.newest_ms, int(kept.ts_ms.max()))
             yield lane, kept
+
+    def _widen(self, oldest_ms: int, newest_ms: int) -> None:
+        first_ms, last_ms = self.range_ms or (oldest_ms, newest_ms)
+        self.range_ms = min(first_ms, oldest_ms), max(last_ms, newest_ms)
 
 
 def _capped(span: Span, until_ms: int) -> Span:
@@ -103,6 +138,7 @@ def replay(
     partitions: int = 1,
     dead_letters: Path | None = None,
     take_changes: Callable[[bytes, bytes], None] = lambda _key, _value: None,
+    stop: Stop | None = None,
 ) -> Replayed:
     """Replay a log into an empty store.
 
@@ -115,7 +151,13 @@ def replay(
         partitions: how many partitions events are dealt to.
         dead_letters: a file for them.
         take_changes: gets each change as (user id, JSON).
+        stop: ends it before the next read when it is raised.
+
+    Raises:
+        Interrupted: it was raised.
+        RowError: the log cannot be read to its end.
     """
+    stop = stop or Stop()
     plan = plans.lane_plan(settings)
     # what is ruled about experiments depends on when it is, and a replay reads no wall clock
     tried = replace(plan.experiments, judge=leave)
@@ -136,24 +178,33 @@ def replay(
             if not is_gone(value):
                 take_changes(key, value)
 
+    source = FileSource(name, payloads, partitions=partitions, stop=stop)
     flow = build(
-        FileSource(name, payloads, partitions=partitions),
+        source,
         step,
         lambda _resume: LaneLogic(lane, checkpoint, policy, None, metrics),
         CollectingPublisher(take, store.outbox.trim),
     )
     cli_main(flow)
+    if source.error is not None:
+        raise source.error
+    if stop.requested:
+        raise Interrupted(lane.counters.events)
     at_ms = max(step.newest_ms, 0) if until_ms is None else until_ms
     lane.finish(at_ms)
     for committed in checkpoint.commit(heartbeat=True):
         take(decode_entry(committed.changes))
         store.outbox.trim([(committed.shard, committed.seq)])
     checkpoint.keep_models()
+    oldest_ms, newest_ms = step.range_ms or (None, None)
     return Replayed(
         until_ms=at_ms,
         events=lane.counters.events,
         duplicates=lane.counters.duplicates,
         skipped=step.skipped,
+        unchecked=lane.counters.unchecked,
+        oldest_ms=oldest_ms,
+        newest_ms=newest_ms,
         dead=letters.reasons,
         first_dead=letters.first.detail if letters.first else "",
         changes=lane.counters.changes,

@@ -2,6 +2,10 @@
 
 Nothing here reads a clock, and a record has no timestamp of its own, so a replay of the same file
 is the same replay, whenever it runs.
+
+An error must not pass through Bytewax, which prints its own fright before it hands the error on. So
+a file that cannot be read to its end is at its end where it breaks, and the source keeps the error
+for whoever runs the dataflow.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import numpy as np
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from events.batch import Read, Span
+from operators.stop import Stop
 
 Payloads = Callable[[], Iterator[bytes]]
 
@@ -25,13 +30,25 @@ class FileSource(FixedPartitionedSource[Read, None]):
         payloads: opens the file and gives its messages.
         partitions: message i goes to partition ``i % partitions``.
         rows: most messages in one read.
+        stop: ends the input before the next read when it is raised.
+
+    Attributes:
+        error: what ended the reading before the file's end; None if nothing did.
     """
 
     def __init__(
-        self, name: str, payloads: Payloads, *, partitions: int = 1, rows: int = 5_000
+        self,
+        name: str,
+        payloads: Payloads,
+        *,
+        partitions: int = 1,
+        rows: int = 5_000,
+        stop: Stop | None = None,
     ) -> None:
         self._name, self._payloads = name, payloads
         self._partitions, self._rows = partitions, rows
+        self._stop = stop
+        self.error: Exception | None = None
 
     def list_parts(self) -> list[str]:
         """One reader, however many partitions it pretends."""
@@ -39,21 +56,36 @@ class FileSource(FixedPartitionedSource[Read, None]):
 
     def build_part(self, _step_id: str, _part: str, _resume: None, /) -> FileReader:
         """Open the file."""
-        return FileReader(self._name, self._payloads(), self._partitions, self._rows)
+        return FileReader(self._name, self._readable(), self._partitions, self._rows, self._stop)
+
+    def _readable(self) -> Iterator[bytes]:
+        """The messages up to the end, or to what cannot be read."""
+        try:
+            yield from self._payloads()
+        except Exception as error:
+            self.error = error
 
 
 class FileReader(StatefulSourcePartition[Read, None]):
     """Reads one file to its end: a hello, the messages, and a last read that says so."""
 
-    def __init__(self, name: str, payloads: Iterator[bytes], partitions: int, rows: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        payloads: Iterator[bytes],
+        partitions: int,
+        rows: int,
+        stop: Stop | None = None,
+    ) -> None:
         self._name, self._payloads = name, payloads
         self._partitions, self._rows = partitions, rows
+        self._stop = stop or Stop()
         self._sent = 0
         self._greeted = self._ended = False
 
     def next_batch(self) -> Sequence[Read]:
         """The next read; ``StopIteration`` after the last."""
-        if self._ended:
+        if self._ended or self._stop.requested:
             raise StopIteration
         if not self._greeted:
             self._greeted = True

@@ -11,6 +11,7 @@ import pytest
 from confluent_kafka import Producer
 
 from tests.cli.running import CLEAN, ROOT, afterglow, right, until, wrong
+from tests.operators.logs import consume
 
 pytestmark = pytest.mark.servers
 ROWS = """\
@@ -33,7 +34,10 @@ def user(live, tmp_path_factory):
     """Somebody whose events were published from a file."""
     file = tmp_path_factory.mktemp("publish") / "events.csv.gz"
     file.write_bytes(gzip.compress(ROWS.format("ann", 1_790_000_000_000).encode()))
-    assert right("publish", file, *MAPS, env=live) == "6 published to events, 0 failed\n"
+    assert right("publish", file, *MAPS, env=live) == (
+        "6 published to events, 0 failed\n"
+        "events from 2026-09-21 14:13:20 to 2026-09-21 14:13:20 UTC\n"
+    )
     until(lambda: afterglow("profile", "ann", env=live).code == 0)
     return "ann"
 
@@ -153,3 +157,53 @@ def test_a_message_that_cannot_be_sent_is_counted_and_the_rest_goes_on(live, tmp
     assert (done.code, done.out) == (1, "2 published to elsewhere, 1 failed\n")
     assert "the first failure: " in done.err
     assert "size too large" in done.err.lower()
+
+
+def test_types_that_never_came_are_said_when_all_is_published(live, tmp_path):
+    file = tmp_path / "events.jsonl"
+    file.write_text('{"user_id": "ann", "type": "view", "ts": 1790000000}\n')
+    types = ("--type", "view=product_view", "--type", "veiw=product_view")
+    done = afterglow("publish", file, "--topic", "elsewhere", *types, env=live)
+    assert done.code == 0
+    seconds, unused = done.err.splitlines()
+    assert seconds.startswith("warning: ts must be epoch milliseconds, but seconds seem to have")
+    assert unused.startswith("warning: --type veiw=product_view renamed nothing")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_publishing_says_how_far_it_came(live, one_broker, number, tmp_path):
+    one_broker.create(topic := f"cut-short-{number}")
+    event = '{"event_id": "%d", "user_id": "ann", "ts": 1790000000000}\n'
+    (file := tmp_path / "events.jsonl").write_text("".join(event % n for n in range(1_000)))
+    command = ("publish", str(file), "--rate", "50", "--topic", topic)
+    with subprocess.Popen(
+        [sys.executable, "-m", "cli.main", *command],
+        cwd=ROOT,
+        env={**CLEAN, "KAFKA_BOOTSTRAP": one_broker.bootstrap},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert consume(one_broker.bootstrap, topic, 1)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    published, _ = out.splitlines()
+    count = len(consume(one_broker.bootstrap, topic, 1_000, wait_s=2))
+    assert 0 < count < 1_000
+    assert published == f"{count} published to {topic}, 0 failed"
+    (line,) = err.splitlines()
+    assert f"{count} messages are acknowledged, the first {count} of the file" in line
+    assert "at most 10 min of event time behind the newest (dedup.window)" in line
+
+
+def test_a_publishing_that_breaks_off_says_how_far_it_came(live, tmp_path):
+    rows = "event_id,user_id,type,ts\n" + "".join(f"e{n},u,click,{n}\n" for n in range(9_000))
+    file = tmp_path / "events.csv.gz"
+    file.write_bytes(gzip.compress(rows.encode(), 1)[:-5_000])
+    done = afterglow("publish", file, "--topic", "elsewhere", env=live)
+    assert done.code == 2
+    count = done.out.partition(" published to ")[0]
+    *_, partial, why = done.err.splitlines()
+    assert f"{count} messages are acknowledged" in partial
+    assert "cannot be read to its end" in why

@@ -122,7 +122,7 @@ def test_a_file_of_parquet_is_published_and_profiles_exported(live, tmp_path):
     table = {"id": ["p1", "p2", "p3"], "who": ["pia"] * 3, "type": ["page_view"] * 3, "ts": ts}
     pq.write_table(pa.table(table), file)
     maps = ("--map", "event_id=id", "--map", "user_id=who")
-    assert right("publish", file, *maps, env=live) == "3 published to events, 0 failed\n"
+    assert "3 published to events, 0 failed\n" in right("publish", file, *maps, env=live)
     until(lambda: afterglow("profile", "pia", env=live).code == 0, 60)
     assert "profiles written to" in right("export", "--out", out, env=live)
     (row,) = [row for row in pq.read_table(out).to_pylist() if row["user_id"] == "pia"]

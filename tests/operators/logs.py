@@ -25,7 +25,13 @@ def produce(broker: str, topic: str, values: Iterable[tuple[int, bytes | None]])
 
 
 def consume(
-    broker: str, topic: str, count: int, partitions: int = 4, **config: str
+    broker: str,
+    topic: str,
+    count: int,
+    partitions: int = 4,
+    *,
+    wait_s: float = 20,
+    **config: str,
 ) -> list[Message]:
     """The first ``count`` messages of a topic, each partition's in its order."""
     consumer = Consumer(
@@ -33,7 +39,7 @@ def consume(
     )
     consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in range(partitions)])
     out: list[Message] = []
-    deadline_s = time.monotonic() + 20
+    deadline_s = time.monotonic() + wait_s
     while len(out) < count and time.monotonic() < deadline_s:
         out += consumer.consume(count, 0.2)
     out += consumer.consume(1, 0.2)

@@ -1,10 +1,13 @@
 """A file is dealt to its partitions as a deck of cards is, whatever the size of a read."""
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from operators.file_source import FileSource
+from operators.stop import Stop
 from tests.operators.logs import assert_chained, at_ends, payloads
 
 
@@ -69,3 +72,45 @@ def test_the_file_is_opened_anew_for_each_run():
         assert payloads([*reader.next_batch(), *reader.next_batch()]) == [b"a", b"b"]
         with pytest.raises(StopIteration):
             reader.next_batch()
+
+
+def until_the_end(reader):
+    """Everything that a reader still has to give."""
+    reads = []
+    with suppress(StopIteration):
+        while True:
+            reads += reader.next_batch()
+    return reads
+
+
+def test_a_file_that_breaks_off_ends_there_and_the_source_keeps_the_error():
+    broken = ValueError("broken")
+
+    def breaking():
+        yield from (b"%d" % n for n in range(7))
+        raise broken
+
+    source = FileSource("file", breaking, partitions=2, rows=3)
+    reads = until_the_end(source.build_part("source", "file", None))
+    assert payloads(reads) == [b"%d" % n for n in range(7)]
+    assert at_ends(reads)
+    assert source.error is broken
+
+
+def test_a_file_that_cannot_be_opened_has_no_message():
+    def refuse():
+        raise OSError("refused")
+
+    source = FileSource("file", refuse)
+    assert payloads(until_the_end(source.build_part("source", "file", None))) == []
+    assert str(source.error) == "refused"
+
+
+def test_a_raised_flag_ends_the_input_before_the_next_read():
+    stop = Stop()
+    source = FileSource("file", lambda: iter([b"a", b"b", b"c"]), rows=1, stop=stop)
+    reader = source.build_part("source", "file", None)
+    reads = [*reader.next_batch(), *reader.next_batch()]
+    stop.request()
+    assert payloads(reads + until_the_end(reader)) == [b"a"]
+    assert source.error is None
