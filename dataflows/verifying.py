@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 
 from dataflows import plans, reference
 from dataflows.retention import retention_ms
@@ -24,6 +25,7 @@ from events.decode import Decoder
 from events.schema import TYPES
 from operators.source import EventReader, EventSource
 from operators.stop import Stop
+from state.dedup import bucket_length_ms
 from state.positions import Positions
 from state.store import Store
 from state.times import NEVER_MS
@@ -91,7 +93,8 @@ def verify(settings: Settings, store: Store, share: float = 1.0) -> Report:
             wanted[partition] = max(wanted[partition], offset)
     report = Report()
     by_user: dict[str, list[reference.Event]] = defaultdict(list)
-    for event in _distinct(_events(settings, shards, wanted, share)):
+    window_ms = plans.lane_plan(settings).dedup_window_ms
+    for event in _distinct(_events(settings, shards, wanted, share), window_ms):
         by_user[event["user_id"]].append(event)
         report.events += 1
     chosen, after_ms = _reference_settings(settings), retention_ms(settings)
@@ -131,10 +134,12 @@ def _look(store: Store, shard: int) -> _Shard:
 def _events(
     settings: Settings, shards: Mapping[int, _Shard], wanted: Mapping[int, int], share: float
 ) -> Iterator[dict[str, Any]]:
-    decode = Decoder(plans.event_rules(settings))
+    decode, newest_ms = Decoder(plans.event_rules(settings)), NEVER_MS
     for read in _reads(settings, wanted):
         batch, _letters = decode(read)
-        yield from _taken(batch, settings.redis.shards, shards, share)
+        newest = np.maximum(np.maximum.accumulate(batch.ts_ms), newest_ms)
+        newest_ms = max([newest_ms, *newest[-1:].tolist()])
+        yield from _taken(batch, newest.tolist(), settings.redis.shards, shards, share)
 
 
 def _reads(settings: Settings, wanted: Mapping[int, int]) -> Iterator[Read]:
@@ -175,7 +180,11 @@ def _check_reach(topic: str, read: Read, wanted: Mapping[int, int]) -> None:
 
 
 def _taken(
-    batch: Batch, shard_count: int, shards: Mapping[int, _Shard], share: float
+    batch: Batch,
+    newest_ms: Sequence[int],
+    shard_count: int,
+    shards: Mapping[int, _Shard],
+    share: float,
 ) -> Iterator[dict[str, Any]]:
     """The events that their shard's positions cover."""
     devices, countries = batch.device.tolist(), batch.country.tolist()
@@ -205,17 +214,28 @@ def _taken(
                 "amount_minor": amount,
                 "order_id": order,
                 "event_hash": own,
+                "newest_ms": newest_ms[i],
                 "item_id": items[i],
                 "device": devices[i],
                 "country": countries[i],
             }
 
 
-def _distinct(events: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    seen: set[int] = set()
+def _distinct(events: Iterable[dict[str, Any]], window_ms: int) -> Iterator[dict[str, Any]]:
+    """Without the duplicates that an engine finds: those of ids within the window.
+
+    What is older than the window is taken, whether it came before or not, and an id whose bucket is
+    over is forgotten. Between partitions the engine may have read in another order, so that at the
+    very edge of the window it may have found another.
+    """
+    bucket_ms = bucket_length_ms(window_ms)
+    seen: dict[int, int] = {}
     for event in events:
-        if event["event_hash"] not in seen:
-            seen.add(event["event_hash"])
+        own, floor_ms = event["event_hash"], event["newest_ms"] - window_ms
+        if event["ts"] < floor_ms:  # not checked, and not remembered either
+            yield event
+        elif (seen.get(own, NEVER_MS) // bucket_ms + 1) * bucket_ms <= floor_ms:
+            seen[own] = event["ts"]
             yield event
 
 

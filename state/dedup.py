@@ -43,7 +43,7 @@ class Dedup:
     Args:
         shards: the shards of the lane; each one's ids are stored by themselves.
         window_ms: how far behind the newest event duplicates are found.
-        bucket_ms: length of a bucket; a tenth of the window is a good choice.
+        bucket_ms: length of a bucket, see ``bucket_length_ms``.
         cap: how many ids at most; a bucket at the busiest time must be well below it.
 
     A bucket is named by its first millisecond.
@@ -240,6 +240,11 @@ class Dedup:
                 slot, at = divmod(int(tags[start]), len(self._shards))
                 buckets = self._untaken[self._shards[at]]
                 buckets.setdefault(int(self._bucket_of[slot]), []).append(hashes[start:stop])
+
+
+def bucket_length_ms(window_ms: int) -> int:
+    """How long a bucket is for a window, so that a window has about ten of them."""
+    return max(window_ms // 10, 1)
 
 
 def pack_ids(hashes: U64, seq: int) -> bytes:

@@ -27,7 +27,7 @@ from state.clock import Clock
 from state.commit import ShardCommit, StoredShard
 from state.counters import Counters
 from state.deciding import Decider, Occasion
-from state.dedup import Dedup
+from state.dedup import Dedup, bucket_length_ms
 from state.definition_set import DefinitionSet
 from state.features import RowView
 from state.forgetting import Forgetting
@@ -98,7 +98,7 @@ class Lane:
         self.dedup = Dedup(
             shards,
             plan.dedup_window_ms,
-            max(plan.dedup_window_ms // 10, 1),
+            bucket_length_ms(plan.dedup_window_ms),
             plan.dedup_cap,
         )
         self.forgetting: Forgetting | None = None

@@ -6,7 +6,7 @@ import sys
 import time
 import zlib
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import msgpack
 import pytest
@@ -44,10 +44,15 @@ class Published:
         """Publish so many messages more."""
         block = self._shop.block(count)
         for payload, kind in zip(block.payloads, block.kind.tolist(), strict=True):
-            self._producer.produce("events", payload)
             if kind == GOOD:
                 self.events[json.loads(payload)["user_id"]] += 1
-        self.count += count
+        self.send(block.payloads)
+
+    def send(self, payloads):
+        """Publish messages of one's own."""
+        for payload in payloads:
+            self._producer.produce("events", payload)
+        self.count += len(payloads)
         assert self._producer.flush(20) == 0
 
 
@@ -233,6 +238,30 @@ def test_the_engine_may_go_on_working(live):
         assert right("verify", env=live).endswith(": 0 differ\n")
     until(lambda: compared(live)[1] >= sum(published.events.values()))
     assert compared(live)[0] >= len(published.events)
+
+
+def test_what_was_published_twice_is_what_the_engine_makes_of_it(live):
+    """Ids are known for a quarter of an hour: of a file that is sent again, older ones count."""
+    published, now_ms = Published(live, 14), time.time_ns() // 1_000_000
+    one = {"type": "page_view", "source": "file"}
+    file = [
+        json.dumps(
+            one | {"event_id": f"twice-{n}", "user_id": f"t{n % 7}", "ts": now_ms - 72_000 * n}
+        )
+        for n in reversed(range(100))
+    ]
+    shards = [(zlib.crc32(user.encode()) % 64, user) for user in (f"t{n}" for n in range(7))]
+    with closing(Store(live["REDIS_URL"])) as store:
+        for count in (100, 100 + 87):  # 13 of them lie within 900 seconds of the newest
+            published.send(file)
+            until(lambda: events_of(store, shards) == count)  # noqa: B023
+    assert right("verify", env=live).endswith(": 0 differ\n")
+
+
+def events_of(store, places):
+    """How many events the profiles of some users know."""
+    held = filter(None, (store.profile(*place) for place in places))
+    return sum(msgpack.unpackb(document)["lifetime"]["events"] for document in held)
 
 
 def compared(env):
