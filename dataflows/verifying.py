@@ -94,7 +94,8 @@ def verify(settings: Settings, store: Store, share: float = 1.0) -> Report:
     report = Report()
     by_user: dict[str, list[reference.Event]] = defaultdict(list)
     window_ms = plans.lane_plan(settings).dedup_window_ms
-    for event in _distinct(_events(settings, shards, wanted, share), window_ms):
+    covered = _events(settings, store.salt(), shards, wanted, share)
+    for event in _distinct(covered, window_ms):
         by_user[event["user_id"]].append(event)
         report.events += 1
     chosen, after_ms = _reference_settings(settings), retention_ms(settings)
@@ -132,9 +133,13 @@ def _look(store: Store, shard: int) -> _Shard:
 
 
 def _events(
-    settings: Settings, shards: Mapping[int, _Shard], wanted: Mapping[int, int], share: float
+    settings: Settings,
+    salt: int,
+    shards: Mapping[int, _Shard],
+    wanted: Mapping[int, int],
+    share: float,
 ) -> Iterator[dict[str, Any]]:
-    decode, newest_ms = Decoder(plans.event_rules(settings)), NEVER_MS
+    decode, newest_ms = Decoder(plans.event_rules(settings, salt)), NEVER_MS
     for read in _reads(settings, wanted):
         batch, _letters = decode(read)
         newest = np.maximum(np.maximum.accumulate(batch.ts_ms), newest_ms)

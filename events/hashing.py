@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.compiled import compiled
-from events.texts import I32, I64, U64, Texts, combined
+from events.texts import I32, I64, U64, Texts, combined, event_hash_of
 
 F64 = NDArray[np.float64]
 
@@ -36,6 +36,13 @@ def combine(first: U64, second: U64) -> U64:
     """One hash of two, in which their order matters; uint64[n] each."""
     out = np.empty(len(first), dtype=np.uint64)
     _combine_all(first, second, out)
+    return out
+
+
+def event_hashes(users: U64, event_ids: U64, salt: int) -> U64:
+    """The hash of each event from those of its user and its own id; uint64[n] each."""
+    out = np.empty(len(users), dtype=np.uint64)
+    _event_hashes(users, event_ids, np.uint64(salt), out)
     return out
 
 
@@ -80,6 +87,12 @@ _TABLE: Final = _crc32_table()
 def _combine_all(first: U64, second: U64, out: U64) -> None:
     for i in range(len(out)):
         out[i] = combined(first[i], second[i])
+
+
+@compiled
+def _event_hashes(users: U64, event_ids: U64, salt: np.uint64, out: U64) -> None:
+    for i in range(len(out)):
+        out[i] = event_hash_of(users[i], event_ids[i], salt)
 
 
 @compiled

@@ -53,6 +53,7 @@ from events.texts import (
     Bools,
     Texts,
     combined,
+    event_hash_of,
     hash_at,
     same_at,
 )
@@ -79,6 +80,7 @@ class Bounds(NamedTuple):
         most_bytes: of a message.
         digits, most_minor: decimal digits of the minor unit, and the highest amount in it.
         most_ahead_ms, most_age_ms: of event time against the log's; a negative age for any.
+        salt: of the events' hashes.
     """
 
     currency_length: int
@@ -87,6 +89,7 @@ class Bounds(NamedTuple):
     most_minor: int
     most_ahead_ms: int
     most_age_ms: int
+    salt: np.uint64
 
 
 class Columns(NamedTuple):
@@ -141,6 +144,7 @@ class Scanner:
             most_minor=int(MAX_AMOUNT) * 10**rules.minor_digits,
             most_ahead_ms=rules.max_ahead_ms,
             most_age_ms=-1 if rules.max_age_ms is None else rules.max_age_ms,
+            salt=np.uint64(rules.salt),
         )
 
     def __call__(self, read: Read) -> tuple[Batch, Bools]:
@@ -334,7 +338,7 @@ def _scan(
         if more:
             continue
         user = hash_at(words, start[_USER, i], users)
-        event = combined(user, hash_at(words, start[_EVENT, i], events))
+        event = event_hash_of(user, hash_at(words, start[_EVENT, i], events), bounds.salt)
         hashes[0, i], hashes[1, i] = user, event
         kind = kinds[i]
         if kind in (PURCHASE, REFUND):

@@ -121,6 +121,8 @@ class EventRules:
         max_ahead_ms: event time may be so far ahead of the log's timestamp.
         max_age_ms: and so far behind; None for any.
         max_bytes: a message's size.
+        salt: of the hash by which an event is known again, from 0 to 2^63 - 1. Whoever knows it can
+            make up an event that is taken for another user's.
 
     Raises:
         ValueError: a type that is not one of ``TYPES``.
@@ -132,6 +134,7 @@ class EventRules:
     max_ahead_ms: int = 300_000
     max_age_ms: int | None = None
     max_bytes: int = 65_536
+    salt: int = 0
 
     def __post_init__(self) -> None:
         strange = sorted(self.types - set(TYPES))

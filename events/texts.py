@@ -230,6 +230,14 @@ def combined(first: Any, second: Any) -> Any:
 
 
 @inlined
+def event_hash_of(user: Any, event: Any, salt: Any) -> Any:
+    """The hash of a user's event from those of both ids; without a salt anybody can tell it."""
+    if salt != np.uint64(0):
+        user = finished(user ^ salt)
+    return combined(user, event)
+
+
+@inlined
 def same_at(these: U64, at: int, those: U64, there: int, n: int) -> Any:
     """Whether ``n`` bytes at two places of two blocks are equal."""
     while n >= 8:

@@ -38,7 +38,7 @@ from events.columns import (
     texts,
     times_ms,
 )
-from events.hashing import combine
+from events.hashing import event_hashes
 from events.schema import (
     ADD_TO_CART,
     MAX_AMOUNT,
@@ -174,7 +174,7 @@ class ThoroughDecoder:
         users, event_ids = Texts.of(fields.user_id), Texts.of(fields.event_id)
         codes = bytearray(map(self._code_of_type.get, fields.type, repeat(_UNKNOWN)))
         types = np.frombuffer(codes, dtype=np.int8)
-        event_hash = combine(users.hashes(), event_ids.hashes())
+        event_hash = event_hashes(users.hashes(), event_ids.hashes(), self._rules.salt)
         quantity = numbers(fields.quantity)
         return Batch(
             users=users,

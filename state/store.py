@@ -108,6 +108,9 @@ class Store:
     def check_meta(self) -> None:
         """Refuse a store whose data were written with another format or number of shards."""
         key = f"{self.prefix}:meta"
+        with in_words(f"{key!r} could not be read and written"):
+            if not self.client.hexists(key, "format"):  # what older stores hold has no salt
+                self.client.hsetnx(key, "salt", secrets.randbits(63))
         for name, value in (("format", FORMAT), ("shards", self.shards)):
             held = self._agreed(key, name, str(value))
             if held != str(value):
@@ -115,6 +118,11 @@ class Store:
                     f"the store's data under {key!r} have {name} {held}, but the settings say "
                     f"{value}: set redis.{name} back to {held}, or use another redis.prefix"
                 )
+
+    def salt(self) -> int:
+        """What the hashes of events are made with, so that nobody can foretell them; 0 for none."""
+        with in_words("the salt could not be read"):
+            return int(self.client.hget(f"{self.prefix}:meta", "salt") or 0)
 
     def check_log(self, topic: str, identity: str) -> None:
         """Refuse a log that is not the one which the stored positions belong to.

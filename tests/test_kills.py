@@ -202,6 +202,7 @@ def opened(directory: Path, seed: int) -> Iterator[Scene]:
         options = [part for text in SETS for part in ("--set", text)]
         engine = Engine(options, env, directory / "engine.log")
         shop, store = OpenShop(broker.bootstrap, seed), Store(server.url)
+        store.client.hset("ag:meta", "salt", 0)  # the oracle's, which breaks ties by hashes
         scene = Scene(broker, server, shop, engine, store)
         engine.start()
         shop.start()

@@ -31,8 +31,13 @@ _TAKEN: Final = frozenset(
 """Names in a profile that a declared feature would hide."""
 
 
-def event_rules(settings: Settings) -> EventRules:
-    """What an event may be."""
+def event_rules(settings: Settings, salt: int = 0) -> EventRules:
+    """What an event may be.
+
+    Args:
+        settings: in force.
+        salt: of the store that the events' profiles are kept in.
+    """
     chosen = settings.events
     check_types("events.types", chosen.types)
     return EventRules(
@@ -42,6 +47,7 @@ def event_rules(settings: Settings) -> EventRules:
         max_ahead_ms=chosen.max_ahead,
         max_age_ms=chosen.max_age,
         max_bytes=chosen.max_bytes,
+        salt=salt,
     )
 
 

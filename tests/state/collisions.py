@@ -45,3 +45,30 @@ def twins() -> tuple[str, str]:
 def without_hash() -> str:
     """An id whose hash is 0."""
     return _id_with(0, 3)
+
+
+def event_id_against(victim: int, event: int, attacker: int) -> str:
+    """An id for an attacker's event, of the hash that a victim's event has without a salt.
+
+    Args:
+        victim: hash of the other's user id.
+        event: hash of that event's id.
+        attacker: hash of the attacker's user id.
+    """
+    wanted = ((victim - attacker) * _WORD + event) & _MASK
+    return _id_with(_unfinished(wanted), 9)
+
+
+def _unfinished(x: int) -> int:
+    """What SplitMix64's finaliser makes x of."""
+    x = _unshifted(x, 31) * pow(0x94D049BB133111EB, -1, 2**64) & _MASK
+    x = _unshifted(x, 27) * pow(0xBF58476D1CE4E5B9, -1, 2**64) & _MASK
+    return _unshifted(x, 30)
+
+
+def _unshifted(x: int, by: int) -> int:
+    """The y with ``y ^ (y >> by) == x``."""
+    y = x
+    for _ in range(64 // by):
+        y = x ^ (y >> by)
+    return y

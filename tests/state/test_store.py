@@ -144,3 +144,18 @@ def test_a_store_that_is_gone_is_said_in_words(ask):
     with pytest.raises(StoreUnavailable, match="It must be reachable, writable"):
         ask(gone)
     gone.close()
+
+
+def test_a_store_has_a_salt_of_its_own_unless_it_is_older(store, each_store_url):
+    store.check_meta()
+    salt = store.salt()
+    assert 0 < salt < 2**63
+    again = Store(each_store_url, prefix="t")
+    again.check_meta()
+    assert again.salt() == salt
+    again.close()
+    older = Store(each_store_url, prefix="older")
+    older.client.hset("older:meta", mapping={"format": "1", "shards": "64"})
+    older.check_meta()
+    assert older.salt() == 0
+    older.close()
