@@ -259,7 +259,7 @@ for group in (catalog, rules, segments, models):
 def main() -> None:
     """The entry point: errors that a person can mend are one line, not a traceback."""
     # Before anything of Rust is loaded: an error in a dataflow would print a hundred lines of it.
-    os.environ["RUST_BACKTRACE"] = "0"
+    os.putenv("RUST_BACKTRACE", "0")
     common.guard(app)
 
 

@@ -21,6 +21,7 @@ from dataflows.definitions import decided_by, register, warn
 from dataflows.profiles import build
 from dataflows.settings import Settings
 from events.decode import Decoder
+from operators.broker_news import SILENT
 from operators.catalog import CatalogReader
 from operators.dead_letters import DeadLetterWriter
 from operators.decode_step import DecodeStep
@@ -163,9 +164,8 @@ def open_catalog(settings: Settings, lane: Lane, heart: Heart) -> CatalogReader 
     """The catalogue, read to its end: no list goes out before it is known what is available."""
     if lane.recommender is None or not settings.kafka.catalog:
         return None
-    reader = CatalogReader(
-        plans.kafka_config(settings), settings.kafka.catalog, plans.event_rules(settings)
-    )
+    kafka = SILENT | plans.kafka_config(settings)
+    reader = CatalogReader(kafka, settings.kafka.catalog, plans.event_rules(settings))
     for facts in reader.catch_up():
         lane.recommender.take_facts(facts)
         heart.beat()
@@ -181,8 +181,17 @@ def assemble(
     witness: Witness,
 ) -> Dataflow:
     """The dataflow with its real parts."""
-    kafka = plans.kafka_config(settings)
+    kafka = SILENT | plans.kafka_config(settings)
     heart = Heart(place.pipe)
+    source = EventSource(
+        kafka,
+        plans.source_spec(settings),
+        store.positions,
+        stop,
+        metrics.observe_lag,
+        place.workers,
+    )
+    source.check()
     topics = plans.topics(settings)
     has_transactions = make_topics(kafka, topics, settings.kafka.events)
 
@@ -219,16 +228,8 @@ def assemble(
         )
         return witness.watch(logic, "on_batch", "on_eof")
 
-    source = EventSource(
-        kafka,
-        plans.source_spec(settings),
-        store.positions,
-        stop,
-        metrics.observe_lag,
-        place.workers,
-    )
     decode = DecodeStep(
-        Decoder(plans.event_rules(settings)),
+        Decoder(plans.event_rules(settings, store.salt())),
         DeadLetterWriter(kafka, settings.kafka.dead),
         lane_names(place.workers),
         settings.redis.shards,

@@ -19,6 +19,7 @@ import msgspec
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from operators.broker_news import BrokerNews
 from operators.compacted import TopicUnread, latest
 from operators.metrics import Metrics
 from operators.topics import Topics
@@ -141,7 +142,8 @@ class Courier:
         self._metrics = metrics or Metrics()
         defaults = {"linger.ms": 1, "enable.idempotence": True, "compression.type": "zstd"}
         named = {"transactional.id": terms.name} if terms.name else {}
-        self._producer = Producer({**defaults, **named, **config})
+        self._news = BrokerNews("publisher")
+        self._producer = Producer({**self._news.config, **defaults, **named, **config})
         self._queue: deque[Published] = deque()
         self._queued = 0
         self._changed = threading.Condition()
@@ -221,6 +223,7 @@ class Courier:
             with self._changed:
                 while not self._queue and not self._closing:
                     self._changed.wait(0.2)
+                    self._producer.poll(0)  # or trouble would be told when it is long over
                 if not self._queue:
                     return
                 entries = self._take()
@@ -277,6 +280,7 @@ class Courier:
                 self._metrics.retries.inc()
                 time.sleep(_PAUSE_S)
                 self._abort(error)
+        self._news.well()
         self._reached |= {entry.shard: _position(entry) for entry in entries}
 
     def _try(self, entries: Sequence[Published]) -> None:

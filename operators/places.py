@@ -71,18 +71,31 @@ class Places:
             PositionLost: the log does not hold a stored position.
             SourceError: there is no such topic, or it has lost partitions.
         """
+        found = self.partitions({*positions, *known}, timeout_s)
+        mine = [p for p in found if p in self._share and p not in known]
+        begins = {p: self._begin(p, positions.get(p), timeout_s) for p in mine}
+        self.count = len(found)
+        return begins
+
+    def partitions(self, had: Collection[int], timeout_s: float) -> list[int]:
+        """All partitions of the topic.
+
+        Args:
+            had: those that it must have.
+            timeout_s: how long the broker may take.
+
+        Raises:
+            BrokerSilent: it took longer.
+            SourceError: there is no such topic, or it has lost partitions.
+        """
         found = self._partitions(timeout_s)
-        had = {*positions, *known}
         if had and len(found) <= max(had):
             raise SourceError(
                 f"the topic {self._topic!r} has {len(found)} partitions, but positions are "
                 f"stored for {max(had) + 1}: it was recreated or shrunk. Read the old topic to "
                 "its end, or start with another redis.prefix"
             )
-        mine = [p for p in found if p in self._share and p not in known]
-        begins = {p: self._begin(p, positions.get(p), timeout_s) for p in mine}
-        self.count = len(found)
-        return begins
+        return found
 
     def lost(self, partition: int, wanted: int, timeout_s: float = 30.0) -> PositionLost:
         """What to raise when a partition no longer holds the offset that is wanted."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -26,6 +27,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from numpy.typing import NDArray
 
 from events.batch import Read, Span
+from operators.broker_news import BrokerNews
 from operators.message_keys import MessageKeys
 from operators.places import BrokerSilent, Places, PositionLost, Share, SourceError
 from operators.stop import Stop
@@ -112,10 +114,32 @@ class EventSource(FixedPartitionedSource[Read, None]):
         """The groups of partitions."""
         return [f"{_GROUP}{group}" for group in range(self._groups)]
 
+    def check(self) -> None:
+        """Look for the topic before a dataflow runs, because Bytewax shouts when one fails.
+
+        Raises:
+            SourceError: it is not there, or not as it was; or no broker answers.
+        """
+        with closing(self._consumer(BrokerNews("source"))) as consumer:
+            Places(consumer, self._spec.topic).partitions(self._positions(), _START_TIMEOUT_S)
+
     def build_part(self, _step_id: str, part: str, _resume: None, /) -> EventReader:
         """Connect and find the place to begin."""
-        consumer = Consumer(
+        news = BrokerNews("source")
+        return EventReader(
+            self._consumer(news),
+            self._spec,
+            self._positions(),
+            self._stop,
+            self._on_ends,
+            Share(int(part.removeprefix(_GROUP)), self._groups),
+            news,
+        )
+
+    def _consumer(self, news: BrokerNews) -> Consumer:
+        return Consumer(
             {
+                **news.config,
                 "fetch.wait.max.ms": 4,
                 "queued.min.messages": 20_000,
                 "check.crcs": False,
@@ -128,10 +152,6 @@ class EventSource(FixedPartitionedSource[Read, None]):
                 "auto.offset.reset": "error",
                 "enable.partition.eof": True,
             }
-        )
-        share = Share(int(part.removeprefix(_GROUP)), self._groups)
-        return EventReader(
-            consumer, self._spec, self._positions(), self._stop, self._on_ends, share
         )
 
 
@@ -146,7 +166,9 @@ class EventReader(StatefulSourcePartition[Read, None]):
         stop: Stop,
         on_ends: Callable[[Sequence[Span], dict[int, int]], None] | None,
         share: Share | None = None,
+        news: BrokerNews | None = None,
     ) -> None:
+        self._news = news or BrokerNews("source")
         self._consumer, self._spec, self._stop, self._on_ends = consumer, spec, stop, on_ends
         self._next: dict[int, int] = {}
         self._eof: dict[int, int] = {}
@@ -223,6 +245,8 @@ class EventReader(StatefulSourcePartition[Read, None]):
         if not polled:
             polled = self._consumer.consume(1, self._spec.poll_s)
         if not any(map(Message.error, polled)):
+            if polled:
+                self._news.well()
             return polled
         good = []
         for message in polled:
@@ -237,12 +261,13 @@ class EventReader(StatefulSourcePartition[Read, None]):
         code, partition = error.code(), message.partition()
         if code == KafkaError._PARTITION_EOF and partition is not None:
             self._eof[partition] = message.offset() or 0
+            self._news.well()
         elif code in _LOST and partition is not None:
             raise self._places.lost(partition, self._next[partition])
         elif error.fatal():
             raise SourceError(f"the log {self._spec.topic!r} cannot be read: {error}")
         elif code not in _NO_DATA:
-            log.warning("broker_error", error=str(error))
+            self._news.trouble(error)
 
     def _read(self, messages: list[Message]) -> Read:
         n = len(messages)
@@ -288,6 +313,7 @@ class EventReader(StatefulSourcePartition[Read, None]):
     def _take_in_new_partitions(self) -> None:
         try:
             self._assign(self._places.beginnings({}, self._next, _RUNNING_TIMEOUT_S))
+            self._news.well()
         except BrokerSilent as error:
             log.warning("partitions_not_looked_for", error=str(error))
 

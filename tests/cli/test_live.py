@@ -207,3 +207,19 @@ def test_a_publishing_that_breaks_off_says_how_far_it_came(live, tmp_path):
     *_, partial, why = done.err.splitlines()
     assert f"{count} messages are acknowledged" in partial
     assert "cannot be read to its end" in why
+
+
+def test_an_engine_whose_topic_is_missing_says_so_without_a_panic(live):
+    sets = ("--set", "kafka.events=evnts", "--set", "metrics.address=")
+    done = subprocess.run(
+        [sys.executable, "-m", "cli.main", "run", *sets],
+        cwd=ROOT,
+        env={**CLEAN, **live},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "the topic 'evnts' cannot be read" in done.stderr
+    assert "panicked" not in done.stderr
