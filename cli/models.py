@@ -16,9 +16,9 @@ from rich.table import Table
 
 from cli.common import UserError, need_redis, wide_console
 from dataflows import plans
-from dataflows.durations import duration_ms
+from dataflows.durations import duration_ms, duration_text
 from dataflows.engine import open_store
-from dataflows.evaluating import Foretold, evaluate
+from dataflows.evaluating import Foretold, Run, evaluate
 from dataflows.settings import Settings
 from events.rows import parse_pairs, read_messages
 from models.contract import ModelMismatch
@@ -154,6 +154,9 @@ def evaluate_file(
     for foretold in run.tasks:
         table.add_row(foretold.task.name, *_figures(foretold, after_ms))
     console.print(table)
+    for foretold in run.tasks:
+        if why := _why_nothing(foretold, run, after_ms):
+            console.print(f"{foretold.task.name}: {why}", highlight=False, markup=False)
     return 0
 
 
@@ -181,6 +184,37 @@ def _figures(foretold: Foretold, after_ms: int) -> list[str]:
         expected_calibration_error(p, y),
     )
     return [f"{len(p):,}", f"{rate:.3f}", *map(_shown, figures)]
+
+
+def _why_nothing(foretold: Foretold, run: Run, after_ms: int) -> str:
+    """Which condition was not met where nothing was foretold whose outcome is known; else empty."""
+    plan, learner = run.learner.plan, run.learner
+    known, sampled = len(foretold.examples), len(learner.snapshots)
+    task, horizon = foretold.task.name, duration_text(foretold.task.horizon_ms)
+    if not known and not sampled and not any(len(other.examples) for other in run.tasks):
+        return (
+            f"no moment was sampled: models.rate takes {plan.rate:g} of the users in each "
+            "models.every. Raise models.rate, or give a longer log"
+        )
+    if not known:
+        return (
+            f"no outcome is known: none of the {sampled:,} sampled moments lies {horizon} before "
+            f"the end of the log. Give a longer log, or a shorter models.tasks.{task}.horizon"
+        )
+    told = ~np.isnan(foretold.examples.p)
+    if told.any():
+        late = foretold.examples.ts_ms[told] >= foretold.examples.ts_ms.min() + after_ms
+        return "" if late.any() else "all that was foretold lies before the end of --after"
+    if known < plan.least:
+        return (
+            f"{known:,} outcomes are known, but models.least is {plan.least:,} before anything is "
+            "foretold. Give a longer log, raise models.rate, or lower models.least"
+        )
+    return (
+        f"{known:,} outcomes are known, but after the first {plan.least:,} (models.least) no "
+        f"moment was sampled that lies {horizon} before the end of the log. Give a longer log, "
+        f"or a shorter models.tasks.{task}.horizon"
+    )
 
 
 def _trainer(settings: Settings, store: Store) -> Trainer:

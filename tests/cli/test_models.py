@@ -338,6 +338,34 @@ def test_of_a_log_without_events_nothing_is_foretold(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("sets", "words"),
+    [
+        (["models.rate=0.000001"], "no moment was sampled: models.rate takes 1e-06 of the users"),
+        (["models.tasks.purchase_7d.horizon=60d"], r"no outcome is known: none of the [\d,]+ sam"),
+        (["models.least=100000"], r"[\d,]+ outcomes are known, but models.least is 100,000 before"),
+        (
+            ["models.least=100", "models.tasks.purchase_7d.horizon=5h"],
+            r"[\d,]+ outcomes are known, but after the first 100 \(models.least\) no moment was",
+        ),
+    ],
+    ids=["rate", "horizon", "least", "both"],
+)
+def test_what_was_not_met_is_said_where_nothing_is_foretold(log, sets, words):
+    more = [word for each in sets for word in ("--set", each)]
+    text = right("models", "evaluate", log, "--step", "10m", *SHORT, *more)
+    assert [row[1] for row in cells(text) if row[0] == "purchase_7d"] == ["0"]
+    (line,) = [line for line in text.splitlines() if line.startswith("purchase_7d: ")]
+    assert re.match(f"purchase_7d: {words}", line), line
+
+
+def test_nothing_is_said_where_something_is_foretold(log):
+    text = right("models", "evaluate", log, "--step", "10m", *SHORT)
+    assert text.splitlines()[-1].startswith("└")
+    text = right("models", "evaluate", log, "--step", "10m", *SHORT, "--after", "365d")
+    assert text.endswith("churn_30d: all that was foretold lies before the end of --after\n")
+
+
+@pytest.mark.parametrize(
     ("options", "words"),
     [
         (("--step", "soon"), "--step and --after: must be a duration"),
