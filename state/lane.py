@@ -371,7 +371,7 @@ class Lane:
 
     def _take(self, batch: Batch, groups: Groups, wall_ms: int | None) -> None:
         most = 0 if wall_ms is None else MOST_ROUNDS
-        for part in rounds(groups, batch.ts_ms, self._plan.apart_ms, most):
+        for part in rounds(groups, batch.ts_ms, self.clock.now_ms, self._plan.apart_ms, most):
             self._take_round(batch, part, wall_ms)
 
     def _take_round(self, batch: Batch, groups: Groups, wall_ms: int | None) -> None:

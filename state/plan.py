@@ -66,7 +66,7 @@ class LanePlan:
     dedup_window_ms: int = 15 * MINUTE_MS
     dedup_cap: int = 5_000_000
     cuts_every_ms: int = 10 * SECOND_MS
-    apart_ms: int = SECOND_MS
+    apart_ms: int = 10 * SECOND_MS
     timer_step_ms: int = 100
     timer_budget: int = 50_000
     sweep_rows: int = 4_000
