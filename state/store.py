@@ -109,7 +109,7 @@ class Store:
         """Refuse a store whose data were written with another format or number of shards."""
         key = f"{self.prefix}:meta"
         with in_words(f"{key!r} could not be read and written"):
-            if not self.client.hexists(key, "format"):  # what older stores hold has no salt
+            if self.client.hget(key, "format") is None:  # what older stores hold has no salt
                 self.client.hsetnx(key, "salt", secrets.randbits(63))
         for name, value in (("format", FORMAT), ("shards", self.shards)):
             held = self._agreed(key, name, str(value))

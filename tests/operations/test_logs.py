@@ -14,7 +14,7 @@ from dataflows.logs import configure
 from tests.operations.plant import HAS_API, ROOT, until
 
 LAYERS = ("operators", "dataflows", "cli", "serving")
-OF_THE_API = {"request_failed", "follower_cut_off"}
+OF_THE_API = {"request_failed", "follower_cut_off", "changes_begin_anew"}
 LEVELS = ("debug", "info", "warning", "error")
 
 
