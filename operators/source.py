@@ -51,6 +51,8 @@ _RUNNING_TIMEOUT_S = 1.0
 _IDLE_S = 0.001
 _CLOSE_S = 10.0
 _GROUP = "group-"
+_BELIEVED_MS = 86_400_000
+"""The log's own times may be so far ahead of this machine's clock."""
 _LOST = {KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET}
 
 
@@ -333,11 +335,11 @@ class EventReader(StatefulSourcePartition[Read, None]):
 
 
 def _stamps_ms(messages: Sequence[Message]) -> I64:
-    """The log's time of each message, none of them in the future.
+    """The log's time of each message, none of them far in the future.
 
-    Most topics hold the producer's time, and a producer whose clock is wrong must not decide how
-    far ahead of the log its own events may be.
+    Most topics hold the producer's time, and a producer whose clock is wrong by years must not move
+    time for everybody. Within a day it may as well be this machine's clock that is wrong.
     """
     stamps = (stamp for _, stamp in map(Message.timestamp, messages))
     found = np.fromiter(stamps, np.int64, len(messages))
-    return np.minimum(found, time.time_ns() // 1_000_000, out=found)
+    return np.minimum(found, time.time_ns() // 1_000_000 + _BELIEVED_MS, out=found)
