@@ -122,7 +122,7 @@ class Checkpoint:
         if is_new or asked:
             self.keep_models()
         if asked:
-            self._store.unshare("reset")
+            self._store.share("reset", b"")  # a store's user may set, and perhaps not delete
 
     def _rule(self) -> None:
         """One lane rules about experiments from the totals of all shards; the others follow."""

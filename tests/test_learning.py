@@ -426,7 +426,7 @@ def test_a_model_that_is_reset_while_the_engine_runs_begins_anew(store_at):
     anew = [predictor.seen for predictor in life.trainer.predictors]  # what waited came with it
     assert anew[0] < seen[0] / 2
     assert all(now >= before for now, before in zip(anew[1:], seen[1:], strict=True))
-    assert life.stores[0].shared("reset") is None
+    assert life.stores[0].shared("reset") == b""
     again = Life(life._url, log)
     assert [predictor.seen for predictor in again.trainer.predictors] == anew
     life.close()

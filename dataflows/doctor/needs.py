@@ -15,7 +15,7 @@ _SHARD: Final = {
     "profile": ("hset", "hget", "hscan", "type"),
     "state": ("hset", "hgetall", "type"),
     "candidates": ("hset", "hget", "type"),
-    "members": ("sadd", "srem", "smembers", "type"),
+    "members": ("sadd", "srem", "smembers", "unlink", "type"),
     "outbox": ("xadd", "xrange", "xtrim", "type"),
     "dedup": ("append", "get", "unlink", "type"),
     "examples": ("xadd", "xrange", "xtrim", "type"),
@@ -24,7 +24,7 @@ _SHARD: Final = {
 _SIDE: Final = ("hset", "hdel", "hgetall", "hkeys", "type")
 _SHARED: Final = {
     "meta": ("hget", "hsetnx"),
-    **dict.fromkeys(("cuts", "models", "trainer", "experiments"), ("get", "set")),
+    **dict.fromkeys(("cuts", "models", "trainer", "reset", "experiments"), ("get", "set")),
     "rules": ("get",),
     "segments": ("hget", "hlen", "hsetnx", "hvals"),
     "items": ("hget", "hset", "hdel", "hscan"),
