@@ -19,6 +19,8 @@ from confluent_kafka import KafkaError
 log = structlog.get_logger()
 
 _EVERY_S: Final = 10.0
+_QUEUED_S: Final = 1.0
+"""How long what came before the brokers went away may still be handed over."""
 SILENT: Final[dict[str, Any]] = {"log_level": 2}
 """For a client that others speak for: it says nothing of brokers."""
 
@@ -34,7 +36,7 @@ class BrokerNews:
     def __init__(self, client: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._client, self._clock = client, clock
         self._told_s = -math.inf
-        self._all_away = False
+        self._away_s: float | None = None
 
     @property
     def config(self) -> dict[str, Any]:
@@ -43,14 +45,15 @@ class BrokerNews:
 
     def trouble(self, error: KafkaError) -> None:
         """Something is wrong with a broker."""
-        self._all_away = self._all_away or error.code() == KafkaError._ALL_BROKERS_DOWN
         now_s = self._clock()
+        if error.code() == KafkaError._ALL_BROKERS_DOWN and self._away_s is None:
+            self._away_s = now_s
         if now_s - self._told_s >= _EVERY_S:
             self._told_s = now_s
             log.warning("broker_error", client=self._client, error=error.str())
 
     def well(self) -> None:
         """A broker has answered."""
-        if self._all_away:
-            self._all_away, self._told_s = False, -math.inf
+        if self._away_s is not None and self._clock() - self._away_s >= _QUEUED_S:
+            self._away_s, self._told_s = None, -math.inf
             log.info("broker_back", client=self._client)

@@ -42,12 +42,17 @@ def test_trouble_is_told_at_once_and_then_every_ten_seconds(told):
 
 
 def test_it_is_back_when_all_were_away_and_trouble_after_that_is_told_at_once(told):
-    news = BrokerNews("source", lambda: 0.0)
+    now_s = [0.0]
+    news = BrokerNews("source", lambda: now_s[0])
     news.well()
     news.trouble(REFUSED)
     news.well()
     assert [line["event"] for line in told] == ["broker_error"], "others stand in for one broker"
     news.trouble(ALL_AWAY)
+    now_s[0] = 0.5
+    news.well()
+    assert len(told) == 1, "what had come before is handed over"
+    now_s[0] = 1.5
     news.well()
     news.well()
     news.trouble(REFUSED)
