@@ -251,15 +251,17 @@ def assemble(
     )
 
 
-def prepare(lane: Lane) -> None:
+def prepare(lane: Lane) -> Thread:
     """Build what models need some time, in the breaks of a thread of its own."""
 
     def work(steps: Iterator[None]) -> None:
         for _ in steps:
             time.sleep(_BREAK_S)
 
-    if lane.learner is not None:
-        Thread(target=work, args=(lane.learner.preparing(),), daemon=True).start()
+    steps = iter(()) if lane.learner is None else lane.learner.preparing()
+    thread = Thread(target=work, args=(steps,), daemon=True)
+    thread.start()
+    return thread
 
 
 def settle_memory() -> None:

@@ -25,13 +25,14 @@ from rich.console import Console
 
 from dataflows import plans
 from dataflows.embedded import EmbeddedStore
-from dataflows.engine import settle_memory
+from dataflows.engine import prepare, settle_memory
 from dataflows.settings import load
 from events.batch import Read, Span
 from events.decode import Decoder
 from loadtest.inside import EVERYTHING, open_lane
 from loadtest.stream import SHOP, Load
 from operators.file_source import FileReader
+from operators.source import SourceSpec
 from state.checkpoint import Checkpoint
 from state.lane import Lane
 from state.store import Store
@@ -40,7 +41,7 @@ _HOUR_MS: Final = 3_600_000
 START_MS: Final = 497_000 * _HOUR_MS + _HOUR_MS // 6
 """When the first event happens: ten minutes past a full hour."""
 
-_TICK_MS: Final = 20
+_TICK_MS: Final = round(1_000 * SourceSpec().tick_s)
 _TICKS: Final = 1_000 // _TICK_MS
 _HEARTBEAT_TICKS: Final = 5 * _TICKS
 _QUIET_S: Final = 20
@@ -93,6 +94,7 @@ def reload(url: str, quiet_s: int) -> Held:
     checkpoint.open()
     settle_memory()
     held = _held(lane, before, start_s, [], [])
+    prepare(lane).join()  # which the engine does beside its work
     silence = Silence(lane, checkpoint)
     now_ms = lane.clock.now_ms + 10_000
     quiet = [silence.second(now_ms + 1_000 * s) for s in range(quiet_s)]

@@ -79,7 +79,7 @@ class SourceSpec:
     fetch_max: int = 5_000
     poll_s: float = 0.004
     gather_s: float = 0.008
-    tick_s: float = 0.02
+    tick_s: float = 0.05
     commit_s: float = 5.0
     discover_s: float = 30.0
     epoch_s: float = 0.5

@@ -108,7 +108,7 @@ class Lane:
         self.portraits = Portraits(self)
         self._saver = Saver(self)
         self._touched: list[I64] = []
-        self._timers_ms = NEVER_MS
+        self._timers_ms = self._swept_ms = NEVER_MS
         self._wall_ms: int | None = None
 
     # -- events -------------------------------------------------------------------------------
@@ -155,11 +155,9 @@ class Lane:
         self._refresh_cuts()
         if self.learner is not None:
             self._learn(self.learner, now)
-        moved = self.population.moved(self._plan.sweep_rows, self.view_now, self.table)
-        moved = self._lasting(self.users.here(moved))
-        if len(moved):
-            cause = Occasion("cuts", occasion.decided_at_ms)
-            self._decide(moved, self._times(moved), cause)
+        if now - self._swept_ms >= self._plan.sweep_every_ms:
+            self._swept_ms = now
+            self._sweep(Occasion("cuts", occasion.decided_at_ms))
 
     def steer(self, wall_ms: int | None) -> None:
         """Let the catalogue and the rules of the shop take effect on lists of items."""
@@ -482,6 +480,13 @@ class Lane:
         if self.population.is_stale(self.clock.now_ms, self.counters.events):
             sample = self.users.here(self.population.sample(self.table.size))
             self.population.remeasure(self.view_now(sample), self.clock.now_ms, self.table.size)
+
+    def _sweep(self, occasion: Occasion) -> None:
+        """One step on the way of the newest cuts through all users."""
+        moved = self.population.moved(self._plan.sweep_rows, self.view_now, self.table)
+        moved = self._lasting(self.users.here(moved))
+        if len(moved):
+            self._decide(moved, self._times(moved), occasion)
 
     def _learn(self, learner: Learner, now_ms: int) -> None:
         learner.mature(now_ms)

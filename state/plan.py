@@ -37,7 +37,9 @@ class LanePlan:
         apart_ms: events of a user that are further apart are decided one after another.
         timer_step_ms: how finely time moves for timers and sweeps.
         timer_budget: most timers fired at a step; the oldest first.
-        sweep_rows: users checked against new cuts at a step.
+        sweep_every_ms: least time between two steps of the sweep that checks users against new
+            cuts; each leads to a commit.
+        sweep_rows: users checked at a step.
         redefined_rows: silent users who go over to new definitions at a step.
         poll_ms: how often conditions without closed form are looked at.
         zone: in which time zone hours and weekdays are.
@@ -69,6 +71,7 @@ class LanePlan:
     apart_ms: int = 10 * SECOND_MS
     timer_step_ms: int = 100
     timer_budget: int = 50_000
+    sweep_every_ms: int = 200
     sweep_rows: int = 4_000
     redefined_rows: int = 2_000
     poll_ms: int = HOUR_MS
