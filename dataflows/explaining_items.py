@@ -10,7 +10,11 @@ WHY: Final = {
     "reminders": "the customer's own earlier item",
     "together": "bought together with {because}",
     "similar": "described like {because}",
+    "sessions": "came in sessions like this one, with {because}",
+    "cosine": "had by those who had {because}",
     "category": "popular in the category of {because}",
+    "segment": "popular among customers like this one",
+    "trending": "popular lately",
     "popular": "popular",
     "pinned": "put there by a rule",
 }

@@ -13,10 +13,22 @@ from events.schema import ADD_TO_CART, CLICK, PRODUCT_VIEW, PURCHASE, TYPES
 from models.rules import Rule
 from state.times import DAY_MS, MINUTE_MS, SECOND_MS
 
-SOURCES: Final = ("covisits", "reminders", "together", "similar", "category", "popular")
+SOURCES: Final = (
+    "covisits",
+    "reminders",
+    "together",
+    "similar",
+    "sessions",
+    "cosine",
+    "category",
+    "segment",
+    "trending",
+    "popular",
+)
 """Where a candidate may come from; a number stands for the place in this tuple."""
 
-COVISITS, REMINDERS, TOGETHER, SIMILAR, CATEGORY, POPULAR = range(len(SOURCES))
+COVISITS, REMINDERS, TOGETHER, SIMILAR, SESSIONS, COSINE = range(6)
+CATEGORY, SEGMENT, TRENDING, POPULAR = range(6, len(SOURCES))
 
 STEPS_MOST: Final = 16
 
@@ -31,7 +43,11 @@ def _sources() -> dict[str, float]:
         "reminders": 1.5,
         "together": 0.5,
         "similar": 0.1,
+        "sessions": 0.0,
+        "cosine": 0.0,
         "category": 0.02,
+        "segment": 0.0,
+        "trending": 0.01,
         "popular": 0.01,
     }
 

@@ -60,10 +60,10 @@ class Sought:
     def pack(self) -> bytes:
         """As bytes.
 
-        >>> some = Sought(np.zeros((2, 3, 6), np.uint8), np.ones(2), np.zeros(2))
+        >>> some = Sought(np.zeros((2, 3, 10), np.uint8), np.ones(2), np.zeros(2))
         >>> again = Sought.unpack(some.pack())
         >>> again.ranks.shape, again.learned.tolist(), again.plain.tolist()
-        ((2, 3, 6), [1.0, 1.0], [0.0, 0.0])
+        ((2, 3, 10), [1.0, 1.0], [0.0, 0.0])
         """
         parts = self.ranks.shape, self.ranks.tobytes(), self.learned.tobytes(), self.plain.tobytes()
         return msgspec.msgpack.encode(parts)
@@ -94,9 +94,9 @@ class SourceWeights:
         learned: examples that were learned.
         in_force: whether learned weights are.
 
-    >>> weights = SourceWeights(np.array([1.0, 0.0, 0.0, 0.0, 0.0, 0.5]), 0.5, length=20)
-    >>> weights.current.tolist(), weights.in_force
-    ([1.0, 0.0, 0.0, 0.0, 0.0, 0.5], False)
+    >>> weights = SourceWeights(np.full(len(SOURCES), 0.5), offset=0.5, length=20)
+    >>> weights.current[0], weights.in_force
+    (np.float64(0.5), False)
     """
 
     def __init__(self, settings: F64, offset: float, length: int) -> None:

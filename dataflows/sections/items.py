@@ -32,7 +32,11 @@ class SourceSettings(Section):
     reminders: Annotated[float, Field(ge=0)]
     together: Annotated[float, Field(ge=0)]
     similar: Annotated[float, Field(ge=0)]
+    sessions: Annotated[float, Field(ge=0)]
+    cosine: Annotated[float, Field(ge=0)]
     category: Annotated[float, Field(ge=0)]
+    segment: Annotated[float, Field(ge=0)]
+    trending: Annotated[float, Field(ge=0)]
     popular: Annotated[float, Field(ge=0)]
 
 

@@ -8,11 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.candidates import UNRANKED, Candidates
-from models.item_plan import SOURCES
+from models.item_plan import SOURCES, ItemPlan
 from models.source_weights import Sought, SourceWeights
 
 S = len(SOURCES)
-SETTINGS = np.array([1.0, 1.5, 0.5, 0.0, 0.02, 0.01])
+SETTINGS = ItemPlan(
+    sources={"covisits": 1.0, "reminders": 1.5, "together": 0.5, "category": 0.02, "popular": 0.01}
+).source_weights
 OFFSET = 0.5
 
 
