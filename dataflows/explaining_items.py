@@ -10,12 +10,9 @@ WHY: Final = {
     "reminders": "the customer's own earlier item",
     "together": "bought together with {because}",
     "similar": "described like {because}",
-    "sessions": "came in sessions like this one, with {because}",
-    "cosine": "had by those who had {because}",
     "category": "popular in the category of {because}",
-    "segment": "popular among customers like this one",
-    "trending": "popular lately",
     "popular": "popular",
+    "trending": "popular lately",
     "pinned": "put there by a rule",
 }
 """Sources of candidates in words; ``because`` is the user's own item that one goes with."""

@@ -7,7 +7,8 @@ and Buettcher, SIGIR 2009), so that scores of different kinds never have to be c
 - reminders: the user's own earlier items, but for the one just seen;
 - together: what is bought with what the user bought;
 - similar: what is described alike, for items that few have seen;
-- category, popular: what many want, in the category of the last item and over all.
+- category, popular, trending: what many want, in the category of the last item, over all and
+  lately.
 
 What was just seen or lately bought, and what is blocked, is never a candidate; without reminders
 none of the user's remembered items is.
@@ -31,6 +32,7 @@ from models.item_plan import (
     SIMILAR,
     SOURCES,
     TOGETHER,
+    TRENDING,
     ItemPlan,
 )
 from models.items import ItemTable
@@ -125,6 +127,7 @@ class _Items(NamedTuple):
     like_item: I32
     like_weight: F32
     popular: I32
+    trending: I32
     category_start: I32
     category_items: I32
 
@@ -222,6 +225,7 @@ class Gatherer:
             items.similar.item,
             items.similar.weight,
             items.popular,
+            items.trending,
             items.category_start,
             items.category_items,
         )
@@ -232,7 +236,7 @@ class Gatherer:
         own = recent + bought
         near = looks_back * max(items.covisits.places, items.similar.places)
         near = own + max(near, bought * items.together.places)
-        fused = own + 3 * _RANKS + recent + 2 * length
+        fused = own + 3 * _RANKS + recent + 3 * length
         held = self._scratch
         if held is None or len(held.near) < near or len(held.fused) < fused:
             self._scratch = held = _Scratch(
@@ -456,6 +460,11 @@ def _gather(
             given = _fuse_listed(
                 items.popular, length, POPULAR, -1, says[POPULAR], offset, blocked, slots, fused,
                 hidden, given,
+            )  # fmt: skip
+        if says[TRENDING] > 0.0:
+            given = _fuse_listed(
+                items.trending, length, TRENDING, -1, says[TRENDING], offset, blocked, slots,
+                fused, hidden, given,
             )  # fmt: skip
         # the best of them, kept in order; spots stand where rows will
         n = 0

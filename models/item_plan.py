@@ -14,21 +14,12 @@ from models.rules import Rule
 from state.times import DAY_MS, MINUTE_MS, SECOND_MS
 
 SOURCES: Final = (
-    "covisits",
-    "reminders",
-    "together",
-    "similar",
-    "sessions",
-    "cosine",
-    "category",
-    "segment",
-    "trending",
-    "popular",
+    *("covisits", "reminders", "together", "similar"),
+    *("category", "popular", "trending"),
 )
 """Where a candidate may come from; a number stands for the place in this tuple."""
 
-COVISITS, REMINDERS, TOGETHER, SIMILAR, SESSIONS, COSINE = range(6)
-CATEGORY, SEGMENT, TRENDING, POPULAR = range(6, len(SOURCES))
+COVISITS, REMINDERS, TOGETHER, SIMILAR, CATEGORY, POPULAR, TRENDING = range(len(SOURCES))
 
 STEPS_MOST: Final = 16
 
@@ -43,12 +34,9 @@ def _sources() -> dict[str, float]:
         "reminders": 1.5,
         "together": 0.5,
         "similar": 0.1,
-        "sessions": 0.0,
-        "cosine": 0.0,
         "category": 0.02,
-        "segment": 0.0,
-        "trending": 0.01,
-        "popular": 0.01,
+        "popular": 0.005,
+        "trending": 0.005,
     }
 
 
@@ -60,6 +48,7 @@ class ItemPlan:
         weights: by type of event, how much it says that a user cares for the item; others are no
             interactions.
         half_life_ms: after so long, what was learned counts half.
+        trend_ms: after so long, what makes an item trend counts half.
         steps: an interaction is paired with so many items before it, the nearer the more.
         gap_ms: items further back in time are not paired with it.
         backward: weight of the pair against the order of time.
@@ -90,6 +79,7 @@ class ItemPlan:
 
     weights: Mapping[int, float] = field(default_factory=_weights)
     half_life_ms: int = 14 * DAY_MS
+    trend_ms: int = DAY_MS
     steps: int = 7
     gap_ms: int = DAY_MS
     backward: float = 1.0

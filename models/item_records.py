@@ -8,6 +8,7 @@ from, so that records of different times can be mixed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +22,14 @@ I64 = NDArray[np.int64]
 
 _PLAIN = ("first_ms", "last_ms", "price", "available")
 _WEIGHTS = ("popularity", "impressions", "clicks")
+_VERSION: Final = 1
+"""Of the form of records; 0 knew no trends."""
+_VERSIONED: Final = 1 << 12
+"""``near`` holds the number of places, below this, and the version above it."""
 
 
-def _record(near: int, together: int) -> np.dtype[np.void]:
+def _record(version: int, near: int, together: int) -> np.dtype[np.void]:
+    trend = [("trend", "<f8")] if version else []
     return np.dtype(
         [
             ("near", "<u2"),
@@ -36,6 +42,7 @@ def _record(near: int, together: int) -> np.dtype[np.void]:
             ("last_ms", "<i8"),
             ("price", "<i8"),
             ("available", "?"),
+            *trend,
             ("covisits.hash", "<u8", (near,)),
             ("covisits.weight", "<f4", (near,)),
             ("together.hash", "<u8", (together,)),
@@ -47,14 +54,15 @@ def _record(near: int, together: int) -> np.dtype[np.void]:
 def pack_items(items: ItemTable, rows: I64) -> tuple[list[bytes], list[bytes]]:
     """Fields (ids) and values (records) of some items."""
     table = items.table
-    out = np.zeros(len(rows), dtype=_record(items.covisits.places, items.together.places))
-    out["near"], out["together"] = items.covisits.places, items.together.places
+    near, together = items.covisits.places, items.together.places
+    out = np.zeros(len(rows), dtype=_record(_VERSION, near, together))
+    out["near"], out["together"] = near + _VERSION * _VERSIONED, together
     out["landmark_ms"] = items.landmark_ms
-    for name in (*_PLAIN, *_WEIGHTS):
+    for name in (*_PLAIN, *_WEIGHTS, "trend"):
         out[name] = table[name][rows]
     for name, kind in (("covisits", items.covisits), ("together", items.together)):
-        near = kind.item[rows]
-        out[f"{name}.hash"] = np.where(near == NOBODY, 0, table["hash"][near])
+        beside = kind.item[rows]
+        out[f"{name}.hash"] = np.where(beside == NOBODY, 0, table["hash"][beside])
         out[f"{name}.weight"] = kind.weight[rows]
     raw, size = out.tobytes(), out.dtype.itemsize
     categories = items.categories.texts(table["category"][rows]).bytes_list()
@@ -64,13 +72,13 @@ def pack_items(items: ItemTable, rows: I64) -> tuple[list[bytes], list[bytes]]:
 
 def load_items(items: ItemTable, fields: Sequence[bytes], values: Sequence[bytes]) -> None:
     """Add stored items to an empty table."""
-    by_width: dict[tuple[int, int], list[int]] = {}
+    by_form: dict[tuple[int, int, int], list[int]] = {}
     for place, value in enumerate(values):
         near, together = np.frombuffer(value[:4], "<u2").tolist()
-        by_width.setdefault((near, together), []).append(place)
+        by_form.setdefault((*divmod(near, _VERSIONED), together), []).append(place)
     rows = items.rows(Texts.of_bytes(list(fields)))
-    for widths, places in by_width.items():
-        dtype = _record(*widths)
+    for form, places in by_form.items():
+        dtype = _record(*form)
         raw = b"".join(values[k][: dtype.itemsize] for k in places)
         held = np.frombuffer(raw, dtype)
         names = Texts.of_bytes([values[k][dtype.itemsize :] or None for k in places])
@@ -86,12 +94,14 @@ def _load(items: ItemTable, rows: I64, held: NDArray[np.void], categories: Texts
         items.landmark_ms = newest_ms
     elif newest_ms > items.landmark_ms:
         items.rebase(newest_ms)
-    half_life_ms = items.plan.half_life_ms
-    scale = 2.0 ** ((held["landmark_ms"] - float(items.landmark_ms)) / half_life_ms)
+    back_ms = held["landmark_ms"] - float(items.landmark_ms)
+    scale = 2.0 ** (back_ms / items.plan.half_life_ms)
     for name in _PLAIN:
         table[name][rows] = held[name]
     for name in _WEIGHTS:
         table[name][rows] = held[name] * scale
+    if "trend" in (held.dtype.names or ()):
+        table["trend"][rows] = held["trend"] * 2.0 ** (back_ms / items.plan.trend_ms)
     table["category"][rows] = items.categories.number(categories)
     for name, kind in (("covisits", items.covisits), ("together", items.together)):
         _load_neighbours(items, kind, rows, held[f"{name}.hash"], held[f"{name}.weight"], scale)

@@ -35,6 +35,8 @@ NO_CATEGORY: Final = -1
 _TAKEN_RATE: Final = 0.02
 _REBASE: Final = 40.0
 """Half-lives after which the landmark moves, long before a float32 overflows."""
+_REBASE_TREND: Final = 800.0
+"""The same for what is kept as float64."""
 _MOST_HALF_LIVES: Final = 900.0
 """Asked for further back, a popularity is that of so many half-lives: a float holds no more."""
 _WORTH_A_LOOK: Final = 100
@@ -57,7 +59,8 @@ class ItemTable:
         ids: the items' ids; an id's number is its row.
         categories: the categories' names; ``table["category"]`` holds their numbers.
         covisits, together: what goes with what.
-        popular: rows of the most popular items that may be recommended, falling, int32[p].
+        popular, trending: rows of the most popular items that may be recommended, and of those
+            that are it lately, falling, int32[p].
         category_start, category_items: the same by category, int32; those of category c stand from
             ``category_start[c]`` up to, not including, ``category_start[c + 1]``.
         learned: interactions that were learned.
@@ -87,6 +90,7 @@ class ItemTable:
             [
                 Column("hash", "u8"),
                 Column("popularity", "f8"),
+                Column("trend", "f8"),
                 Column("impressions", "f4"),
                 Column("clicks", "f4"),
                 Column("first_ms", "i8", FAR_MS),
@@ -108,7 +112,7 @@ class ItemTable:
         self.together = Neighbours(self.table, "together", self.plan.together)
         self.similar = Neighbours(self.table, "similar", self.plan.together)
         self.ids, self._rows = TextIndex(), HashIndex()
-        self.popular = np.empty(0, dtype=np.int32)
+        self.popular = self.trending = np.empty(0, dtype=np.int32)
         self.category_start = np.zeros(1, dtype=np.int32)
         self.category_items = np.empty(0, dtype=np.int32)
 
@@ -178,8 +182,10 @@ class ItemTable:
             self._weight_of,
             self.landmark_ms,
             1.0 / self.plan.half_life_ms,
+            1.0 / self.plan.trend_ms,
             self.plan.backward,
             table["popularity"],
+            table["trend"],
             table["impressions"],
             table["clicks"],
             table["last_ms"],
@@ -222,11 +228,12 @@ class ItemTable:
     def find_popular(self) -> None:
         """Look up anew which items are the most popular, over all and by category."""
         size = len(self)
-        popularity = np.where(
-            self.table["blocked"][:size], -1.0, self.table["popularity"][:size]
-        ) * self.table["boost"][:size].astype(np.float64)
-        top = _largest(popularity, _SHORTLIST)
-        self.popular = top[: max(4 * self.plan.length, 100)].astype(np.int32)
+        factor = self.table["boost"][:size].astype(np.float64)
+        factor[self.table["blocked"][:size]] = 0.0
+        most = max(4 * self.plan.length, 100)
+        top = _largest(self.table["popularity"][:size] * factor, _SHORTLIST)
+        self.popular = top[:most].astype(np.int32)
+        self.trending = _largest(self.table["trend"][:size] * factor, most).astype(np.int32)
         category = self.table["category"][top]
         top, category = top[category >= 0], category[category >= 0]
         order = np.argsort(category, kind="stable")
@@ -248,14 +255,15 @@ class ItemTable:
         if self.landmark_ms == NEVER_MS:
             self.landmark_ms = newest_ms
             return
-        half_lives = (newest_ms - self.landmark_ms) / self.plan.half_life_ms
-        if half_lives > _REBASE:
+        gone_ms, plan = newest_ms - self.landmark_ms, self.plan
+        if gone_ms > min(_REBASE * plan.half_life_ms, _REBASE_TREND * plan.trend_ms):
             self.rebase(newest_ms)
 
     def rebase(self, landmark_ms: int) -> None:
         """Count all weights from another landmark."""
-        factor = 2.0 ** ((self.landmark_ms - landmark_ms) / self.plan.half_life_ms)
-        size = len(self)
+        back_ms, size = self.landmark_ms - landmark_ms, len(self)
+        factor = 2.0 ** (back_ms / self.plan.half_life_ms)
+        self.table["trend"][:size] *= 2.0 ** (back_ms / self.plan.trend_ms)
         for name in ("popularity", "impressions", "clicks"):
             self.table[name][:size] *= factor
         for kind in (self.covisits, self.together):
@@ -319,8 +327,10 @@ def _learn(
     weight_of: F64,
     landmark_ms: int,
     per_half_life: float,
+    per_trend: float,
     backward: float,
     popularity: F64,
+    trend: F64,
     impressions: F32,
     clicks: F32,
     last_ms: I64,
@@ -343,6 +353,7 @@ def _learn(
             clicks[row] += np.float32(counts)
         says = counts * weight_of[types[k]]
         popularity[row] += says
+        trend[row] += weight_of[types[k]] * 2.0 ** ((ts_ms[k] - landmark_ms) * per_trend)
         last_ms[row] = max(last_ms[row], ts_ms[k])
         for place in range(before.shape[1]):
             other = before[k, place]

@@ -9,6 +9,7 @@ so that none becomes negative and a source that is off stays off.
 
 Weights that were learned are in force only while they have put what came higher, by the mean of one
 over its place in the latest lists, than those of the settings, so lists are never worse for them.
+While examples are few they must have done so beyond doubt.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ _RATE: Final = 0.4
 _FADES: Final = 1.0 - 1.0 / 2_000
 """Of an example, by each that comes after it, where the two orders are compared."""
 _LEAST: Final = 500
-"""Examples before learned weights may be in force."""
+"""Examples before learned weights may be in force for being better at all."""
+_SURELY: Final = 50
+"""And before they may for being better beyond doubt: by so many standard errors."""
+_ERRORS: Final = 4.0
 _LOWEST: Final = -12.0
 """Logarithm of the smallest weight, so that no source is lost for ever."""
 _HIGHEST: Final = 6.0
@@ -60,10 +64,10 @@ class Sought:
     def pack(self) -> bytes:
         """As bytes.
 
-        >>> some = Sought(np.zeros((2, 3, 10), np.uint8), np.ones(2), np.zeros(2))
+        >>> some = Sought(np.zeros((2, 3, 7), np.uint8), np.ones(2), np.zeros(2))
         >>> again = Sought.unpack(some.pack())
         >>> again.ranks.shape, again.learned.tolist(), again.plain.tolist()
-        ((2, 3, 10), [1.0, 1.0], [0.0, 0.0])
+        ((2, 3, 7), [1.0, 1.0], [0.0, 0.0])
         """
         parts = self.ranks.shape, self.ranks.tobytes(), self.learned.tobytes(), self.plain.tobytes()
         return msgspec.msgpack.encode(parts)
@@ -110,7 +114,7 @@ class SourceWeights:
         logs = np.log(np.where(self._is_on, self._settings, 1.0))
         self._logs = np.clip(logs, _LOWEST, _HIGHEST)
         self._squares = np.zeros(len(self._settings))
-        self._sums = np.zeros(3)
+        self._sums = np.zeros(4)
         self.learned = 0
 
     @property
@@ -121,8 +125,14 @@ class SourceWeights:
     @property
     def in_force(self) -> bool:
         """Whether learned weights have been the better ones lately."""
-        _, learned, plain = self._sums
-        return bool(self.learned >= _LEAST and learned > plain)
+        if self.learned < _SURELY:
+            return False
+        count, learned, plain, squares = self._sums.tolist()
+        better = (learned - plain) / count
+        if self.learned >= _LEAST:
+            return bool(better > 0.0)
+        variance = max(squares / count - better**2, 0.0)
+        return bool(better > _ERRORS * np.sqrt(variance / count))
 
     @property
     def current(self) -> F64:
@@ -155,12 +165,13 @@ class SourceWeights:
         _learn(some.ranks, self._says, self._is_on, self._logs, self._squares)
         fades = _FADES ** np.arange(len(some) - 1, -1, -1)
         self._sums *= _FADES ** len(some)
-        self._sums += fades.sum(), fades @ some.learned, fades @ some.plain
+        squares = fades @ (some.learned - some.plain) ** 2
+        self._sums += fades.sum(), fades @ some.learned, fades @ some.plain, squares
         self.learned += len(some)
 
     def quality(self) -> dict[str, float | None]:
         """How well both orders do on the latest examples, and the weights in force."""
-        count, learned, plain = self._sums.tolist()
+        count, learned, plain, _ = self._sums.tolist()
         weights = zip(SOURCES, self.current.tolist(), strict=True)
         return {
             "examples": float(self.learned),
@@ -189,6 +200,8 @@ class SourceWeights:
             return
         self._logs, self._squares = np.array(state["logs"]), np.array(state["squares"])
         self._sums, self.learned = np.array(state["sums"]), state["learned"]
+        if len(self._sums) == 3:  # a former version: differences are 1 at most
+            self._sums = np.append(self._sums, self._sums[0])
 
     def _scaled(self) -> F64:
         weights = np.where(self._is_on, np.exp(self._logs), 0.0)

@@ -24,6 +24,7 @@ def item_plan(settings: Settings) -> ItemPlan | None:
     return ItemPlan(
         weights={TYPES.index(name): weight for name, weight in chosen.weights.items()},
         half_life_ms=chosen.half_life,
+        trend_ms=chosen.trend,
         steps=chosen.steps,
         gap_ms=chosen.gap,
         backward=chosen.backward,

@@ -17,6 +17,7 @@ from dataflows.sections.values import (
     Span,
     Whole,
 )
+from state.times import HOUR_MS
 
 
 def _to_arm(value: Any) -> Any:
@@ -32,12 +33,9 @@ class SourceSettings(Section):
     reminders: Annotated[float, Field(ge=0)]
     together: Annotated[float, Field(ge=0)]
     similar: Annotated[float, Field(ge=0)]
-    sessions: Annotated[float, Field(ge=0)]
-    cosine: Annotated[float, Field(ge=0)]
     category: Annotated[float, Field(ge=0)]
-    segment: Annotated[float, Field(ge=0)]
-    trending: Annotated[float, Field(ge=0)]
     popular: Annotated[float, Field(ge=0)]
+    trending: Annotated[float, Field(ge=0)]
 
 
 class BoostSettings(Section):
@@ -79,6 +77,7 @@ class RecommendSettings(Section):
     bought: Annotated[Whole, Field(ge=2, le=32)]
     not_again: LongSpan
     half_life: LongSpan
+    trend: Annotated[LongSpan, Field(ge=HOUR_MS)]
     steps: Annotated[Whole, Field(ge=1, le=16)]
     gap: LongSpan
     basket: LongSpan

@@ -75,14 +75,14 @@ class Counted:
     """What items come to at a time: every event once more, slowly, decayed one by one.
 
     Attributes:
-        popularity, impressions, clicks: by item.
+        popularity, trend, impressions, clicks: by item.
         last_ms: by item, of what was no impression.
         covisits, together: by pair.
     """
 
     def __init__(self, plan, events, at_ms):
         self.popularity, self.impressions = defaultdict(float), defaultdict(float)
-        self.clicks, self.last_ms = defaultdict(float), {}
+        self.clicks, self.trend, self.last_ms = defaultdict(float), defaultdict(float), {}
         self.covisits, self.together = defaultdict(float), defaultdict(float)
         for item, ts, kind, before, together in events:
             counts = 2.0 ** ((ts - at_ms) / plan.half_life_ms)
@@ -93,6 +93,8 @@ class Counted:
                 self.clicks[item] += counts
             says = counts * plan.weights.get(kind, 0.0)
             self.popularity[item] += says
+            lately = 2.0 ** ((ts - at_ms) / plan.trend_ms)
+            self.trend[item] += lately * plan.weights.get(kind, 0.0)
             self.last_ms[item] = max(self.last_ms.get(item, ts), ts)
             for place, other in enumerate(before):
                 if other != item:

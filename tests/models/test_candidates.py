@@ -22,6 +22,7 @@ def world(seed, size=60, categories=4, dense=0.5, **plan):
         items.categories.number(Texts.of([f"c{k}" for k in range(categories)]))
         items.table["category"][:size] = rng.integers(-1, categories, size)
     items.table["popularity"][:size] = rng.integers(0, 6, size) * rng.random(size)
+    items.table["trend"][:size] = rng.integers(0, 3, size) * rng.random(size)
     items.table["blocked"][:size] = rng.random(size) < 0.1
     items.table["boost"][:size] = rng.choice([0.0, 0.5, 1.0, 1.0, 1.0, 2.0], size)
     for kind in (items.covisits, items.together, items.similar):
@@ -105,6 +106,7 @@ class Naive:
         some = items.category_items[slice(*bounds)].tolist() if len(bounds) == 2 else []
         out["category"] = self.listed(some, hidden, recent[0], length)
         out["popular"] = self.listed(items.popular.tolist(), hidden, -1, length)
+        out["trending"] = self.listed(items.trending.tolist(), hidden, -1, length)
         return {name: found for name, found in out.items() if on[name]}
 
     def gather(self, recent, bought, length, weights):
@@ -202,7 +204,7 @@ def test_strangers_get_what_is_popular():
     items = world(3, 50)
     nobody = np.full((1, 8), -1)
     found = assert_gathered(items, nobody, nobody[:, :6], 10)
-    assert set(found.source[0].tolist()) == {SOURCES.index("popular")}
+    assert set(found.source[0].tolist()) == {SOURCES.index("popular"), SOURCES.index("trending")}
     assert set(found.because[0].tolist()) == {-1}
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from events.schema import IMPRESSION, PRODUCT_VIEW, PURCHASE
 from models.item_plan import ItemPlan
-from models.item_records import load_items, pack_items
+from models.item_records import _record, load_items, pack_items
 from models.items import ItemTable
 from state.times import DAY_MS
 from tests.models.shopping import (
@@ -61,6 +61,11 @@ def weights(items, at_ms=START_MS):
     }
 
 
+def trends(items, at_ms=START_MS):
+    scale = 2.0 ** ((items.landmark_ms - at_ms) / items.plan.trend_ms)
+    return {name: items.table["trend"][k] * scale for k, name in enumerate(names_of(items))}
+
+
 def close(expected):
     return {k: pytest.approx(v, rel=1e-5, abs=1e-30) for k, v in expected.items()}
 
@@ -69,6 +74,7 @@ def assert_same(found, truth):
     assert_sound(found)
     assert facts(found) == facts(truth)
     assert weights(found) == close(weights(truth))
+    assert trends(found) == close(trends(truth))
     for name in ("covisits", "together"):
         a = pairs_of(found, getattr(found, name), START_MS)
         b = pairs_of(truth, getattr(truth, name), START_MS)
@@ -85,6 +91,24 @@ def test_items_come_back_as_they_were(seed):
         names_of(items)[k] for k in items.popular.tolist() if not items.table["blocked"][k]
     }
     assert_same(carried(again), items)
+
+
+def test_records_of_a_version_without_trends_are_read():
+    items = taught(seed=4)
+    fields, values = pack_items(items, np.arange(len(items)))
+    now, then = (_record(v, items.covisits.places, items.together.places) for v in (1, 0))
+    former = []
+    for value in values:
+        old, new = np.zeros(1, then), np.frombuffer(value[: now.itemsize], now)
+        for name in then.names:
+            old[name] = new[name]
+        old["near"] = items.covisits.places
+        former.append(old.tobytes() + value[now.itemsize :])
+    again = ItemTable(items.plan)
+    load_items(again, fields, former)
+    assert (facts(again), weights(again)) == (facts(items), close(weights(items)))
+    assert not any(trends(again).values())
+    assert any(trends(items).values())
 
 
 def test_a_single_item_comes_back():

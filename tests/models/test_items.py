@@ -42,8 +42,11 @@ def assert_counted(items, events):
     scale = 2.0 ** ((items.landmark_ms - at_ms) / items.plan.half_life_ms)
     table = items.table
     popularity = items.popularity(np.arange(len(names)), at_ms)
+    lately = 2.0 ** ((items.landmark_ms - at_ms) / items.plan.trend_ms)
     for row, name in enumerate(names):
         assert popularity[row] == pytest.approx(truth.popularity[name], rel=1e-9, abs=1e-30)
+        trend = table["trend"][row] * lately
+        assert trend == pytest.approx(truth.trend[name], rel=1e-9, abs=1e-30)
         for column in ("impressions", "clicks"):
             expected = getattr(truth, column)[name]
             assert table[column][row] * scale == pytest.approx(expected, rel=1e-5, abs=1e-30)
@@ -100,12 +103,13 @@ def test_times_that_are_years_apart_neither_overflow_nor_fail():
     for parts in (1, 5):
         items = taught(events, parts=parts)
         assert_sound(items)
-        for name in ("popularity", "impressions", "clicks"):
+        for name in ("popularity", "trend", "impressions", "clicks"):
             assert np.isfinite(items.table[name][: len(items)]).all()
         for kind in (items.covisits, items.together):
             assert np.isfinite(kind.weight[: len(items)]).all()
         items.find_popular()
         assert names_of(items)[int(items.popular[0])] == "far"
+        assert names_of(items)[int(items.trending[0])] == "far"
         at = items.popularity(np.arange(len(items)), START_MS - 60 * year_ms)
         assert not np.isnan(at).any()
 
@@ -255,6 +259,7 @@ def test_an_id_whose_hash_stands_for_nothing_is_seen_with_nobody():
             st.integers(-1, 3),  # category
             st.booleans(),  # blocked
             st.sampled_from([0.0, 0.5, 1.0, 2.0]),  # boost
+            st.integers(0, 5),  # trend
         ),
         max_size=40,
     ),
@@ -266,16 +271,21 @@ def test_popular_items_are_those_of_a_plain_sort(rows, length):
     for k in range(3, -1, -1):
         items.categories.number(Texts.of([f"c{k}"]))
     items.rows(Texts.of([f"i{k}" for k in range(len(rows))]))
-    for name, place in (("popularity", 0), ("category", 1), ("blocked", 2), ("boost", 3)):
+    for place, name in enumerate(("popularity", "category", "blocked", "boost", "trend")):
         items.table[name][: len(rows)] = [row[place] for row in rows]
     items.find_popular()
-    scores = {
-        k: popularity * boost
-        for k, (popularity, _, blocked, boost) in enumerate(rows)
-        if not blocked and popularity * boost > 0
-    }
-    ranked = sorted(scores, key=lambda k: -scores[k])
+
+    def sort_by(place):
+        scores = {
+            k: row[place] * row[3]
+            for k, row in enumerate(rows)
+            if not row[2] and row[place] * row[3] > 0
+        }
+        return sorted(scores, key=lambda k: -scores[k])
+
+    ranked = sort_by(0)
     assert items.popular.tolist() == ranked
+    assert items.trending.tolist() == sort_by(4)[: max(4 * length, 100)]
     by_category = defaultdict(list)
     for k in ranked:
         by_category[rows[k][1]].append(k)

@@ -129,10 +129,37 @@ def test_a_source_that_is_right_gains_weight_and_comes_into_force(favourite):
     assert quality["mrr"] > 2 * quality["mrr_settings"]
 
 
-def test_few_examples_change_nothing_yet():
-    weights = taught(SOURCES.index("popular"), n=450)
-    assert not weights.in_force
-    assert weights.current.tolist() == SETTINGS.tolist()
+def judged(n, better):
+    """Weights that, of n examples, put so many more what came first than the set ones did."""
+    weights, rng = SourceWeights(SETTINGS, OFFSET, 20), np.random.default_rng(9)
+    learned, plain = np.zeros(n), np.zeros(n)
+    learned[: (n + better) // 2] = plain[(n + better) // 2 :] = 1.0
+    order = rng.permutation(n)
+    weights.learn(Sought(some_ranks(rng, n, 10), learned[order], plain[order]))
+    return weights
+
+
+def test_few_examples_change_something_only_where_they_leave_no_doubt():
+    assert not judged(n=49, better=49).in_force
+    assert judged(n=50, better=50).in_force
+    assert not judged(n=400, better=60).in_force, "three standard errors"
+    assert judged(n=400, better=100).in_force, "more than four"
+    assert judged(n=500, better=60).in_force
+    assert not judged(n=500, better=-60).in_force
+    unsure = judged(n=400, better=60)
+    assert unsure.current.tolist() == SETTINGS.tolist()
+
+
+def test_what_a_former_version_had_learned_of_few_examples_is_in_doubt():
+    weights = judged(n=400, better=100)
+    state, again = weights.to_state(), SourceWeights(SETTINGS, OFFSET, 20)
+    again.restore({**state, "sums": state["sums"][:3]})
+    assert (again.learned, again.in_force) == (400, True), (
+        "its differences are 1, the most there is"
+    )
+    unsure = judged(n=400, better=60).to_state()
+    again.restore({**unsure, "sums": unsure["sums"][:3]})
+    assert not again.in_force
 
 
 def test_what_is_no_better_is_not_in_force():
