@@ -13,6 +13,7 @@ WHY: Final = {
     "category": "popular in the category of {because}",
     "popular": "popular",
     "trending": "popular lately",
+    "segment": "popular with customers of the same label",
     "pinned": "put there by a rule",
 }
 """Sources of candidates in words; ``because`` is the user's own item that one goes with."""

@@ -7,8 +7,8 @@ and Buettcher, SIGIR 2009), so that scores of different kinds never have to be c
 - reminders: the user's own earlier items, but for the one just seen;
 - together: what is bought with what the user bought;
 - similar: what is described alike, for items that few have seen;
-- category, popular, trending: what many want, in the category of the last item, over all and
-  lately.
+- category, popular, trending, segment: what many want, in the category of the last item, over all,
+  lately, and with the users of the same label.
 
 What was just seen or lately bought, and what is blocked, is never a candidate; without reminders
 none of the user's remembered items is.
@@ -29,6 +29,7 @@ from models.item_plan import (
     COVISITS,
     POPULAR,
     REMINDERS,
+    SEGMENT,
     SIMILAR,
     SOURCES,
     TOGETHER,
@@ -130,6 +131,7 @@ class _Items(NamedTuple):
     trending: I32
     category_start: I32
     category_items: I32
+    segment_items: I32
 
 
 class _Rules(NamedTuple):
@@ -178,7 +180,12 @@ class Gatherer:
         self._scratch: _Scratch | None = None
 
     def gather(
-        self, recent: I64, bought: I64, length: int, weights: F64 | None = None
+        self,
+        recent: I64,
+        bought: I64,
+        length: int,
+        weights: F64 | None = None,
+        segment: I64 | None = None,
     ) -> Candidates:
         """Lists for n users.
 
@@ -188,6 +195,7 @@ class Gatherer:
             bought: rows of what each has bought, likewise, int64[n, b].
             length: most items in a list, below 255, so that a rank fits a byte.
             weights: of the sources, float64[n, sources]; those of the plan if None.
+            segment: of each user, int64[n], -1 for none; of nobody if None.
         """
         n = len(recent)
         plan = self._plan
@@ -208,7 +216,9 @@ class Gatherer:
         )
         columns = out.item, out.score, out.source, out.because, out.ranks, out.count
         space = self._space(recent.shape[1], bought.shape[1], length)
-        _gather(recent, bought, self._view(), rules, space, *columns)
+        if segment is None:
+            segment = np.full(n, -1)
+        _gather(recent, bought, segment, self._view(), rules, space, *columns)
         return out
 
     def _view(self) -> _Items:
@@ -228,6 +238,7 @@ class Gatherer:
             items.trending,
             items.category_start,
             items.category_items,
+            items.segment_items,
         )
 
     def _space(self, recent: int, bought: int, length: int) -> _Scratch:
@@ -236,7 +247,7 @@ class Gatherer:
         own = recent + bought
         near = looks_back * max(items.covisits.places, items.similar.places)
         near = own + max(near, bought * items.together.places)
-        fused = own + 3 * _RANKS + recent + 3 * length
+        fused = own + 3 * _RANKS + recent + 4 * length
         held = self._scratch
         if held is None or len(held.near) < near or len(held.fused) < fused:
             self._scratch = held = _Scratch(
@@ -351,7 +362,7 @@ def _fuse_listed(
     """Let items that are in order already speak; how many spots are given then."""
     rank = 0
     for k in range(len(rows)):
-        if rank >= most:
+        if rank >= most or rows[k] < 0:
             break
         if not blocked[rows[k]] and not _is_hidden(fused, rows[k], hidden):
             says = weight / (offset + rank + 1.0)
@@ -391,6 +402,7 @@ def _begin_near(slots: U64, near: Any, fused: Any, hidden: int) -> None:
 def _gather(
     recent: I64,
     bought: I64,
+    segment: I64,
     items: Any,
     rules: Any,
     s: Any,
@@ -465,6 +477,11 @@ def _gather(
             given = _fuse_listed(
                 items.trending, length, TRENDING, -1, says[TRENDING], offset, blocked, slots,
                 fused, hidden, given,
+            )  # fmt: skip
+        if says[SEGMENT] > 0.0 and 0 <= segment[i] < len(items.segment_items):
+            given = _fuse_listed(
+                items.segment_items[segment[i]], length, SEGMENT, -1, says[SEGMENT], offset,
+                blocked, slots, fused, hidden, given,
             )  # fmt: skip
         # the best of them, kept in order; spots stand where rows will
         n = 0

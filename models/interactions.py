@@ -51,6 +51,8 @@ class Interactions:
         before: the user's items before it, the newest first, uint64[n, s]; 0 for none.
         together: what the user bought with it, likewise, uint64[n, t].
         seen: all that is known of the items.
+        label: of the user, a place in ``labels``, int8[n]; -1 for none.
+        labels: their names.
     """
 
     item: U64
@@ -59,6 +61,8 @@ class Interactions:
     before: U64
     together: U64
     seen: Seen
+    label: I8
+    labels: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.item)
@@ -70,7 +74,8 @@ class Interactions:
         >>> a, b = ids.hashes().tolist()
         >>> some = Interactions(ids.hashes(), np.array([5, 6]), np.zeros(2, np.int8),
         ...     np.array([[0, 0], [a, 0]], np.uint64), np.zeros((2, 1), np.uint64),
-        ...     Seen(ids, Texts.of(["books", None]), np.array([100, 0])))
+        ...     Seen(ids, Texts.of(["books", None]), np.array([100, 0])),
+        ...     np.array([0, -1], np.int8), ("champions",))
         >>> again = Interactions.unpack(some.pack())
         >>> again.seen.ids.tolist(), again.seen.categories.tolist(), again.ts_ms.tolist()
         (['a', 'b'], ['books', None], [5, 6])
@@ -90,6 +95,8 @@ class Interactions:
                 ids=self.seen.ids.tolist(),
                 categories=self.seen.categories.tolist(),
                 price=self.seen.price.tobytes(),
+                label=self.label.tobytes(),
+                labels=list(self.labels),
             )
         )
 
@@ -112,6 +119,8 @@ class Interactions:
                 Texts.of(block.categories),
                 np.frombuffer(block.price, np.int64),
             ),
+            np.frombuffer(block.label or bytes([255]) * n, np.int8).copy(),
+            tuple(block.labels),
         )
 
     @classmethod
@@ -119,6 +128,7 @@ class Interactions:
         """All of them, one part after another."""
         if len(parts) == 1:
             return parts[0]
+        labels = tuple(dict.fromkeys(name for p in parts for name in p.labels))
         return cls(
             np.concatenate([p.item for p in parts]),
             np.concatenate([p.ts_ms for p in parts]),
@@ -130,7 +140,17 @@ class Interactions:
                 Texts.joined([p.seen.categories for p in parts]),
                 np.concatenate([p.seen.price for p in parts]),
             ),
+            np.concatenate([_among(labels, p) for p in parts]),
+            labels,
         )
+
+
+def _among(labels: tuple[str, ...], part: Interactions) -> I8:
+    """The labels of some interactions as places among more names, int8[n]."""
+    if part.labels == labels:
+        return part.label
+    places = np.array([*map(labels.index, part.labels), -1], dtype=np.int8)
+    return places[part.label]
 
 
 def seen_of(ids: Texts, categories: Texts, price: I64) -> Seen:
@@ -164,3 +184,5 @@ class _Block(msgspec.Struct, array_like=True):
     ids: list[str | None]
     categories: list[str | None]
     price: bytes
+    label: bytes = b""
+    labels: list[str] = []

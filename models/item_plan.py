@@ -15,11 +15,11 @@ from state.times import DAY_MS, MINUTE_MS, SECOND_MS
 
 SOURCES: Final = (
     *("covisits", "reminders", "together", "similar"),
-    *("category", "popular", "trending"),
+    *("category", "popular", "trending", "segment"),
 )
 """Where a candidate may come from; a number stands for the place in this tuple."""
 
-COVISITS, REMINDERS, TOGETHER, SIMILAR, CATEGORY, POPULAR, TRENDING = range(len(SOURCES))
+COVISITS, REMINDERS, TOGETHER, SIMILAR, CATEGORY, POPULAR, TRENDING, SEGMENT = range(len(SOURCES))
 
 STEPS_MOST: Final = 16
 
@@ -37,6 +37,7 @@ def _sources() -> dict[str, float]:
         "category": 0.02,
         "popular": 0.005,
         "trending": 0.005,
+        "segment": 0.005,
     }
 
 
@@ -61,6 +62,7 @@ class ItemPlan:
         looks_back: from so many of the last items are candidates taken.
         fade: a step back counts as ``1 / place ** fade``.
         damping: the power of an item's popularity by which its neighbours are discounted.
+        segment: the family of labels among whose users items are popular; empty for none.
         sources: weight of each source, see ``SOURCES``; 0 switches it off.
         rank_offset: what is added to ranks before their reciprocals are fused.
         length: items in a list.
@@ -92,6 +94,7 @@ class ItemPlan:
     looks_back: int = 4
     fade: float = 2.0
     damping: float = 0.25
+    segment: str = "rfm"
     sources: Mapping[str, float] = field(default_factory=_sources)
     rank_offset: float = 0.5
     length: int = 20

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.texts import Texts
-from models.items import ItemTable
+from models.items import SEGMENTS_MOST, ItemTable
 from models.neighbours import NOBODY, Neighbours
 from state.times import NEVER_MS
 
@@ -22,14 +22,16 @@ I64 = NDArray[np.int64]
 
 _PLAIN = ("first_ms", "last_ms", "price", "available")
 _WEIGHTS = ("popularity", "impressions", "clicks")
-_VERSION: Final = 1
-"""Of the form of records; 0 knew no trends."""
-_VERSIONED: Final = 1 << 12
-"""``near`` holds the number of places, below this, and the version above it."""
+_MORE = ("trend", "by_segment")
+TREND, SEGMENTS = 1, 2
+"""Parts that a record may have beside those of the first version."""
+_PARTS: Final = 1 << 12
+"""``near`` holds the number of places, below this, and the parts above it."""
 
 
-def _record(version: int, near: int, together: int) -> np.dtype[np.void]:
-    trend = [("trend", "<f8")] if version else []
+def _record(parts: int, near: int, together: int) -> np.dtype[np.void]:
+    trend = [("trend", "<f8")] if parts & TREND else []
+    segments = [("by_segment", "<f4", (SEGMENTS_MOST,))] if parts & SEGMENTS else []
     return np.dtype(
         [
             ("near", "<u2"),
@@ -43,6 +45,7 @@ def _record(version: int, near: int, together: int) -> np.dtype[np.void]:
             ("price", "<i8"),
             ("available", "?"),
             *trend,
+            *segments,
             ("covisits.hash", "<u8", (near,)),
             ("covisits.weight", "<f4", (near,)),
             ("together.hash", "<u8", (together,)),
@@ -55,11 +58,13 @@ def pack_items(items: ItemTable, rows: I64) -> tuple[list[bytes], list[bytes]]:
     """Fields (ids) and values (records) of some items."""
     table = items.table
     near, together = items.covisits.places, items.together.places
-    out = np.zeros(len(rows), dtype=_record(_VERSION, near, together))
-    out["near"], out["together"] = near + _VERSION * _VERSIONED, together
+    parts = TREND | (SEGMENTS if items.tells_apart else 0)
+    out = np.zeros(len(rows), dtype=_record(parts, near, together))
+    out["near"], out["together"] = near + parts * _PARTS, together
     out["landmark_ms"] = items.landmark_ms
-    for name in (*_PLAIN, *_WEIGHTS, "trend"):
-        out[name] = table[name][rows]
+    for name in (*_PLAIN, *_WEIGHTS, *_MORE):
+        if name in (out.dtype.names or ()):
+            out[name] = table[name][rows]
     for name, kind in (("covisits", items.covisits), ("together", items.together)):
         beside = kind.item[rows]
         out[f"{name}.hash"] = np.where(beside == NOBODY, 0, table["hash"][beside])
@@ -70,12 +75,26 @@ def pack_items(items: ItemTable, rows: I64) -> tuple[list[bytes], list[bytes]]:
     return items.ids.texts(rows).bytes_list(), values
 
 
-def load_items(items: ItemTable, fields: Sequence[bytes], values: Sequence[bytes]) -> None:
-    """Add stored items to an empty table."""
+def load_items(
+    items: ItemTable,
+    fields: Sequence[bytes],
+    values: Sequence[bytes],
+    segments: Sequence[str] = (),
+) -> None:
+    """Add stored items to an empty table.
+
+    Args:
+        items: the table.
+        fields: the items' ids, as ``pack_items`` gave them at any time.
+        values: their records.
+        segments: the names of the segments then.
+    """
+    if items.tells_apart:
+        items.segments = list(segments)
     by_form: dict[tuple[int, int, int], list[int]] = {}
     for place, value in enumerate(values):
         near, together = np.frombuffer(value[:4], "<u2").tolist()
-        by_form.setdefault((*divmod(near, _VERSIONED), together), []).append(place)
+        by_form.setdefault((*divmod(near, _PARTS), together), []).append(place)
     rows = items.rows(Texts.of_bytes(list(fields)))
     for form, places in by_form.items():
         dtype = _record(*form)
@@ -100,8 +119,11 @@ def _load(items: ItemTable, rows: I64, held: NDArray[np.void], categories: Texts
         table[name][rows] = held[name]
     for name in _WEIGHTS:
         table[name][rows] = held[name] * scale
-    if "trend" in (held.dtype.names or ()):
+    parts = held.dtype.names or ()
+    if "trend" in parts:
         table["trend"][rows] = held["trend"] * 2.0 ** (back_ms / items.plan.trend_ms)
+    if "by_segment" in parts and items.tells_apart:
+        table["by_segment"][rows] = held["by_segment"] * scale[:, None]
     table["category"][rows] = items.categories.number(categories)
     for name, kind in (("covisits", items.covisits), ("together", items.together)):
         _load_neighbours(items, kind, rows, held[f"{name}.hash"], held[f"{name}.weight"], scale)

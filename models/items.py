@@ -7,6 +7,7 @@ interactions in any order hold the same table, but for the capped lists' last pl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -46,6 +47,8 @@ _SPARE_CATEGORIES: Final = 1_000
 _SHORTLIST: Final = 10_000
 """Popular items of which the most popular per category are sought."""
 _PER_CATEGORY: Final = 50
+SEGMENTS_MOST: Final = 16
+"""Labels among whose users items are counted; more are not told apart."""
 
 
 class ItemTable:
@@ -63,6 +66,8 @@ class ItemTable:
             that are it lately, falling, int32[p].
         category_start, category_items: the same by category, int32; those of category c stand from
             ``category_start[c]`` up to, not including, ``category_start[c + 1]``.
+        segments: names of the labels that users had; a number stands for the place.
+        segment_items: the same by label, int32[labels, p]; -1 behind the last.
         learned: interactions that were learned.
         renumbered: how often rows got other numbers.
         forgotten: ids of items that were forgotten to keep the cap.
@@ -71,6 +76,7 @@ class ItemTable:
     def __init__(self, plan: ItemPlan) -> None:
         self.plan = plan
         self._weight_of = plan.weight_of
+        self._segments = SEGMENTS_MOST if plan.sources.get("segment") and plan.segment else 0
         self.forgotten: list[bytes] = []
         self.renumbered = 0
         self.reset()
@@ -81,6 +87,7 @@ class ItemTable:
         self.learned = 0
         self._popular_ms, self._unranked = NEVER_MS, _WORTH_A_LOOK
         self.categories = TextIndex()
+        self.segments: list[str] = []
         self._unsaved = np.empty(0, dtype=np.int64)
         self.renumbered += 1
         self._clear()
@@ -91,6 +98,7 @@ class ItemTable:
                 Column("hash", "u8"),
                 Column("popularity", "f8"),
                 Column("trend", "f8"),
+                Column("by_segment", "f4", 0.0, (self._segments,)),
                 Column("impressions", "f4"),
                 Column("clicks", "f4"),
                 Column("first_ms", "i8", FAR_MS),
@@ -115,6 +123,8 @@ class ItemTable:
         self.popular = self.trending = np.empty(0, dtype=np.int32)
         self.category_start = np.zeros(1, dtype=np.int32)
         self.category_items = np.empty(0, dtype=np.int32)
+        self.segment_items = np.empty((0, 0), dtype=np.int32)
+        self.segment_share = np.empty(0)
 
     def __len__(self) -> int:
         return self.table.size
@@ -149,6 +159,24 @@ class ItemTable:
         self.table["price"][rows[priced]] = seen.price[priced]
         self.table["changed"][rows] = True
 
+    @property
+    def tells_apart(self) -> bool:
+        """Whether items are counted by the users' labels."""
+        return self._segments > 0
+
+    def segment_of(self, label: I8, labels: Sequence[str]) -> I64:
+        """The segment of each user, int64[n], -1 for none; new names get numbers while there are.
+
+        Args:
+            label: places in ``labels``, int8[n]; -1 for none.
+            labels: the names.
+        """
+        for name in labels:
+            if name not in self.segments and len(self.segments) < self._segments:
+                self.segments.append(name)
+        known = [self.segments.index(n) if n in self.segments else -1 for n in labels]
+        return np.array([*known, -1], dtype=np.int64)[label]
+
     # -- saving -------------------------------------------------------------------------------
 
     def begin_saving(self) -> None:
@@ -179,6 +207,7 @@ class ItemTable:
             some.type,
             self.find(some.before),
             self.find(some.together),
+            self.segment_of(some.label, some.labels),
             self._weight_of,
             self.landmark_ms,
             1.0 / self.plan.half_life_ms,
@@ -186,6 +215,7 @@ class ItemTable:
             self.plan.backward,
             table["popularity"],
             table["trend"],
+            table["by_segment"],
             table["impressions"],
             table["clicks"],
             table["last_ms"],
@@ -234,6 +264,7 @@ class ItemTable:
         top = _largest(self.table["popularity"][:size] * factor, _SHORTLIST)
         self.popular = top[:most].astype(np.int32)
         self.trending = _largest(self.table["trend"][:size] * factor, most).astype(np.int32)
+        self._find_popular_by_segment(top, factor)
         category = self.table["category"][top]
         top, category = top[category >= 0], category[category >= 0]
         order = np.argsort(category, kind="stable")
@@ -244,6 +275,18 @@ class ItemTable:
         self.category_start = np.searchsorted(
             category[kept], np.arange(len(self.categories) + 1)
         ).astype(np.int32)
+
+    def _find_popular_by_segment(self, top: I64, factor: F64) -> None:
+        """The most popular by segment, of those that are popular at all."""
+        count = len(self.segments)
+        held = self.table["by_segment"][: len(self), :count]
+        said = held[top] * factor[top, None]
+        most = min(max(4 * self.plan.length, 100), len(top))
+        order = np.argsort(-said, axis=0, kind="stable")[:most].T
+        found = np.where(np.take_along_axis(said.T, order, 1) > 0.0, top[order], -1)
+        self.segment_items = np.ascontiguousarray(found, dtype=np.int32)
+        total = float(self.table["popularity"][: len(self)].sum())
+        self.segment_share = held.sum(axis=0, dtype=np.float64) / max(total, 1e-300)
 
     def bytes_held(self) -> int:
         """Bytes of all of it."""
@@ -264,7 +307,7 @@ class ItemTable:
         back_ms, size = self.landmark_ms - landmark_ms, len(self)
         factor = 2.0 ** (back_ms / self.plan.half_life_ms)
         self.table["trend"][:size] *= 2.0 ** (back_ms / self.plan.trend_ms)
-        for name in ("popularity", "impressions", "clicks"):
+        for name in ("popularity", "impressions", "clicks", "by_segment"):
             self.table[name][:size] *= factor
         for kind in (self.covisits, self.together):
             kind.scale(factor)
@@ -324,6 +367,7 @@ def _learn(
     types: I8,
     before: I64,
     together: I64,
+    segment: I64,
     weight_of: F64,
     landmark_ms: int,
     per_half_life: float,
@@ -331,6 +375,7 @@ def _learn(
     backward: float,
     popularity: F64,
     trend: F64,
+    by_segment: F32,
     impressions: F32,
     clicks: F32,
     last_ms: I64,
@@ -354,6 +399,8 @@ def _learn(
         says = counts * weight_of[types[k]]
         popularity[row] += says
         trend[row] += weight_of[types[k]] * 2.0 ** ((ts_ms[k] - landmark_ms) * per_trend)
+        if segment[k] >= 0:
+            by_segment[row, segment[k]] += np.float32(says)
         last_ms[row] = max(last_ms[row], ts_ms[k])
         for place in range(before.shape[1]):
             other = before[k, place]

@@ -34,6 +34,7 @@ INPUTS: Final = (
     "popularity",
     "age_days",
     "price",
+    "segment",
     "looked_at",
 )
 """What the model sees of a candidate."""
@@ -120,13 +121,16 @@ class Ranker:
         return own is not None and plain is not None and own > plain
 
 
-def inputs(items: ItemTable, lists: Candidates, recent: I64, now_ms: I64, looked_at: F64) -> F32:
+def inputs(
+    items: ItemTable, lists: Candidates, recent: I64, segment: I64, now_ms: I64, looked_at: F64
+) -> F32:
     """What the model sees of every candidate of some lists.
 
     Args:
         items: what is known of items.
         lists: of n users, m candidates each; those behind a list's end give rows without meaning.
         recent: rows of each user's last items, -1 for none, int64[n, k].
+        segment: of each user, as in ``Gatherer.gather``, int64[n].
         now_ms: the time of each list, int64[n].
         looked_at: how likely each candidate is looked at, float64[n, m].
 
@@ -138,7 +142,7 @@ def inputs(items: ItemTable, lists: Candidates, recent: I64, now_ms: I64, looked
     out = np.zeros((*lists.item.shape, len(INPUTS)), dtype=np.float32)
     ranks = lists.ranks.astype(np.float32)
     out[..., : len(SOURCES)] = np.where(lists.ranks == UNRANKED, 0.0, 1.0 / (1.0 + ranks))
-    taken, popularity, age, price, seen = range(len(SOURCES), len(INPUTS))
+    taken, popularity, age, price, alike, seen = range(len(SOURCES), len(INPUTS))
     listed = lists.item >= 0  # what stands in a table's unused rows may be anything
     shown = np.where(listed, table["impressions"][rows], np.float32(0))
     clicks = np.where(listed, table["clicks"][rows], np.float32(0))
@@ -159,5 +163,20 @@ def inputs(items: ItemTable, lists: Candidates, recent: I64, now_ms: I64, looked
     comparable = (asked > 0) & (usual > 0)[:, None]
     ratio = np.where(comparable, asked, 1.0) / np.where(comparable, usual[:, None], 1.0)
     out[..., price] = np.abs(np.log(ratio))
+    out[..., alike] = _wanted_more(items, rows, segment, popular, scale)
     out[..., seen] = np.log(np.clip(looked_at, 0.01, 1.0))
+    return out
+
+
+def _wanted_more(items: ItemTable, rows: I64, segment: I64, popular: F32, scale: np.float32) -> F32:
+    """How much more than others a user's segment wants items, the logarithm, float32[n, m].
+
+    Few interactions say little: both sides begin with ``_PRIOR``.
+    """
+    told = np.flatnonzero((segment >= 0) & (segment < len(items.segment_share)))
+    out = np.zeros(rows.shape, dtype=np.float32)
+    which = segment[told]
+    had = items.table["by_segment"][rows[told], which[:, None]] * scale
+    expected = popular[told] * scale * items.segment_share[which][:, None]
+    out[told] = np.log((had + _PRIOR) / (expected + _PRIOR))
     return out

@@ -28,6 +28,7 @@ from models.turns import Turns
 from models.weights_by_history import WeightsByHistory
 from state.candidates import candidates_form
 from state.groups import Groups
+from state.labels import Labels
 from state.recent import RecentItems
 from state.recommending import Lists, Served
 from state.table import Column, Table
@@ -76,6 +77,7 @@ class ItemRecommender:
         self._noted[IMPRESSION] = True
         self._takes = np.zeros(len(TYPES), dtype=np.bool_)
         self._takes[[CLICK, ADD_TO_CART, PURCHASE]] = True
+        self._labels: Labels | None = None
         self._unsent: list[Interactions] = []
         self._unsent_count = 0
         self.ranker = Ranker(plan.rank_least) if plan.ranked else None
@@ -105,6 +107,10 @@ class ItemRecommender:
         own = [*self.recent.columns(), *self.bought.columns()]
         return [*own, Column(_LISTED, "i8", NEVER_MS), *self._relisting.columns()]
 
+    def tell_apart(self, labels: Labels) -> None:
+        """Users may be told apart by their labels from now on."""
+        self._labels = labels
+
     def observe(self, table: Table, groups: Groups, batch: Batch) -> None:
         """Take in a batch: what its users touched, and what that teaches about items."""
         kinds = batch.type[groups.index]
@@ -115,7 +121,7 @@ class ItemRecommender:
         if self.ranker is not None:
             self._follow(table, events, batch)
         if self._seeking is not None:
-            self._seeking.seek(table, events, batch)
+            self._seeking.seek(table, events, batch, self._segments)
         some = self._interactions(table, events, batch)
         self._learn(some)
         if self.exchange_ms:
@@ -175,11 +181,12 @@ class ItemRecommender:
         bought = self.items.find(self.bought.items(table, rows))
         old = self.bought.at_ms(table, rows) < now_ms[:, None] - self.plan.bought_ms
         bought = np.where(old, -1, bought)
+        segment = self._segments(rows)
         pins, cap, length = self.steering.pins, self.plan.per_category, length or self.plan.length
         if not cap and not len(pins.items):
-            return self._ranked(recent, bought, now_ms, length, 2 * length, weights)
+            return self._ranked(recent, bought, segment, now_ms, length, 2 * length, weights)
         wide = _WIDER * length
-        found = self._ranked(recent, bought, now_ms, wide, wide, weights)
+        found = self._ranked(recent, bought, segment, now_ms, wide, wide, weights)
         return arranged(found, self.items, recent, bought, pins, length, cap)
 
     def documents(
@@ -259,7 +266,7 @@ class ItemRecommender:
         """What is stored beside the items: the ranking, and what sources are worth."""
         ranking = None if self.ranker is None else self.ranker.to_state()
         weights = None if self.weights is None else self.weights.to_state()
-        return msgspec.msgpack.encode((ranking, weights))
+        return msgspec.msgpack.encode((ranking, weights, self.items.segments))
 
     def begin_saving(self, *, everything: bool = False) -> None:
         """All items that have changed up to now are to be saved, or all there are."""
@@ -285,12 +292,13 @@ class ItemRecommender:
         What the catalogue says stays.
         """
         facts = self.steering.catalog.held()
+        held = msgspec.msgpack.decode(beside) if beside else None
+        parts = held if isinstance(held, list) else [held]  # the first versions: the ranking alone
+        ranking, weights, segments = (*parts, None, None)[:3]
         self.items.reset()
         if fields:
-            load_items(self.items, fields, values)
+            load_items(self.items, fields, values, segments or ())
         self.steering.again(facts)
-        held = msgspec.msgpack.decode(beside) if beside else None
-        ranking, weights = held if isinstance(held, list) else (held, None)  # the former: ranking
         if self.ranker is not None and ranking is not None:
             self.ranker.restore(ranking)
         if self.weights is not None and weights is not None:
@@ -302,6 +310,7 @@ class ItemRecommender:
         self,
         recent: I64,
         bought: I64,
+        segment: I64,
         now_ms: I64,
         length: int,
         among: int,
@@ -309,9 +318,9 @@ class ItemRecommender:
     ) -> Candidates:
         """The best candidates; where ranking is in force, those of some more."""
         if self.ranker is None or not self.ranker.in_force:
-            return self.gatherer.gather(recent, bought, length, weights)
-        lists = self.gatherer.gather(recent, bought, among, weights)
-        X = inputs(self.items, lists, recent, now_ms, np.ones(lists.item.shape))
+            return self.gatherer.gather(recent, bought, length, weights, segment)
+        lists = self.gatherer.gather(recent, bought, among, weights, segment)
+        X = inputs(self.items, lists, recent, segment, now_ms, np.ones(lists.item.shape))
         chances = self.ranker.chances(X.reshape(-1, len(INPUTS))).reshape(lists.item.shape)
         return lists.ordered(chances * self.items.table["boost"][lists.item], length)
 
@@ -333,11 +342,13 @@ class ItemRecommender:
         recent = self.items.find(self.recent.items(table, users))
         bought = self.items.find(self.bought.items(table, users))
         weights = self._source_weights(table, users)
-        lists = self.gatherer.gather(recent, bought, _LOOKED_THROUGH, weights).of(
-            which, self.items.find(items)
-        )
+        segment = self._segments(users)
+        lists = self.gatherer.gather(recent, bought, _LOOKED_THROUGH, weights, segment)
+        lists = lists.of(which, self.items.find(items))
         likely = np.where((looked_at > 0.0) & (looked_at <= 1.0), looked_at, 1.0)
-        X = inputs(self.items, lists, recent[which], ts_ms, likely[:, None])[:, 0]
+        X = inputs(
+            self.items, lists, recent[which], segment[which], ts_ms, likely[:, None]
+        )[:, 0]  # fmt: skip
         known = lists.item[:, 0] >= 0
         self._impressions.show(
             rows[known], items[known], ts_ms[known], X[known], lists.score[known, 0]
@@ -408,10 +419,22 @@ class ItemRecommender:
         )  # fmt: skip
         pieces = np.maximum(batch.quantity[index], 1)
         seen = seen_of(ids, batch.category.take(index), batch.amount_minor[index] // pieces)
+        label, labels = self._label_of(rows)
         order = np.argsort(ts_ms, kind="stable")
         return Interactions(
-            item[order], ts_ms[order], kinds[order], before[order], together[order], seen
+            *(item[order], ts_ms[order], kinds[order], before[order], together[order]),
+            *(seen, label[order], labels),
         )
+
+    def _label_of(self, rows: I64) -> tuple[I8, tuple[str, ...]]:
+        """The labels of some users, places int8[n], -1 for none, and their names."""
+        if self._labels is None or not self.items.tells_apart:
+            return np.full(len(rows), -1, dtype=np.int8), ()
+        return self._labels.of(self.plan.segment, rows)
+
+    def _segments(self, rows: I64) -> I64:
+        """Their numbers in the item table, int64[n]."""
+        return self.items.segment_of(*self._label_of(rows))
 
     def _weights(self, table: Table, rows: I64, served: Served) -> F64 | None:
         """What each source says for each user, float64[n, sources]; None where all are alike.

@@ -8,6 +8,7 @@ some interactions only: for all at the beginning, later for a few.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -71,8 +72,17 @@ class Seeking:
         self._matters, self._sends = plan.weight_of > 0.0, sends
         self._sought: deque[list[Sought]] = deque(maxlen=_UNSENT)
 
-    def seek(self, table: Table, events: Groups, batch: Batch) -> None:
-        """See where in their lists stood what some users went on to, before it is learned."""
+    def seek(
+        self, table: Table, events: Groups, batch: Batch, segments: Callable[[I64], I64]
+    ) -> None:
+        """See where in their lists stood what some users went on to, before it is learned.
+
+        Args:
+            table: the users.
+            events: what they did with items.
+            batch: in which.
+            segments: of users, for ``Gatherer.gather``.
+        """
         index = events.index[self._matters[batch.type[events.index]]]
         rows = events.row_of[self._matters[batch.type[events.index]]]
         items = batch.item.take(index).hashes()
@@ -91,7 +101,8 @@ class Seeking:
             return
         bought = self._items.find(self._bought.items(table, rows[asked]))
         everything = np.tile(self.weights.everything, (len(asked), 1))
-        lists = self._gatherer.gather(recent[asked], bought, _AMONG, everything)
+        segment = segments(rows[asked])
+        lists = self._gatherer.gather(recent[asked], bought, _AMONG, everything, segment)
         some = self.weights.seek(lists, came[asked], _is_new(table, rows[asked]))
         if self._sends:
             self._sought.append(some)

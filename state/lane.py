@@ -33,6 +33,7 @@ from state.features import RowView
 from state.forgetting import Forgetting
 from state.forms import WRITTEN
 from state.groups import Groups, distinct, group
+from state.labels import Labels
 from state.learner import Learner
 from state.measures import Measures
 from state.offering import Offering
@@ -90,6 +91,8 @@ class Lane:
         self.decider = Decider(
             segments, self.measures.rfm, self.table, self.users.ids, self.offering
         )
+        if recommender is not None:
+            recommender.tell_apart(Labels(self.decider, self.table))
         self.redefiner = Redefiner(self.decider, self.table, plan.definitions.mark)
         self.positions = Positions(shards)
         self.population = Population(

@@ -19,6 +19,7 @@ from events.batch import Batch
 from events.catalog import Facts
 from events.texts import Texts
 from state.groups import Groups
+from state.labels import Labels
 from state.table import Column, Table
 
 I64 = NDArray[np.int64]
@@ -83,6 +84,9 @@ class Recommender(Protocol):
 
     def columns(self) -> list[Column]:
         """What the users' table needs."""
+
+    def tell_apart(self, labels: Labels) -> None:
+        """Users may be told apart by their labels from now on."""
 
     def observe(self, table: Table, groups: Groups, batch: Batch) -> None:
         """A batch has been applied: learn from it, and note whose lists are old now."""

@@ -18,6 +18,7 @@ from events.batch import Read, Span
 from events.decode import Decoder
 from events.hashing import shard_of
 from events.schema import EventRules
+from models.item_plan import SOURCES
 from operators.routing import lane_shards
 from state.checkpoint import Checkpoint
 from state.commit import ShardCommit
@@ -377,4 +378,66 @@ def test_years_apart_and_odd_ids_go_through(store_url):
     assert_sound(items)
     assert np.isfinite(items.table["popularity"][: len(items)]).all()
     assert life.listed("wanderer")
+    life.close()
+
+
+BY_LABEL = load(
+    sets=[
+        *SETS,
+        *(f"recommend.sources.{name}=0" for name in SOURCES if name != "segment"),
+        "recommend.adaptive=false",
+        "recommend.segment=kind",
+        "families.kind.labels={buyers='lifetime.orders >= 1', lookers='lifetime.events >= 1'}",
+    ],
+    env={},
+)
+
+
+def two_crowds(count: int = 600) -> list[bytes]:
+    """Buyers buy what lies in front of every tenth item, lookers look at the others."""
+    chance = random.Random(8)
+    out = []
+    for n in range(count):
+        buys = bool(n % 2)
+        event = {
+            "event_id": f"e{n}",
+            "user_id": f"{'b' if buys else 'l'}{chance.randrange(12)}",
+            "type": "purchase" if buys else "product_view",
+            "ts": START_MS + n * 1_000,
+            "item_id": f"{'dear' if buys else 'cheap'}{chance.randrange(30)}",
+        }
+        out.append(
+            msgspec.json.encode(event | ({"amount": 5, "order_id": f"o{n}"} if buys else {}))
+        )
+    return out
+
+
+def test_users_get_what_is_popular_with_those_of_their_label(store_url):
+    life = Life(store_url, two_crowds(), settings=BY_LABEL).run()
+    assert set(life.lanes[0].recommender.items.segments) == {"buyers", "lookers"}
+
+    def crowds(life: Life) -> set[tuple[str, str]]:
+        users = [f"{kind}{n}" for kind in "bl" for n in range(12)]
+        return {(user[0], item[:4]) for user in users for item in life.listed(user)}
+
+    assert crowds(life) == {("b", "dear"), ("l", "chea")}
+    life.lanes[0].recommender.items.find_popular()  # as a start does
+    life.event(user_id="b3", type="product_view", item_id="dear1")
+    before = life.listed("b3")
+    assert len(before) == 20
+    life.close()
+    again = Life(store_url, life.log, settings=BY_LABEL)
+    again.event(user_id="b3", type="product_view", item_id="dear1")
+    assert set(again.listed("b3")) == set(before), "labels and their counts come from the store"
+    again.event(user_id="b3", type="purchase", item_id="dear2", amount=1, order_id="o9")
+    assert crowds(again) == {("b", "dear"), ("l", "chea")}
+    again.close()
+
+
+def test_a_family_that_there_is_not_tells_nobody_apart(store_url):
+    settings = load(sets=[*SETS, "recommend.segment=nothing"], env={})
+    life = Life(store_url, log_of(3, 200), settings=settings).run()
+    items = life.lanes[0].recommender.items
+    assert items.segments == []
+    assert not items.table["by_segment"].any()
     life.close()

@@ -40,6 +40,7 @@ def item_plan(settings: Settings) -> ItemPlan | None:
         sources=chosen.sources.model_dump(),
         rank_offset=chosen.rank_offset,
         length=chosen.length,
+        segment=chosen.segment,
         per_category=chosen.per_category,
         most_items=chosen.most_items,
         validity_ms=chosen.validity,

@@ -36,6 +36,7 @@ class SourceSettings(Section):
     category: Annotated[float, Field(ge=0)]
     popular: Annotated[float, Field(ge=0)]
     trending: Annotated[float, Field(ge=0)]
+    segment: Annotated[float, Field(ge=0)]
 
 
 class BoostSettings(Section):
@@ -88,6 +89,7 @@ class RecommendSettings(Section):
     fade: Annotated[float, Field(ge=0)]
     damping: Annotated[float, Field(ge=0, le=1)]
     rank_offset: Annotated[float, Field(ge=0)]
+    segment: Annotated[str, Field(pattern=r"^([a-z][a-z0-9_]{0,62})?$")]
     per_category: Annotated[Whole, Field(ge=0)]
     adaptive: bool
     ranked: bool

@@ -28,6 +28,9 @@ def described(names, categories=None, prices=None):
     )
 
 
+LABELS = ("champions", "promising", "at_risk")
+
+
 def interactions(events, categories=None, prices=None):
     """Interactions from (item, time, type, items before it, items bought with it).
 
@@ -53,6 +56,8 @@ def interactions(events, categories=None, prices=None):
         table(3),
         table(4),
         seen,
+        np.array([label_of(e) for e in events], dtype=np.int8),
+        LABELS,
     )
 
 
@@ -71,12 +76,18 @@ def random_events(rng, count, items, span_ms=30 * DAY_MS, steps=3, baskets=2):
     return out
 
 
+def label_of(event):
+    """A label for the user of an event, made from its time; a place in ``LABELS``, -1 for none."""
+    return event[1] // 1_000 % (len(LABELS) + 1) - 1
+
+
 class Counted:
     """What items come to at a time: every event once more, slowly, decayed one by one.
 
     Attributes:
         popularity, trend, impressions, clicks: by item.
         last_ms: by item, of what was no impression.
+        by_segment: by item and label.
         covisits, together: by pair.
     """
 
@@ -84,7 +95,9 @@ class Counted:
         self.popularity, self.impressions = defaultdict(float), defaultdict(float)
         self.clicks, self.trend, self.last_ms = defaultdict(float), defaultdict(float), {}
         self.covisits, self.together = defaultdict(float), defaultdict(float)
-        for item, ts, kind, before, together in events:
+        self.by_segment = defaultdict(float)
+        for event in events:
+            item, ts, kind, before, together = event
             counts = 2.0 ** ((ts - at_ms) / plan.half_life_ms)
             if kind == IMPRESSION:
                 self.impressions[item] += counts
@@ -93,6 +106,8 @@ class Counted:
                 self.clicks[item] += counts
             says = counts * plan.weights.get(kind, 0.0)
             self.popularity[item] += says
+            if label_of(event) >= 0:
+                self.by_segment[item, LABELS[label_of(event)]] += says
             lately = 2.0 ** ((ts - at_ms) / plan.trend_ms)
             self.trend[item] += lately * plan.weights.get(kind, 0.0)
             self.last_ms[item] = max(self.last_ms.get(item, ts), ts)

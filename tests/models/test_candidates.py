@@ -25,6 +25,8 @@ def world(seed, size=60, categories=4, dense=0.5, **plan):
     items.table["trend"][:size] = rng.integers(0, 3, size) * rng.random(size)
     items.table["blocked"][:size] = rng.random(size) < 0.1
     items.table["boost"][:size] = rng.choice([0.0, 0.5, 1.0, 1.0, 1.0, 2.0], size)
+    items.segments = ["champions", "promising"]
+    items.table["by_segment"][:size, :2] = rng.integers(0, 3, (size, 2)) * rng.random((size, 2))
     for kind in (items.covisits, items.together, items.similar):
         n = int(size * kind.places * dense)
         a, b = rng.integers(0, size, (2, n))
@@ -84,7 +86,7 @@ class Naive:
         free = [k for k in some if k not in hidden and not self.blocked[k]][:length]
         return [(k, rank, because) for rank, k in enumerate(free)]
 
-    def sources(self, recent, bought, weights, length):
+    def sources(self, recent, bought, weights, length, segment):
         """For each source that speaks: (item, rank, because)."""
         plan, items, on = self.plan, self.items, dict(zip(SOURCES, weights, strict=True))
         just_seen = recent[:1] if on["reminders"] else recent
@@ -107,12 +109,14 @@ class Naive:
         out["category"] = self.listed(some, hidden, recent[0], length)
         out["popular"] = self.listed(items.popular.tolist(), hidden, -1, length)
         out["trending"] = self.listed(items.trending.tolist(), hidden, -1, length)
+        some = items.segment_items[segment].tolist() if segment >= 0 else []
+        out["segment"] = self.listed([k for k in some if k >= 0], hidden, -1, length)
         return {name: found for name, found in out.items() if on[name]}
 
-    def gather(self, recent, bought, length, weights):
+    def gather(self, recent, bought, length, weights, segment):
         """(item, score, source, because, ranks), the best first."""
         fused, most, ranks = {}, {}, {}
-        for name, found in self.sources(recent, bought, weights, length).items():
+        for name, found in self.sources(recent, bought, weights, length, segment).items():
             source = SOURCES.index(name)
             for k, rank, because in found:
                 says = F32(weights[source] / (self.plan.rank_offset + rank + 1.0))
@@ -127,7 +131,9 @@ class Naive:
 
 def assert_gathered(items, recent, bought, length, weights=None):
     """Lists of all users at once are those of each one alone, in plain Python."""
-    naive, found = Naive(items), Gatherer(items.plan, items).gather(recent, bought, length, weights)
+    segment = np.arange(len(recent)) % 3 - 1 if items.segments else np.full(len(recent), -1)
+    gatherer = Gatherer(items.plan, items)
+    naive, found = Naive(items), gatherer.gather(recent, bought, length, weights, segment)
     if weights is None:
         weights = np.tile(items.plan.source_weights, (len(recent), 1))
     for i in range(len(recent)):
@@ -135,7 +141,8 @@ def assert_gathered(items, recent, bought, length, weights=None):
         columns = found.item, found.score, found.source, found.because, found.ranks
         listed = list(zip(*(column[i, :n].tolist() for column in columns), strict=True))
         assert listed == naive.gather(
-            recent[i].tolist(), bought[i].tolist(), length, weights[i].tolist()
+            *(recent[i].tolist(), bought[i].tolist(), length, weights[i].tolist()),
+            int(segment[i]),
         )
         assert (found.item[i, n:] == -1).all()
         assert (found.because[i, n:] == -1).all()

@@ -29,6 +29,8 @@ def some_interactions(draw, steps=None, baskets=None):
         rng.choice(known, (n, steps)),
         rng.choice(known, (n, baskets)),
         Seen(texts, Texts.of(categories), np.array(price)),
+        rng.integers(-1, 3, n).astype(np.int8),
+        tuple(rng.permutation(["champions", "promising", "at_risk"]).tolist()),
     )
 
 
@@ -38,6 +40,7 @@ def plain(some):
     return (
         *(some.item.tolist(), some.ts_ms.tolist(), some.type.tolist()),
         *(some.before.tolist(), some.together.tolist()),
+        [None if k < 0 else some.labels[k] for k in some.label.tolist()],
         *(seen.ids.tolist(), seen.categories.tolist(), seen.price.tolist()),
     )
 
@@ -68,10 +71,10 @@ def test_what_was_unpacked_can_be_written_like_what_was_not(some):
 def test_parts_are_joined_in_order_and_each_item_is_described_once(parts):
     joined = Interactions.joined(parts)
     lists = [plain(part) for part in parts]
-    for place in range(5):
+    for place in range(6):
         assert plain(joined)[place] == [x for part in lists for x in part[place]]
-    seen = naive_seen([x for part in lists for x in zip(*part[5:], strict=True)])
-    found = zip(*plain(joined)[5:], strict=True)
+    seen = naive_seen([x for part in lists for x in zip(*part[6:], strict=True)])
+    found = zip(*plain(joined)[6:], strict=True)
     assert {name: (category, price) for name, category, price in found} == seen
     if len(parts) > 1:
         assert joined.seen.ids.tolist() == list(seen)

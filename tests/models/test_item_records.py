@@ -5,7 +5,7 @@ import pytest
 
 from events.schema import IMPRESSION, PRODUCT_VIEW, PURCHASE
 from models.item_plan import ItemPlan
-from models.item_records import _record, load_items, pack_items
+from models.item_records import SEGMENTS, TREND, _record, load_items, pack_items
 from models.items import ItemTable
 from state.times import DAY_MS
 from tests.models.shopping import (
@@ -38,7 +38,7 @@ def carried(items, plan=PLAN, rows=None):
     """The same in another process: stored in some order, read in another."""
     rows = np.random.default_rng(2).permutation(len(items)) if rows is None else rows
     out = ItemTable(plan)
-    load_items(out, *pack_items(items, rows))
+    load_items(out, *pack_items(items, rows), items.segments)
     return out
 
 
@@ -66,6 +66,12 @@ def trends(items, at_ms=START_MS):
     return {name: items.table["trend"][k] * scale for k, name in enumerate(names_of(items))}
 
 
+def by_segment(items, at_ms=START_MS):
+    scale = 2.0 ** ((items.landmark_ms - at_ms) / items.plan.half_life_ms)
+    held = items.table["by_segment"][: len(items), : len(items.segments)] * scale
+    return {name: held[k].tolist() for k, name in enumerate(names_of(items))}
+
+
 def close(expected):
     return {k: pytest.approx(v, rel=1e-5, abs=1e-30) for k, v in expected.items()}
 
@@ -75,6 +81,8 @@ def assert_same(found, truth):
     assert facts(found) == facts(truth)
     assert weights(found) == close(weights(truth))
     assert trends(found) == close(trends(truth))
+    assert found.segments == truth.segments
+    assert by_segment(found) == close(by_segment(truth))
     for name in ("covisits", "together"):
         a = pairs_of(found, getattr(found, name), START_MS)
         b = pairs_of(truth, getattr(truth, name), START_MS)
@@ -93,10 +101,11 @@ def test_items_come_back_as_they_were(seed):
     assert_same(carried(again), items)
 
 
-def test_records_of_a_version_without_trends_are_read():
+def test_records_of_the_first_version_are_read():
     items = taught(seed=4)
     fields, values = pack_items(items, np.arange(len(items)))
-    now, then = (_record(v, items.covisits.places, items.together.places) for v in (1, 0))
+    widths = items.covisits.places, items.together.places
+    now, then = (_record(parts, *widths) for parts in (TREND | SEGMENTS, 0))
     former = []
     for value in values:
         old, new = np.zeros(1, then), np.frombuffer(value[: now.itemsize], now)
@@ -108,7 +117,9 @@ def test_records_of_a_version_without_trends_are_read():
     load_items(again, fields, former)
     assert (facts(again), weights(again)) == (facts(items), close(weights(items)))
     assert not any(trends(again).values())
+    assert not again.table["by_segment"].any()
     assert any(trends(items).values())
+    assert items.table["by_segment"].any()
 
 
 def test_a_single_item_comes_back():
@@ -157,7 +168,7 @@ def test_records_of_several_widths_and_landmarks_are_mixed():
     stored |= dict(zip(later_fields, later_values, strict=True))
     for order in (list(stored), list(stored)[::-1]):
         again = ItemTable(PLAN)
-        load_items(again, order, [stored[field] for field in order])
+        load_items(again, order, [stored[field] for field in order], old.segments)
         assert again.landmark_ms == new.landmark_ms
         assert_same(again, old)
 

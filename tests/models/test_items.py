@@ -1,6 +1,7 @@
 """The item table, held against a count of all events one by one."""
 
 from collections import defaultdict
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -47,11 +48,16 @@ def assert_counted(items, events):
         assert popularity[row] == pytest.approx(truth.popularity[name], rel=1e-9, abs=1e-30)
         trend = table["trend"][row] * lately
         assert trend == pytest.approx(truth.trend[name], rel=1e-9, abs=1e-30)
+        for number, label in enumerate(items.segments):
+            expected = truth.by_segment[name, label]
+            found = table["by_segment"][row, number] * scale
+            assert found == pytest.approx(expected, rel=1e-5, abs=1e-30)
         for column in ("impressions", "clicks"):
             expected = getattr(truth, column)[name]
             assert table[column][row] * scale == pytest.approx(expected, rel=1e-5, abs=1e-30)
         if name in truth.last_ms:
             assert table["last_ms"][row] == truth.last_ms[name]
+    assert {label for _, label in truth.by_segment} <= set(items.segments)
     for kind in ("covisits", "together"):
         found, expected = pairs_of(items, getattr(items, kind), at_ms), getattr(truth, kind)
         assert {pair for pair, weight in expected.items() if weight > 1e-30} <= found.keys()
@@ -165,6 +171,7 @@ def test_a_million_made_up_items_leave_the_memory_as_it_was():
             np.roll(texts.hashes(), 1).reshape(-1, 1),
             np.zeros((10_000, 0), np.uint64),
             described(names, [f"{block}c{k}" for k in range(10_000)]),
+            np.full(10_000, -1, np.int8),
         )
         items.learn(some)
         items.forgotten.clear()
@@ -243,7 +250,7 @@ def test_an_id_whose_hash_stands_for_nothing_is_seen_with_nobody():
     some = interactions([("b", START_MS, PURCHASE, ["a"], [])])
     padded = np.zeros((1, 4), np.uint64)
     padded[:, :1] = some.before
-    items.learn(type(some)(some.item, some.ts_ms, some.type, padded, padded * 0, some.seen))
+    items.learn(replace(some, before=padded, together=padded * 0))
     for pair in pairs_of(items, items.covisits, START_MS):
         assert nothing not in pair
     assert items.find(np.zeros(1, np.uint64)).tolist() == [-1]

@@ -37,7 +37,8 @@ def views(items, *ids, at_ms=NOW_MS, category=None, price=0, type_=PRODUCT_VIEW)
     seen = seen_of(texts, Texts.of([category] * n), np.full(n, price))
     items.learn(
         Interactions(
-            texts.hashes(), np.full(n, at_ms), np.full(n, type_, np.int8), zeros, zeros, seen
+            *(texts.hashes(), np.full(n, at_ms), np.full(n, type_, np.int8), zeros, zeros, seen),
+            np.full(n, -1, dtype=np.int8),
         )
     )
 
