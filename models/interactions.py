@@ -51,6 +51,9 @@ class Interactions:
         before: the user's items before it, the newest first, uint64[n, s]; 0 for none.
         together: what the user bought with it, likewise, uint64[n, t].
         seen: all that is known of the items.
+        session: the name of the user's session, uint64[n]; 0 for none. None if nobody asks.
+        had: the items that the user has since then, this one first, then the newest first,
+            uint64[n, h]; all 0 where this one is not new to the user. None if nobody asks.
     """
 
     item: U64
@@ -59,6 +62,8 @@ class Interactions:
     before: U64
     together: U64
     seen: Seen
+    session: U64 | None = None
+    had: U64 | None = None
 
     def __len__(self) -> int:
         return len(self.item)
@@ -77,7 +82,9 @@ class Interactions:
         >>> bool((again.before == some.before).all())
         True
         """
-        named = np.concatenate([self.item, self.before.reshape(-1), self.together.reshape(-1)])
+        had = np.empty((len(self), 0), np.uint64) if self.had is None else self.had
+        plain = self.item, self.before.reshape(-1), self.together.reshape(-1)
+        named = np.concatenate([*plain, had[had != 0]])
         first, place = numbered(named)
         return msgspec.msgpack.encode(
             _Block(
@@ -90,6 +97,8 @@ class Interactions:
                 ids=self.seen.ids.tolist(),
                 categories=self.seen.categories.tolist(),
                 price=self.seen.price.tobytes(),
+                session=None if self.session is None else self.session.tobytes(),
+                had=None if self.had is None else _packed_rows(had),
             )
         )
 
@@ -100,6 +109,13 @@ class Interactions:
         n, steps = block.n, block.steps
         hashes = np.frombuffer(block.hashes, np.uint64)
         named = hashes[np.frombuffer(block.place, np.uint32)]
+        had = None
+        if block.had is not None:
+            width, counts = block.had
+            held = np.arange(width) < np.frombuffer(counts, np.uint8)[:, None]
+            had = np.zeros((n, width), np.uint64)
+            stop = len(named) - np.count_nonzero(held)
+            had[held], named = named[stop:], named[:stop]
         item, before, together = named[:n], named[n : n + n * steps], named[n + n * steps :]
         return cls(
             item,
@@ -112,6 +128,8 @@ class Interactions:
                 Texts.of(block.categories),
                 np.frombuffer(block.price, np.int64),
             ),
+            None if block.session is None else np.frombuffer(block.session, np.uint64).copy(),
+            had,
         )
 
     @classmethod
@@ -130,6 +148,8 @@ class Interactions:
                 Texts.joined([p.seen.categories for p in parts]),
                 np.concatenate([p.seen.price for p in parts]),
             ),
+            _all_of([p.session for p in parts]),
+            _all_of([p.had for p in parts]),
         )
 
 
@@ -154,6 +174,17 @@ def _distinct(ids: Texts, categories: Texts, price: I64) -> Seen:
     return Seen(ids.take(first), categories.take(said), paid)
 
 
+def _all_of(columns: Sequence[U64 | None]) -> U64 | None:
+    """One after another, if all are there."""
+    held = [column for column in columns if column is not None]
+    return np.concatenate(held) if len(held) == len(columns) else None
+
+
+def _packed_rows(had: U64) -> tuple[int, bytes]:
+    """How wide the rows are, and how many items each holds."""
+    return had.shape[1], np.count_nonzero(had, axis=1).astype(np.uint8).tobytes()
+
+
 class _Block(msgspec.Struct, array_like=True):
     n: int
     steps: int
@@ -164,3 +195,5 @@ class _Block(msgspec.Struct, array_like=True):
     ids: list[str | None]
     categories: list[str | None]
     price: bytes
+    session: bytes | None = None
+    had: tuple[int, bytes] | None = None

@@ -8,6 +8,7 @@ from, so that records of different times can be mixed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,17 @@ _PLAIN = ("first_ms", "last_ms", "price", "available")
 _WEIGHTS = ("popularity", "impressions", "clicks")
 
 
+_COSINE: Final = 0x8000
+"""Added to the width ``near`` of a record that tells of cosines, too."""
+
+
 def _record(near: int, together: int) -> np.dtype[np.void]:
+    near, cosine = near % _COSINE, near >= _COSINE
+    more = [
+        ("cosine.users", "<f8"),
+        ("cosine.hash", "<u8", (near,)),
+        ("cosine.weight", "<f4", (near,)),
+    ]
     return np.dtype(
         [
             ("near", "<u2"),
@@ -40,6 +51,7 @@ def _record(near: int, together: int) -> np.dtype[np.void]:
             ("covisits.weight", "<f4", (near,)),
             ("together.hash", "<u8", (together,)),
             ("together.weight", "<f4", (together,)),
+            *(more if cosine else ()),
         ]
     )
 
@@ -47,12 +59,15 @@ def _record(near: int, together: int) -> np.dtype[np.void]:
 def pack_items(items: ItemTable, rows: I64) -> tuple[list[bytes], list[bytes]]:
     """Fields (ids) and values (records) of some items."""
     table = items.table
-    out = np.zeros(len(rows), dtype=_record(items.covisits.places, items.together.places))
-    out["near"], out["together"] = items.covisits.places, items.together.places
+    widths = items.covisits.places + _COSINE * bool(items.cosine.places), items.together.places
+    out = np.zeros(len(rows), dtype=_record(*widths))
+    out["near"], out["together"] = widths
     out["landmark_ms"] = items.landmark_ms
     for name in (*_PLAIN, *_WEIGHTS):
         out[name] = table[name][rows]
-    for name, kind in (("covisits", items.covisits), ("together", items.together)):
+    if items.cosine.places:
+        out["cosine.users"] = items.cosine.users[rows]
+    for name, kind in _kinds(items, out):
         near = kind.item[rows]
         out[f"{name}.hash"] = np.where(near == NOBODY, 0, table["hash"][near])
         out[f"{name}.weight"] = kind.weight[rows]
@@ -93,8 +108,17 @@ def _load(items: ItemTable, rows: I64, held: NDArray[np.void], categories: Texts
     for name in _WEIGHTS:
         table[name][rows] = held[name] * scale
     table["category"][rows] = items.categories.number(categories)
-    for name, kind in (("covisits", items.covisits), ("together", items.together)):
+    if items.cosine.places and "cosine.users" in (held.dtype.names or ()):
+        items.cosine.users[rows] = held["cosine.users"] * scale
+    for name, kind in _kinds(items, held):
         _load_neighbours(items, kind, rows, held[f"{name}.hash"], held[f"{name}.weight"], scale)
+
+
+def _kinds(items: ItemTable, held: NDArray[np.void]) -> list[tuple[str, Neighbours]]:
+    """The neighbourhoods that there are and that records tell of."""
+    kinds = {"covisits": items.covisits, "together": items.together, "cosine": items.cosine}
+    told = held.dtype.names or ()
+    return [(n, kind) for n, kind in kinds.items() if kind.places and f"{n}.hash" in told]
 
 
 def _load_neighbours(

@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from events.compiled import compiled
 from events.schema import CLICK, IMPRESSION, PURCHASE
 from events.texts import Texts
+from models.cosine import CosineNeighbours
 from models.interactions import Interactions, Seen
-from models.item_plan import ItemPlan
+from models.item_plan import COSINE, SESSIONS, ItemPlan
 from models.neighbours import Neighbours, add_one
+from models.session_neighbours import SessionNeighbours
 from state.hash_index import HashIndex
 from state.table import Column, Table
 from state.text_index import TextIndex
@@ -57,6 +59,8 @@ class ItemTable:
         ids: the items' ids; an id's number is its row.
         categories: the categories' names; ``table["category"]`` holds their numbers.
         covisits, together: what goes with what.
+        cosine: how many users had both of two items; without places if that source is off.
+        sessions: the latest sessions; none if that source is off.
         popular: rows of the most popular items that may be recommended, falling, int32[p].
         category_start, category_items: the same by category, int32; those of category c stand from
             ``category_start[c]`` up to, not including, ``category_start[c + 1]``.
@@ -80,6 +84,11 @@ class ItemTable:
         self.categories = TextIndex()
         self._unsaved = np.empty(0, dtype=np.int64)
         self.renumbered += 1
+        self.sessions = SessionNeighbours(
+            self.plan.session_count if self.plan.is_on(SESSIONS) else 0,
+            self.plan.session_sample,
+            self.plan.session_neighbours,
+        )
         self._clear()
 
     def _clear(self) -> None:
@@ -107,6 +116,9 @@ class ItemTable:
         self.covisits = Neighbours(self.table, "covisits", self.plan.neighbours)
         self.together = Neighbours(self.table, "together", self.plan.together)
         self.similar = Neighbours(self.table, "similar", self.plan.together)
+        self.cosine = CosineNeighbours(
+            self.table, self.plan.neighbours if self.plan.is_on(COSINE) else 0
+        )
         self.ids, self._rows = TextIndex(), HashIndex()
         self.popular = np.empty(0, dtype=np.int32)
         self.category_start = np.zeros(1, dtype=np.int32)
@@ -189,6 +201,17 @@ class ItemTable:
             self.together.item,
             self.together.weight,
         )
+        if some.had is not None and self.cosine.places:
+            self.cosine.learn(
+                rows,
+                some.ts_ms,
+                self.find(some.had),
+                self.landmark_ms,
+                1.0 / self.plan.half_life_ms,
+                table["changed"],
+            )
+        if some.session is not None and self.plan.is_on(SESSIONS):
+            self.sessions.learn(rows, some.session, some.ts_ms, len(self))
         self.learned += len(some)
         self._unranked += len(some)
         waited_ms = newest_ms - self._popular_ms
@@ -240,7 +263,8 @@ class ItemTable:
 
     def bytes_held(self) -> int:
         """Bytes of all of it."""
-        return self.table.bytes_held() + self.ids.bytes_held() + self._rows.bytes_held()
+        parts = self.table, self.ids, self._rows, self.sessions
+        return sum(part.bytes_held() for part in parts)
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -258,7 +282,7 @@ class ItemTable:
         size = len(self)
         for name in ("popularity", "impressions", "clicks"):
             self.table[name][:size] *= factor
-        for kind in (self.covisits, self.together):
+        for kind in (self.covisits, self.together, self.cosine):
             kind.scale(factor)
         self.table["changed"][:size] = True
         self.landmark_ms = landmark_ms
@@ -284,8 +308,9 @@ class ItemTable:
         self.rows(ids)
         for name, values in held.items():
             self.table[name][: len(kept)] = values
-        for kind in (self.covisits, self.together, self.similar):
+        for kind in (self.covisits, self.together, self.similar, self.cosine):
             kind.renumber(moved, len(kept))
+        self.sessions.renumber(moved, len(kept))
         unsaved = moved[self._unsaved]
         self._unsaved = unsaved[unsaved >= 0]
         self.renumbered += 1

@@ -8,6 +8,7 @@ some interactions only: for all at the beginning, later for a few.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -17,6 +18,7 @@ from events.batch import Batch
 from models.candidates import Gatherer
 from models.item_plan import ItemPlan
 from models.items import ItemTable
+from models.running_sessions import Running
 from models.source_weights import Sought
 from models.weights_by_history import WeightsByHistory
 from state.groups import Groups
@@ -49,6 +51,7 @@ class Seeking:
         items: the item table.
         gatherer: of candidates.
         recent, bought: what users had to do with last.
+        running: the sessions of users, if they are known.
         sends: whether examples are learned when they are read back, in one order with the others'.
 
     Attributes:
@@ -62,12 +65,13 @@ class Seeking:
         gatherer: Gatherer,
         recent: RecentItems,
         bought: RecentItems,
+        running: Callable[[Table, I64], Running | None],
         *,
         sends: bool,
     ) -> None:
         self.weights = WeightsByHistory(plan.source_weights, plan.rank_offset, plan.length)
         self._items, self._gatherer = items, gatherer
-        self._recent, self._bought = recent, bought
+        self._recent, self._bought, self._running = recent, bought, running
         self._matters, self._sends = plan.weight_of > 0.0, sends
         self._sought: deque[list[Sought]] = deque(maxlen=_UNSENT)
 
@@ -91,7 +95,8 @@ class Seeking:
             return
         bought = self._items.find(self._bought.items(table, rows[asked]))
         everything = np.tile(self.weights.everything, (len(asked), 1))
-        lists = self._gatherer.gather(recent[asked], bought, _AMONG, everything)
+        running = self._running(table, rows[asked])
+        lists = self._gatherer.gather(recent[asked], bought, _AMONG, everything, running)
         some = self.weights.seek(lists, came[asked], _is_new(table, rows[asked]))
         if self._sends:
             self._sought.append(some)

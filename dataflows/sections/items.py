@@ -90,6 +90,9 @@ class RecommendSettings(Section):
     damping: Annotated[float, Field(ge=0, le=1)]
     rank_offset: Annotated[float, Field(ge=0)]
     per_category: Annotated[Whole, Field(ge=0)]
+    session_count: Annotated[Whole, Field(ge=100, le=10_000_000)]
+    session_sample: Annotated[Whole, Field(ge=1, le=10_000)]
+    session_neighbours: Annotated[Whole, Field(ge=1, le=5_000)]
     adaptive: bool
     ranked: bool
     click_window: LongSpan

@@ -29,7 +29,17 @@ def some_interactions(draw, steps=None, baskets=None):
         rng.choice(known, (n, steps)),
         rng.choice(known, (n, baskets)),
         Seen(texts, Texts.of(categories), np.array(price)),
+        session=rng.choice(known, n) if draw(st.booleans()) else None,
+        had=some_had(rng, n, texts.hashes(), draw(st.none() | st.just(3))),
     )
+
+
+def some_had(rng, n, known, width):
+    """What users had: full rows, empty ones and those between, or nothing at all."""
+    if width is None:
+        return None
+    held = np.arange(width) < rng.integers(0, width + 1, n)[:, None]
+    return np.where(held, rng.choice(known[known > 0], (n, width)), np.uint64(0))
 
 
 def plain(some):
@@ -38,6 +48,7 @@ def plain(some):
     return (
         *(some.item.tolist(), some.ts_ms.tolist(), some.type.tolist()),
         *(some.before.tolist(), some.together.tolist()),
+        *(None if x is None else x.tolist() for x in (some.session, some.had)),
         *(seen.ids.tolist(), seen.categories.tolist(), seen.price.tolist()),
     )
 
@@ -59,7 +70,11 @@ def test_what_is_packed_comes_back(some):
 def test_what_was_unpacked_can_be_written_like_what_was_not(some):
     """Loops are compiled for arrays that are, or are not, to be written: here always the same."""
     again = Interactions.unpack(some.pack())
-    for one, other in ((some.item, again.item), (some.ts_ms, again.ts_ms), (some.type, again.type)):
+    for name in ("item", "ts_ms", "type", "session", "had"):
+        one, other = getattr(some, name), getattr(again, name)
+        if one is None:
+            assert other is None
+            continue
         assert one.flags.writeable == other.flags.writeable
 
 
@@ -70,8 +85,12 @@ def test_parts_are_joined_in_order_and_each_item_is_described_once(parts):
     lists = [plain(part) for part in parts]
     for place in range(5):
         assert plain(joined)[place] == [x for part in lists for x in part[place]]
-    seen = naive_seen([x for part in lists for x in zip(*part[5:], strict=True)])
-    found = zip(*plain(joined)[5:], strict=True)
+    for place in (5, 6):
+        said = [part[place] for part in lists]
+        everything = None if None in said else [x for part in said for x in part]
+        assert plain(joined)[place] == everything
+    seen = naive_seen([x for part in lists for x in zip(*part[7:], strict=True)])
+    found = zip(*plain(joined)[7:], strict=True)
     assert {name: (category, price) for name, category, price in found} == seen
     if len(parts) > 1:
         assert joined.seen.ids.tolist() == list(seen)
