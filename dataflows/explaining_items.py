@@ -14,6 +14,8 @@ WHY: Final = {
     "popular": "popular",
     "trending": "popular lately",
     "segment": "popular with customers of the same label",
+    "sessions": "came in sessions like this one, with {because}",
+    "cosine": "had by those who had {because}",
     "pinned": "put there by a rule",
 }
 """Sources of candidates in words; ``because`` is the user's own item that one goes with."""

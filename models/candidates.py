@@ -7,6 +7,8 @@ and Buettcher, SIGIR 2009), so that scores of different kinds never have to be c
 - reminders: the user's own earlier items, but for the one just seen;
 - together: what is bought with what the user bought;
 - similar: what is described alike, for items that few have seen;
+- sessions: what came in those of the latest sessions that are like the user's own;
+- cosine: what was had by those who had the user's items, over long histories;
 - category, popular, trending, segment: what many want, in the category of the last item, over all,
   lately, and with the users of the same label.
 
@@ -24,12 +26,15 @@ from numpy.typing import NDArray
 
 from events.compiled import compiled, step
 from models.board import clear, new_slots, spot_of
+from models.cosine import add_cosines
 from models.item_plan import (
     CATEGORY,
+    COSINE,
     COVISITS,
     POPULAR,
     REMINDERS,
     SEGMENT,
+    SESSIONS,
     SIMILAR,
     SOURCES,
     TOGETHER,
@@ -37,6 +42,9 @@ from models.item_plan import (
     ItemPlan,
 )
 from models.items import ItemTable
+from models.running_sessions import Running
+from models.session_neighbours import LONGEST, SessionIndex, add_votes
+from models.sums import HIDDEN, NEAR, add_amount
 
 Bools = NDArray[np.bool_]
 F32 = NDArray[np.float32]
@@ -50,8 +58,6 @@ UNRANKED: Final = 255
 """The rank of an item in a source that does not name it."""
 _RANKS: Final = 60
 """So many items of each source are fused."""
-_HIDDEN: Final = np.float32(-1.0)
-"""The sum of what is never recommended, below every other."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -132,6 +138,10 @@ class _Items(NamedTuple):
     category_start: I32
     category_items: I32
     segment_items: I32
+    cosine_users: F64
+    cosine_item: I32
+    cosine_weight: F32
+    sessions: SessionIndex
 
 
 class _Rules(NamedTuple):
@@ -142,10 +152,8 @@ class _Rules(NamedTuple):
     damping: float
     offset: float
     per_category: int
+    running: Running
 
-
-_NEAR: Final = np.dtype([("row", "i4"), ("sum", "f4"), ("best", "f4"), ("because", "i4")])
-"""A neighbour: its weights summed up, the largest of them and the user's item that it is beside."""
 
 _FUSED: Final = np.dtype(
     [
@@ -186,6 +194,7 @@ class Gatherer:
         length: int,
         weights: F64 | None = None,
         segment: I64 | None = None,
+        running: Running | None = None,
     ) -> Candidates:
         """Lists for n users.
 
@@ -196,6 +205,7 @@ class Gatherer:
             length: most items in a list, below 255, so that a rank fits a byte.
             weights: of the sources, float64[n, sources]; those of the plan if None.
             segment: of each user, int64[n], -1 for none; of nobody if None.
+            running: the users' sessions; if None, all their items belong together.
         """
         n = len(recent)
         plan = self._plan
@@ -212,8 +222,9 @@ class Gatherer:
         fades = np.arange(1, plan.looks_back + 1, dtype=np.float64) ** -plan.fade
         # a copy, because a view that is not to be written would be compiled for anew
         rules = _Rules(
-            np.array(weights, order="C"), fades, plan.damping, plan.rank_offset, plan.per_category
-        )
+            np.array(weights, order="C"), fades, plan.damping, plan.rank_offset, plan.per_category,
+            running or Running.unknown(n, recent.shape[1]),
+        )  # fmt: skip
         columns = out.item, out.score, out.source, out.because, out.ranks, out.count
         space = self._space(recent.shape[1], bought.shape[1], length)
         if segment is None:
@@ -239,6 +250,10 @@ class Gatherer:
             items.category_start,
             items.category_items,
             items.segment_items,
+            items.cosine.users,
+            items.cosine.item,
+            items.cosine.weight,
+            items.sessions.index,
         )
 
     def _space(self, recent: int, bought: int, length: int) -> _Scratch:
@@ -246,12 +261,13 @@ class Gatherer:
         items, looks_back = self._items, min(recent, self._plan.looks_back)
         own = recent + bought
         near = looks_back * max(items.covisits.places, items.similar.places)
-        near = own + max(near, bought * items.together.places)
-        fused = own + 3 * _RANKS + recent + 4 * length
+        voted = min(len(items.sessions), self._plan.session_neighbours) * LONGEST
+        near = own + max(near, bought * items.together.places, recent * items.cosine.places, voted)
+        fused = own + 5 * _RANKS + recent + 4 * length
         held = self._scratch
         if held is None or len(held.near) < near or len(held.fused) < fused:
             self._scratch = held = _Scratch(
-                *(new_slots(near), np.zeros(near, _NEAR)),
+                *(new_slots(near), np.zeros(near, NEAR)),
                 *(new_slots(fused), np.zeros(fused, _FUSED)),
                 *(np.zeros(_RANKS, np.int32), np.zeros(_RANKS, np.float32)),
             )
@@ -284,18 +300,8 @@ def _add_near(
             if other < 0:
                 break
             amount = np.float32(counts * weight[row, k])
-            if amount <= 0.0:
-                continue
-            spot = spot_of(slots, near, other, given)
-            if spot == given:
-                given += 1
-                near[spot].sum = _HIDDEN if blocked[other] else np.float32(0.0)
-                near[spot].best = 0.0
-            if near[spot].sum < 0.0:
-                continue
-            near[spot].sum += amount
-            if amount > near[spot].best:
-                near[spot].best, near[spot].because = amount, row
+            if amount > 0.0:
+                given = add_amount(other, amount, row, blocked, slots, near, given)
     return given
 
 
@@ -395,7 +401,7 @@ def _begin_near(slots: U64, near: Any, fused: Any, hidden: int) -> None:
     clear(slots)
     for spot in range(hidden):
         spot_of(slots, near, fused[spot].row, spot)
-        near[spot].sum = _HIDDEN
+        near[spot].sum = HIDDEN
 
 
 @compiled
@@ -428,7 +434,7 @@ def _gather(
         hidden = _hide(own, 1 if says[REMINDERS] > 0.0 else len(own), slots, fused, 0)
         hidden = _hide(bought[i], bought.shape[1], slots, fused, hidden)
         given = hidden
-        for source in (COVISITS, TOGETHER, SIMILAR):
+        for source in (COVISITS, TOGETHER, SIMILAR, SESSIONS, COSINE):
             if says[source] <= 0.0:
                 continue
             _begin_near(near_slots, near, fused, hidden)
@@ -442,6 +448,16 @@ def _gather(
                 n = _add_near(
                     bought[i], flat, 0.0, popularity, to_item, to_weight, blocked, near_slots,
                     near, n,
+                )  # fmt: skip
+            elif source == SESSIONS:
+                n = add_votes(
+                    own, rules.running.items[i], rules.running.key[i], items.sessions, blocked,
+                    near_slots, near, n,
+                )  # fmt: skip
+            elif source == COSINE:
+                n = add_cosines(
+                    own, items.cosine_users, items.cosine_item, items.cosine_weight, blocked,
+                    near_slots, near, n,
                 )  # fmt: skip
             else:
                 n = _add_near(

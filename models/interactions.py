@@ -53,6 +53,9 @@ class Interactions:
         seen: all that is known of the items.
         label: of the user, a place in ``labels``, int8[n]; -1 for none.
         labels: their names.
+        session: the name of the user's session, uint64[n]; 0 for none. None if nobody asks.
+        had: the items that the user has since then, this one first, then the newest first,
+            uint64[n, h]; all 0 where this one is not new to the user. None if nobody asks.
     """
 
     item: U64
@@ -63,6 +66,8 @@ class Interactions:
     seen: Seen
     label: I8
     labels: tuple[str, ...] = ()
+    session: U64 | None = None
+    had: U64 | None = None
 
     def __len__(self) -> int:
         return len(self.item)
@@ -82,7 +87,9 @@ class Interactions:
         >>> bool((again.before == some.before).all())
         True
         """
-        named = np.concatenate([self.item, self.before.reshape(-1), self.together.reshape(-1)])
+        had = np.empty((len(self), 0), np.uint64) if self.had is None else self.had
+        plain = self.item, self.before.reshape(-1), self.together.reshape(-1)
+        named = np.concatenate([*plain, had[had != 0]])
         first, place = numbered(named)
         return msgspec.msgpack.encode(
             _Block(
@@ -97,6 +104,8 @@ class Interactions:
                 price=self.seen.price.tobytes(),
                 label=self.label.tobytes(),
                 labels=list(self.labels),
+                session=None if self.session is None else self.session.tobytes(),
+                had=None if self.had is None else _packed_rows(had),
             )
         )
 
@@ -107,6 +116,13 @@ class Interactions:
         n, steps = block.n, block.steps
         hashes = np.frombuffer(block.hashes, np.uint64)
         named = hashes[np.frombuffer(block.place, np.uint32)]
+        had = None
+        if block.had is not None:
+            width, counts = block.had
+            held = np.arange(width) < np.frombuffer(counts, np.uint8)[:, None]
+            had = np.zeros((n, width), np.uint64)
+            stop = len(named) - np.count_nonzero(held)
+            had[held], named = named[stop:], named[:stop]
         item, before, together = named[:n], named[n : n + n * steps], named[n + n * steps :]
         return cls(
             item,
@@ -121,6 +137,8 @@ class Interactions:
             ),
             np.frombuffer(block.label or bytes([255]) * n, np.int8).copy(),
             tuple(block.labels),
+            None if block.session is None else np.frombuffer(block.session, np.uint64).copy(),
+            had,
         )
 
     @classmethod
@@ -142,6 +160,8 @@ class Interactions:
             ),
             np.concatenate([_among(labels, p) for p in parts]),
             labels,
+            _all_of([p.session for p in parts]),
+            _all_of([p.had for p in parts]),
         )
 
 
@@ -174,6 +194,17 @@ def _distinct(ids: Texts, categories: Texts, price: I64) -> Seen:
     return Seen(ids.take(first), categories.take(said), paid)
 
 
+def _all_of(columns: Sequence[U64 | None]) -> U64 | None:
+    """One after another, if all are there."""
+    held = [column for column in columns if column is not None]
+    return np.concatenate(held) if len(held) == len(columns) else None
+
+
+def _packed_rows(had: U64) -> tuple[int, bytes]:
+    """How wide the rows are, and how many items each holds."""
+    return had.shape[1], np.count_nonzero(had, axis=1).astype(np.uint8).tobytes()
+
+
 class _Block(msgspec.Struct, array_like=True):
     n: int
     steps: int
@@ -186,3 +217,5 @@ class _Block(msgspec.Struct, array_like=True):
     price: bytes
     label: bytes = b""
     labels: list[str] = []
+    session: bytes | None = None
+    had: tuple[int, bytes] | None = None

@@ -16,10 +16,12 @@ from state.times import DAY_MS, MINUTE_MS, SECOND_MS
 SOURCES: Final = (
     *("covisits", "reminders", "together", "similar"),
     *("category", "popular", "trending", "segment"),
+    *("sessions", "cosine"),
 )
 """Where a candidate may come from; a number stands for the place in this tuple."""
 
-COVISITS, REMINDERS, TOGETHER, SIMILAR, CATEGORY, POPULAR, TRENDING, SEGMENT = range(len(SOURCES))
+COVISITS, REMINDERS, TOGETHER, SIMILAR = range(4)
+CATEGORY, POPULAR, TRENDING, SEGMENT, SESSIONS, COSINE = range(4, len(SOURCES))
 
 STEPS_MOST: Final = 16
 
@@ -38,6 +40,8 @@ def _sources() -> dict[str, float]:
         "popular": 0.005,
         "trending": 0.005,
         "segment": 0.005,
+        "sessions": 0.0,
+        "cosine": 0.0,
     }
 
 
@@ -77,6 +81,10 @@ class ItemPlan:
         rank_least: examples before ranking may be used.
         popular_every_ms: how often popular items are looked up anew, in event time.
         rules: of the shop's people, by name, unless the store has others.
+        session_count: sessions that are remembered.
+        session_sample: so many of the latest that share an item with a user's are looked at.
+        session_neighbours: so many of them say what comes.
+        tried: names of sources that arms of experiments switch on.
     """
 
     weights: Mapping[int, float] = field(default_factory=_weights)
@@ -109,6 +117,15 @@ class ItemPlan:
     rank_least: int = 2_000
     popular_every_ms: int = 10 * SECOND_MS
     rules: Mapping[str, Rule] = field(default_factory=dict)
+    session_count: int = 100_000
+    session_sample: int = 1_500
+    session_neighbours: int = 500
+    tried: frozenset[str] = frozenset()
+
+    def is_on(self, source: int) -> bool:
+        """Whether a source, a place in ``SOURCES``, may have to say something to anybody."""
+        name = SOURCES[source]
+        return self.sources.get(name, 0.0) > 0.0 or name in self.tried
 
     @property
     def weight_of(self) -> NDArray[np.float64]:

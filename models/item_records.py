@@ -22,8 +22,8 @@ I64 = NDArray[np.int64]
 
 _PLAIN = ("first_ms", "last_ms", "price", "available")
 _WEIGHTS = ("popularity", "impressions", "clicks")
-_MORE = ("trend", "by_segment")
-TREND, SEGMENTS = 1, 2
+_MORE = ("trend", "by_segment", "cosine.users")
+TREND, SEGMENTS, COSINE = 1, 2, 4
 """Parts that a record may have beside those of the first version."""
 _PARTS: Final = 1 << 12
 """``near`` holds the number of places, below this, and the parts above it."""
@@ -32,6 +32,11 @@ _PARTS: Final = 1 << 12
 def _record(parts: int, near: int, together: int) -> np.dtype[np.void]:
     trend = [("trend", "<f8")] if parts & TREND else []
     segments = [("by_segment", "<f4", (SEGMENTS_MOST,))] if parts & SEGMENTS else []
+    cosine = [
+        ("cosine.users", "<f8"),
+        ("cosine.hash", "<u8", (near,)),
+        ("cosine.weight", "<f4", (near,)),
+    ]
     return np.dtype(
         [
             ("near", "<u2"),
@@ -50,6 +55,7 @@ def _record(parts: int, near: int, together: int) -> np.dtype[np.void]:
             ("covisits.weight", "<f4", (near,)),
             ("together.hash", "<u8", (together,)),
             ("together.weight", "<f4", (together,)),
+            *(cosine if parts & COSINE else ()),
         ]
     )
 
@@ -58,14 +64,14 @@ def pack_items(items: ItemTable, rows: I64) -> tuple[list[bytes], list[bytes]]:
     """Fields (ids) and values (records) of some items."""
     table = items.table
     near, together = items.covisits.places, items.together.places
-    parts = TREND | (SEGMENTS if items.tells_apart else 0)
+    parts = TREND | SEGMENTS * items.tells_apart | COSINE * bool(items.cosine.places)
     out = np.zeros(len(rows), dtype=_record(parts, near, together))
     out["near"], out["together"] = near + parts * _PARTS, together
     out["landmark_ms"] = items.landmark_ms
     for name in (*_PLAIN, *_WEIGHTS, *_MORE):
         if name in (out.dtype.names or ()):
             out[name] = table[name][rows]
-    for name, kind in (("covisits", items.covisits), ("together", items.together)):
+    for name, kind in _kinds(items, out):
         beside = kind.item[rows]
         out[f"{name}.hash"] = np.where(beside == NOBODY, 0, table["hash"][beside])
         out[f"{name}.weight"] = kind.weight[rows]
@@ -125,8 +131,17 @@ def _load(items: ItemTable, rows: I64, held: NDArray[np.void], categories: Texts
     if "by_segment" in parts and items.tells_apart:
         table["by_segment"][rows] = held["by_segment"] * scale[:, None]
     table["category"][rows] = items.categories.number(categories)
-    for name, kind in (("covisits", items.covisits), ("together", items.together)):
+    if items.cosine.places and "cosine.users" in (held.dtype.names or ()):
+        items.cosine.users[rows] = held["cosine.users"] * scale
+    for name, kind in _kinds(items, held):
         _load_neighbours(items, kind, rows, held[f"{name}.hash"], held[f"{name}.weight"], scale)
+
+
+def _kinds(items: ItemTable, held: NDArray[np.void]) -> list[tuple[str, Neighbours]]:
+    """The neighbourhoods that there are and that records tell of."""
+    kinds = {"covisits": items.covisits, "together": items.together, "cosine": items.cosine}
+    told = held.dtype.names or ()
+    return [(n, kind) for n, kind in kinds.items() if kind.places and f"{n}.hash" in told]
 
 
 def _load_neighbours(

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from events.compiled import compiled
 from events.schema import CLICK, IMPRESSION, PURCHASE
 from events.texts import Texts
+from models.cosine import CosineNeighbours
 from models.interactions import Interactions, Seen
-from models.item_plan import ItemPlan
+from models.item_plan import COSINE, SEGMENT, SESSIONS, ItemPlan
 from models.neighbours import Neighbours, add_one
+from models.session_neighbours import SessionNeighbours
 from state.hash_index import HashIndex
 from state.table import Column, Table
 from state.text_index import TextIndex
@@ -62,6 +64,8 @@ class ItemTable:
         ids: the items' ids; an id's number is its row.
         categories: the categories' names; ``table["category"]`` holds their numbers.
         covisits, together: what goes with what.
+        cosine: how many users had both of two items; without places if that source is off.
+        sessions: the latest sessions; none if that source is off.
         popular, trending: rows of the most popular items that may be recommended, and of those
             that are it lately, falling, int32[p].
         category_start, category_items: the same by category, int32; those of category c stand from
@@ -76,7 +80,7 @@ class ItemTable:
     def __init__(self, plan: ItemPlan) -> None:
         self.plan = plan
         self._weight_of = plan.weight_of
-        self._segments = SEGMENTS_MOST if plan.sources.get("segment") and plan.segment else 0
+        self._segments = SEGMENTS_MOST if plan.is_on(SEGMENT) and plan.segment else 0
         self.forgotten: list[bytes] = []
         self.renumbered = 0
         self.reset()
@@ -90,6 +94,11 @@ class ItemTable:
         self.segments: list[str] = []
         self._unsaved = np.empty(0, dtype=np.int64)
         self.renumbered += 1
+        self.sessions = SessionNeighbours(
+            self.plan.session_count if self.plan.is_on(SESSIONS) else 0,
+            self.plan.session_sample,
+            self.plan.session_neighbours,
+        )
         self._clear()
 
     def _clear(self) -> None:
@@ -119,6 +128,9 @@ class ItemTable:
         self.covisits = Neighbours(self.table, "covisits", self.plan.neighbours)
         self.together = Neighbours(self.table, "together", self.plan.together)
         self.similar = Neighbours(self.table, "similar", self.plan.together)
+        self.cosine = CosineNeighbours(
+            self.table, self.plan.neighbours if self.plan.is_on(COSINE) else 0
+        )
         self.ids, self._rows = TextIndex(), HashIndex()
         self.popular = self.trending = np.empty(0, dtype=np.int32)
         self.category_start = np.zeros(1, dtype=np.int32)
@@ -225,6 +237,17 @@ class ItemTable:
             self.together.item,
             self.together.weight,
         )
+        if some.had is not None and self.cosine.places:
+            self.cosine.learn(
+                rows,
+                some.ts_ms,
+                self.find(some.had),
+                self.landmark_ms,
+                1.0 / self.plan.half_life_ms,
+                table["changed"],
+            )
+        if some.session is not None and self.plan.is_on(SESSIONS):
+            self.sessions.learn(rows, some.session, some.ts_ms, len(self))
         self.learned += len(some)
         self._unranked += len(some)
         waited_ms = newest_ms - self._popular_ms
@@ -290,7 +313,8 @@ class ItemTable:
 
     def bytes_held(self) -> int:
         """Bytes of all of it."""
-        return self.table.bytes_held() + self.ids.bytes_held() + self._rows.bytes_held()
+        parts = self.table, self.ids, self._rows, self.sessions
+        return sum(part.bytes_held() for part in parts)
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -309,7 +333,7 @@ class ItemTable:
         self.table["trend"][:size] *= 2.0 ** (back_ms / self.plan.trend_ms)
         for name in ("popularity", "impressions", "clicks", "by_segment"):
             self.table[name][:size] *= factor
-        for kind in (self.covisits, self.together):
+        for kind in (self.covisits, self.together, self.cosine):
             kind.scale(factor)
         self.table["changed"][:size] = True
         self.landmark_ms = landmark_ms
@@ -335,8 +359,9 @@ class ItemTable:
         self.rows(ids)
         for name, values in held.items():
             self.table[name][: len(kept)] = values
-        for kind in (self.covisits, self.together, self.similar):
+        for kind in (self.covisits, self.together, self.similar, self.cosine):
             kind.renumber(moved, len(kept))
+        self.sessions.renumber(moved, len(kept))
         unsaved = moved[self._unsaved]
         self._unsaved = unsaved[unsaved >= 0]
         self.renumbered += 1

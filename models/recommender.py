@@ -17,11 +17,12 @@ from models.arranging import SAID, arranged
 from models.candidates import Candidates, Gatherer
 from models.impressions import Impressions, Shown
 from models.interactions import Interactions, seen_of
-from models.item_plan import POPULAR, SOURCES, ItemPlan
+from models.item_plan import COSINE, POPULAR, SESSIONS, SOURCES, ItemPlan
 from models.item_records import load_items, pack_items
 from models.items import ItemTable
 from models.ranker import INPUTS, Ranker, inputs
 from models.relisting import Relisting
+from models.running_sessions import Running, RunningSessions
 from models.seeking import Seeking
 from models.steering import Steering
 from models.turns import Turns
@@ -72,12 +73,14 @@ class ItemRecommender:
         self.gatherer = Gatherer(plan, self.items)
         self.recent = RecentItems("recent", plan.recent)
         self.bought = RecentItems("bought", plan.bought)
+        self._sessions = RunningSessions(plan.gap_ms) if plan.is_on(SESSIONS) else None
         self._matters = plan.weight_of > 0.0
         self._noted = self._matters.copy()
         self._noted[IMPRESSION] = True
         self._takes = np.zeros(len(TYPES), dtype=np.bool_)
         self._takes[[CLICK, ADD_TO_CART, PURCHASE]] = True
         self._labels: Labels | None = None
+        self._asks_had = plan.is_on(COSINE)
         self._unsent: list[Interactions] = []
         self._unsent_count = 0
         self.ranker = Ranker(plan.rank_least) if plan.ranked else None
@@ -85,7 +88,7 @@ class ItemRecommender:
         self._taken: list[Shown] = []
         self._seeking: Seeking | None = None
         if plan.adaptive:
-            had = self.recent, self.bought
+            had = self.recent, self.bought, self._running, self._segments
             sends = bool(self.exchange_ms)
             self._seeking = Seeking(plan, self.items, self.gatherer, *had, sends=sends)
         self._form = candidates_form()
@@ -105,7 +108,8 @@ class ItemRecommender:
     def columns(self) -> list[Column]:
         """What users had to do with last, and when their list was made."""
         own = [*self.recent.columns(), *self.bought.columns()]
-        return [*own, Column(_LISTED, "i8", NEVER_MS), *self._relisting.columns()]
+        running = self._sessions.columns() if self._sessions else []
+        return [*own, Column(_LISTED, "i8", NEVER_MS), *self._relisting.columns(), *running]
 
     def tell_apart(self, labels: Labels) -> None:
         """Users may be told apart by their labels from now on."""
@@ -121,7 +125,7 @@ class ItemRecommender:
         if self.ranker is not None:
             self._follow(table, events, batch)
         if self._seeking is not None:
-            self._seeking.seek(table, events, batch, self._segments)
+            self._seeking.seek(table, events, batch)
         some = self._interactions(table, events, batch)
         self._learn(some)
         if self.exchange_ms:
@@ -181,12 +185,14 @@ class ItemRecommender:
         bought = self.items.find(self.bought.items(table, rows))
         old = self.bought.at_ms(table, rows) < now_ms[:, None] - self.plan.bought_ms
         bought = np.where(old, -1, bought)
-        segment = self._segments(rows)
+        segment, running = self._segments(rows), self._running(table, rows)
         pins, cap, length = self.steering.pins, self.plan.per_category, length or self.plan.length
-        if not cap and not len(pins.items):
-            return self._ranked(recent, bought, segment, now_ms, length, 2 * length, weights)
-        wide = _WIDER * length
-        found = self._ranked(recent, bought, segment, now_ms, wide, wide, weights)
+        plainly = not cap and not len(pins.items)
+        wide = length if plainly else _WIDER * length
+        among = max(2 * length, wide)
+        found = self._ranked(recent, bought, now_ms, wide, among, weights, segment, running)
+        if plainly:
+            return found
         return arranged(found, self.items, recent, bought, pins, length, cap)
 
     def documents(
@@ -310,16 +316,17 @@ class ItemRecommender:
         self,
         recent: I64,
         bought: I64,
-        segment: I64,
         now_ms: I64,
         length: int,
         among: int,
         weights: F64 | None,
+        segment: I64,
+        running: Running | None,
     ) -> Candidates:
         """The best candidates; where ranking is in force, those of some more."""
         if self.ranker is None or not self.ranker.in_force:
-            return self.gatherer.gather(recent, bought, length, weights, segment)
-        lists = self.gatherer.gather(recent, bought, among, weights, segment)
+            return self.gatherer.gather(recent, bought, length, weights, segment, running)
+        lists = self.gatherer.gather(recent, bought, among, weights, segment, running)
         X = inputs(self.items, lists, recent, segment, now_ms, np.ones(lists.item.shape))
         chances = self.ranker.chances(X.reshape(-1, len(INPUTS))).reshape(lists.item.shape)
         return lists.ordered(chances * self.items.table["boost"][lists.item], length)
@@ -341,9 +348,9 @@ class ItemRecommender:
         users, which = np.unique(rows, return_inverse=True)
         recent = self.items.find(self.recent.items(table, users))
         bought = self.items.find(self.bought.items(table, users))
-        weights = self._source_weights(table, users)
-        segment = self._segments(users)
-        lists = self.gatherer.gather(recent, bought, _LOOKED_THROUGH, weights, segment)
+        weights, running = self._source_weights(table, users), self._running(table, users)
+        segment, most = self._segments(users), _LOOKED_THROUGH
+        lists = self.gatherer.gather(recent, bought, most, weights, segment, running)
         lists = lists.of(which, self.items.find(items))
         likely = np.where((looked_at > 0.0) & (looked_at <= 1.0), looked_at, 1.0)
         X = inputs(
@@ -394,6 +401,12 @@ class ItemRecommender:
         """The learned weights of sources for some users; None while the settings' hold."""
         return None if self._seeking is None else self._seeking.in_force(table, rows)
 
+    def _running(self, table: Table, rows: I64) -> Running | None:
+        """The sessions of some users; None where nobody asks."""
+        if self._sessions is None:
+            return None
+        return self._sessions.of(table, rows, self.recent.at_ms(table, rows))
+
     def _learn(self, some: Interactions) -> None:
         self.items.learn(some)
         if not (self.keeps and self.exchange_ms):
@@ -407,10 +420,17 @@ class ItemRecommender:
         plan = self.plan
         before = np.zeros((len(index), plan.steps), dtype=np.uint64)
         matters = np.flatnonzero(self._matters[kinds])
+        new = np.zeros((len(matters), plan.recent + 1), np.uint64) if self._asks_had else None
         before[matters] = self.recent.update(
             table, rows[matters], item[matters], ts_ms[matters], kinds[matters], plan.steps,
-            plan.gap_ms,
+            plan.gap_ms, new,
         )  # fmt: skip
+        session = had = None
+        if self._sessions is not None:
+            session = np.zeros(len(index), dtype=np.uint64)
+            session[matters] = self._sessions.update(
+                table, rows[matters], item[matters], ts_ms[matters]
+            )
         together = np.zeros((len(index), plan.bought - 1), dtype=np.uint64)
         buys = np.flatnonzero(kinds == PURCHASE)
         together[buys] = self.bought.update(
@@ -421,9 +441,13 @@ class ItemRecommender:
         seen = seen_of(ids, batch.category.take(index), batch.amount_minor[index] // pieces)
         label, labels = self._label_of(rows)
         order = np.argsort(ts_ms, kind="stable")
+        if new is not None:
+            had = np.zeros((len(index), plan.recent + 1), dtype=np.uint64)
+            had[matters] = new
+            had = had[order]
         return Interactions(
             *(item[order], ts_ms[order], kinds[order], before[order], together[order]),
-            *(seen, label[order], labels),
+            *(seen, label[order], labels, None if session is None else session[order], had),
         )
 
     def _label_of(self, rows: I64) -> tuple[I8, tuple[str, ...]]:

@@ -18,6 +18,7 @@ from events.batch import Batch
 from models.candidates import Gatherer
 from models.item_plan import ItemPlan
 from models.items import ItemTable
+from models.running_sessions import Running
 from models.source_weights import Sought
 from models.weights_by_history import WeightsByHistory
 from state.groups import Groups
@@ -50,6 +51,8 @@ class Seeking:
         items: the item table.
         gatherer: of candidates.
         recent, bought: what users had to do with last.
+        running: the sessions of users, if they are known.
+        segments: the segments of users, -1 for none.
         sends: whether examples are learned when they are read back, in one order with the others'.
 
     Attributes:
@@ -63,26 +66,20 @@ class Seeking:
         gatherer: Gatherer,
         recent: RecentItems,
         bought: RecentItems,
+        running: Callable[[Table, I64], Running | None],
+        segments: Callable[[I64], I64],
         *,
         sends: bool,
     ) -> None:
         self.weights = WeightsByHistory(plan.source_weights, plan.rank_offset, plan.length)
         self._items, self._gatherer = items, gatherer
         self._recent, self._bought = recent, bought
+        self._running, self._segments = running, segments
         self._matters, self._sends = plan.weight_of > 0.0, sends
         self._sought: deque[list[Sought]] = deque(maxlen=_UNSENT)
 
-    def seek(
-        self, table: Table, events: Groups, batch: Batch, segments: Callable[[I64], I64]
-    ) -> None:
-        """See where in their lists stood what some users went on to, before it is learned.
-
-        Args:
-            table: the users.
-            events: what they did with items.
-            batch: in which.
-            segments: of users, for ``Gatherer.gather``.
-        """
+    def seek(self, table: Table, events: Groups, batch: Batch) -> None:
+        """See where in their lists stood what some users went on to, before it is learned."""
         index = events.index[self._matters[batch.type[events.index]]]
         rows = events.row_of[self._matters[batch.type[events.index]]]
         items = batch.item.take(index).hashes()
@@ -101,8 +98,8 @@ class Seeking:
             return
         bought = self._items.find(self._bought.items(table, rows[asked]))
         everything = np.tile(self.weights.everything, (len(asked), 1))
-        segment = segments(rows[asked])
-        lists = self._gatherer.gather(recent[asked], bought, _AMONG, everything, segment)
+        running, segment = self._running(table, rows[asked]), self._segments(rows[asked])
+        lists = self._gatherer.gather(recent[asked], bought, _AMONG, everything, segment, running)
         some = self.weights.seek(lists, came[asked], _is_new(table, rows[asked]))
         if self._sends:
             self._sought.append(some)

@@ -64,7 +64,7 @@ class Sought:
     def pack(self) -> bytes:
         """As bytes.
 
-        >>> some = Sought(np.zeros((2, 3, 7), np.uint8), np.ones(2), np.zeros(2))
+        >>> some = Sought(np.zeros((2, 3, 10), np.uint8), np.ones(2), np.zeros(2))
         >>> again = Sought.unpack(some.pack())
         >>> again.ranks.shape, again.learned.tolist(), again.plain.tolist()
         ((2, 3, 7), [1.0, 1.0], [0.0, 0.0])

@@ -30,7 +30,7 @@ class WeightsByHistory:
         newcomers: for users of whom one item is known.
         others: for those of whom more are.
 
-    >>> weights = WeightsByHistory(np.ones(7), 0.5, length=20)
+    >>> weights = WeightsByHistory(np.ones(10), 0.5, length=20)
     >>> weights.in_force  # nothing is learned: those of the settings hold for everybody
     False
     >>> weights.of(np.array([True, False]))[:, 0].tolist()

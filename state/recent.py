@@ -65,6 +65,7 @@ class RecentItems:
         types: I8,
         steps: int = 0,
         gap_ms: int = 2**62,
+        had: U64 | None = None,
     ) -> U64:
         """Take in events that name an item, in the order they came within each row.
 
@@ -76,6 +77,8 @@ class RecentItems:
             types: types of event, int8[n].
             steps: how many items before each event are asked for.
             gap_ms: what lies further back is not before it.
+            had: is filled where an event's item was not in the list and is put into it: the item,
+                and behind it all that the list held, the newest first, uint64[n, places + 1].
 
         Returns:
             The other items that the user's list held before each event and that are not later than
@@ -83,7 +86,8 @@ class RecentItems:
         """
         before = np.zeros((len(row_of), steps), dtype=np.uint64)
         columns = table[self._item], table[self._at], table[self._type]
-        _update(row_of, items, ts_ms, types, *columns, gap_ms, before)
+        had = np.empty((0, 0), dtype=np.uint64) if had is None else had
+        _update(row_of, items, ts_ms, types, *columns, gap_ms, before, had)
         return before
 
     def items(self, table: Table, rows: I64) -> U64:
@@ -118,6 +122,7 @@ def _update(
     kinds: I8,
     gap_ms: int,
     before: U64,
+    had: U64,
 ) -> None:
     places, steps = held.shape[1], before.shape[1]
     for k in range(len(row_of)):
@@ -139,6 +144,10 @@ def _update(
             place = places - 1
             if not _is_newer(ts, item, at[row, place], held[row, place]):
                 continue
+            if len(had) and item != NO_ITEM:
+                had[k, 0] = item
+                for p in range(places):
+                    had[k, p + 1] = held[row, p]  # what holds none is 0
         while place > 0 and _is_newer(ts, item, at[row, place - 1], held[row, place - 1]):
             held[row, place], at[row, place] = held[row, place - 1], at[row, place - 1]
             kinds[row, place] = kinds[row, place - 1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dataflows.plans.types import check_types
-from dataflows.sections.items import RuleSettings
+from dataflows.sections.items import ExperimentSettings, RuleSettings
 from dataflows.settings import Settings, SettingsError
 from events.schema import TYPES
 from models.item_plan import ItemPlan
@@ -51,7 +51,18 @@ def item_plan(settings: Settings) -> ItemPlan | None:
         click_ms=chosen.click_window,
         rank_least=chosen.rank_least,
         rules=item_rules(chosen.rules),
+        session_count=chosen.session_count,
+        session_sample=chosen.session_sample,
+        session_neighbours=chosen.session_neighbours,
+        tried=_tried(settings.experiments),
     )
+
+
+def _tried(experiments: Mapping[str, ExperimentSettings]) -> frozenset[str]:
+    """Sources that some arm gives a weight."""
+    arms = [arm for experiment in experiments.values() for arm in experiment.arms.values()]
+    weights = {path: value for arm in arms for path, value in arm.overrides.items() if value}
+    return frozenset(path.removeprefix("sources.") for path in weights)
 
 
 def item_rules(

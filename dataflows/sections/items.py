@@ -37,6 +37,8 @@ class SourceSettings(Section):
     popular: Annotated[float, Field(ge=0)]
     trending: Annotated[float, Field(ge=0)]
     segment: Annotated[float, Field(ge=0)]
+    sessions: Annotated[float, Field(ge=0)]
+    cosine: Annotated[float, Field(ge=0)]
 
 
 class BoostSettings(Section):
@@ -91,6 +93,9 @@ class RecommendSettings(Section):
     rank_offset: Annotated[float, Field(ge=0)]
     segment: Annotated[str, Field(pattern=r"^([a-z][a-z0-9_]{0,62})?$")]
     per_category: Annotated[Whole, Field(ge=0)]
+    session_count: Annotated[Whole, Field(ge=100, le=10_000_000)]
+    session_sample: Annotated[Whole, Field(ge=1, le=10_000)]
+    session_neighbours: Annotated[Whole, Field(ge=1, le=5_000)]
     adaptive: bool
     ranked: bool
     click_window: LongSpan

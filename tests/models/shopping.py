@@ -146,7 +146,7 @@ def assert_sound(items):
     assert len(items.ids) == size == table.size
     assert (table["hash"][:size] == hashes).all()
     assert (items.find(hashes) == np.arange(size)).all()
-    for kind in (items.covisits, items.together, items.similar):
+    for kind in (items.covisits, items.together, items.similar, items.cosine):
         near, weight = kind.item[:size], kind.weight[:size]
         assert near.min(initial=-1) >= -1
         assert near.max(initial=-1) < size

@@ -5,10 +5,13 @@ import pytest
 
 from events.texts import Texts
 from models.candidates import UNRANKED, Gatherer, _gather
-from models.item_plan import SOURCES, ItemPlan
+from models.item_plan import COSINE, SESSIONS, SOURCES, ItemPlan
 from models.items import ItemTable
+from models.running_sessions import Running
+from tests.models.plain_sessions import PlainSessions
 
 F32 = np.float32
+EVERYTHING = dict.fromkeys(SOURCES, 0.5)
 RANKS = 60
 """So many items of a source are fused, as in the code."""
 
@@ -33,7 +36,30 @@ def world(seed, size=60, categories=4, dense=0.5, **plan):
         weights = rng.choice([0.0, 0.25, 0.5, 1.0, 2.5, *rng.random(4)], n)
         kind.add(a[a != b], b[a != b], weights[a != b])
     items.find_popular()
+    tell(items, rng, size, n=int(size * 4 * dense))
     return items
+
+
+def tell(items, rng, size, n):
+    """Sessions and cosines, if these sources are on; sessions written out as well."""
+    plan = items.plan
+    items.plain = PlainSessions(plan.session_count, plan.session_sample, plan.session_neighbours)
+    if plan.is_on(SESSIONS):
+        tell_sessions(items, rng.integers(0, size, n), rng.integers(1, 12, n).astype(np.uint64))
+    if plan.is_on(COSINE):
+        a, b = rng.integers(0, size, (2, n))
+        weights = rng.choice([0.0, 0.5, 1.0, *rng.random(4)], n)
+        items.cosine.add(a[a != b], b[a != b], weights[a != b])
+        items.cosine.users[:size] = rng.choice([0.0, 1.0, *rng.random(4)], size)
+
+
+def tell_sessions(items, rows, names):
+    """Events of sessions, two in a millisecond; written out as well."""
+    ts_ms = np.arange(len(rows)) // 2
+    items.sessions.learn(rows, names, ts_ms, len(items))
+    hashes = items.table["hash"][rows].tolist()
+    for event in zip(hashes, names.tolist(), ts_ms.tolist(), strict=True):
+        items.plain.learn(*event)
 
 
 def users(rng, size, count, recent, bought):
@@ -82,11 +108,40 @@ class Naive:
         ranked = sorted(sums, key=lambda k: -sums[k])[:RANKS]
         return [(k, rank, best[k][1]) for rank, k in enumerate(ranked)]
 
+    def cosines(self, own, hidden):
+        """Items by their summed cosine with one's own, and what says most."""
+        sums, best, kind = {}, {}, self.items.cosine
+        for row in own:
+            near = zip(kind.item[row].tolist(), kind.weight[row].tolist(), strict=True)
+            for other, both in near if row >= 0 else ():
+                if other < 0 or both <= 0 or other in hidden or self.blocked[other]:
+                    continue
+                each = [max(float(kind.users[k]), both) for k in (row, other)]
+                amount = F32(both / (each[0] * each[1]) ** 0.5)
+                sums[other] = F32(sums.get(other, F32(0)) + amount)
+                if amount > best.get(other, (F32(0), -1))[0]:
+                    best[other] = amount, row
+        ranked = sorted(sums, key=lambda k: -sums[k])[:RANKS]
+        return [(k, rank, best[k][1]) for rank, k in enumerate(ranked)]
+
+    def sessions(self, own, running, hidden):
+        """Items by the votes of sessions, which know them by their hashes."""
+        if not len(self.items.sessions):
+            return []
+        name, places = running
+        hashes = self.items.table["hash"][: len(self.items)].tolist()
+        row_of = {h: row for row, h in enumerate(hashes)}
+        barred = {h for h, row in row_of.items() if row in hidden or self.blocked[row]}
+        own = [hashes[row] if row >= 0 else None for row in own[:places]]
+        votes = self.items.plain.votes(own, name, row_of.__contains__, barred)
+        named = [(row_of[item], row_of[because]) for item, _, because in votes[:RANKS]]
+        return [(row, rank, because) for rank, (row, because) in enumerate(named)]
+
     def listed(self, some, hidden, because, length):
         free = [k for k in some if k not in hidden and not self.blocked[k]][:length]
         return [(k, rank, because) for rank, k in enumerate(free)]
 
-    def sources(self, recent, bought, weights, length, segment):
+    def sources(self, recent, bought, weights, length, segment, running):
         """For each source that speaks: (item, rank, because)."""
         plan, items, on = self.plan, self.items, dict(zip(SOURCES, weights, strict=True))
         just_seen = recent[:1] if on["reminders"] else recent
@@ -96,6 +151,8 @@ class Naive:
             "covisits": self.near(recent, fades, plan.damping, items.covisits, hidden),
             "together": self.near(bought, [1.0] * len(bought), 0, items.together, hidden),
             "similar": self.near(recent, fades, 0, items.similar, hidden),
+            "sessions": self.sessions(recent, running, hidden),
+            "cosine": self.cosines(recent, hidden),
         }
         earlier = [k for k in recent[1:] if k >= 0]
         out["reminders"] = [
@@ -113,10 +170,11 @@ class Naive:
         out["segment"] = self.listed([k for k in some if k >= 0], hidden, -1, length)
         return {name: found for name, found in out.items() if on[name]}
 
-    def gather(self, recent, bought, length, weights, segment):
+    def gather(self, recent, bought, length, weights, segment, running):
         """(item, score, source, because, ranks), the best first."""
         fused, most, ranks = {}, {}, {}
-        for name, found in self.sources(recent, bought, weights, length, segment).items():
+        told = self.sources(recent, bought, weights, length, segment, running)
+        for name, found in told.items():
             source = SOURCES.index(name)
             for k, rank, because in found:
                 says = F32(weights[source] / (self.plan.rank_offset + rank + 1.0))
@@ -129,11 +187,12 @@ class Naive:
         return [(k, scores[k].item(), *most[k][1:], ranks[k]) for k in best]
 
 
-def assert_gathered(items, recent, bought, length, weights=None):
+def assert_gathered(items, recent, bought, length, weights=None, running=None):
     """Lists of all users at once are those of each one alone, in plain Python."""
     segment = np.arange(len(recent)) % 3 - 1 if items.segments else np.full(len(recent), -1)
-    gatherer = Gatherer(items.plan, items)
-    naive, found = Naive(items), gatherer.gather(recent, bought, length, weights, segment)
+    naive, gatherer = Naive(items), Gatherer(items.plan, items)
+    found = gatherer.gather(recent, bought, length, weights, segment, running)
+    running = running or Running.unknown(*recent.shape)
     if weights is None:
         weights = np.tile(items.plan.source_weights, (len(recent), 1))
     for i in range(len(recent)):
@@ -142,7 +201,7 @@ def assert_gathered(items, recent, bought, length, weights=None):
         listed = list(zip(*(column[i, :n].tolist() for column in columns), strict=True))
         assert listed == naive.gather(
             *(recent[i].tolist(), bought[i].tolist(), length, weights[i].tolist()),
-            int(segment[i]),
+            *(int(segment[i]), (int(running.key[i]), int(running.items[i]))),
         )
         assert (found.item[i, n:] == -1).all()
         assert (found.because[i, n:] == -1).all()
@@ -169,6 +228,27 @@ def test_lists_are_those_of_every_source_written_out(seed):
     assert_gathered(items, recent, bought, items.plan.length)
     weights = rng.choice([0.0, 0.01, 0.5, 0.5, 1.5], (12, len(SOURCES)))
     assert_gathered(items, recent, bought, items.plan.length, weights)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_sessions_and_cosines_are_fused_like_the_others(seed):
+    rng = np.random.default_rng(seed)
+    size = int(rng.choice([1, 2, 15, 60, 300]))
+    items = world(
+        seed,
+        size,
+        sources=dict(zip(SOURCES, rng.choice([0.1, 0.5, 1.0], len(SOURCES)), strict=True)),
+        neighbours=int(rng.choice([1, 5, 50])),
+        length=int(rng.choice([1, 5, 20, 100])),
+        session_count=int(rng.choice([1, 5, 100])),
+        session_sample=int(rng.choice([1, 4, 100])),
+        session_neighbours=int(rng.choice([1, 3, 100])),
+    )
+    recent, bought = users(rng, size, 12, int(rng.choice([2, 8, 32])), 6)
+    running = Running(rng.integers(0, 12, 12).astype(np.uint64), rng.integers(0, 33, 12))
+    assert_gathered(items, recent, bought, items.plan.length)
+    weights = rng.choice([0.0, 0.01, 0.5, 1.5], (12, len(SOURCES)))
+    assert_gathered(items, recent, bought, items.plan.length, weights, running)
 
 
 def test_one_after_another_they_get_what_they_get_together():
@@ -221,6 +301,8 @@ def test_strangers_get_what_is_popular():
         {"looks_back": 1, "neighbours": 1, "together": 500, "bought": 32},
         {"looks_back": 32, "neighbours": 500, "together": 1, "length": 100, "recent": 32},
         {"looks_back": 1, "neighbours": 1, "together": 1, "length": 100, "recent": 32},
+        {"neighbours": 500, "together": 1, "length": 100, "recent": 32, "sources": EVERYTHING},
+        {"neighbours": 1, "together": 1, "session_neighbours": 1_000, "sources": EVERYTHING},
     ],
 )
 def test_the_largest_lists_that_settings_allow_fit(plan):
@@ -231,10 +313,14 @@ def test_the_largest_lists_that_settings_allow_fit(plan):
     items.categories.number(Texts.of(["c"]))
     items.table["category"][:size] = 0
     items.table["popularity"][:size] = rng.random(size)
-    for kind in (items.covisits, items.together, items.similar):
+    for kind in (items.covisits, items.together, items.similar, items.cosine):
         for row in range(40):
             others = rng.permutation(np.arange(40, size))[: kind.places]
             kind.add(np.full(len(others), row), others, rng.random(len(others)) + 0.1)
+    tell(items, rng, size, n=0)
+    if items.plan.is_on(SESSIONS):
+        rows = np.where(np.arange(16_000) % 16 == 0, 0, rng.integers(40, size, 16_000))
+        tell_sessions(items, rows, (np.arange(16_000) // 16 + 1).astype(np.uint64))
     items.find_popular()
     recent = np.arange(items.plan.recent).reshape(1, -1)
     bought = np.arange(items.plan.bought).reshape(1, -1)[:, ::-1].copy()
@@ -279,7 +365,7 @@ def test_a_list_of_one_user_is_made_by_the_loop_that_was_compiled_for_many():
 
 
 def test_sources_that_are_off_say_nothing():
-    items = world(7, 60, dense=1.0)
+    items = world(7, 60, dense=1.0, sources=EVERYTHING)
     recent, bought = users(np.random.default_rng(7), 60, 30, 8, 6)
     for source in range(len(SOURCES)):
         weights = np.zeros((30, len(SOURCES)))

@@ -31,7 +31,17 @@ def some_interactions(draw, steps=None, baskets=None):
         Seen(texts, Texts.of(categories), np.array(price)),
         rng.integers(-1, 3, n).astype(np.int8),
         tuple(rng.permutation(["champions", "promising", "at_risk"]).tolist()),
+        session=rng.choice(known, n) if draw(st.booleans()) else None,
+        had=some_had(rng, n, texts.hashes(), draw(st.none() | st.just(3))),
     )
+
+
+def some_had(rng, n, known, width):
+    """What users had: full rows, empty ones and those between, or nothing at all."""
+    if width is None:
+        return None
+    held = np.arange(width) < rng.integers(0, width + 1, n)[:, None]
+    return np.where(held, rng.choice(known[known > 0], (n, width)), np.uint64(0))
 
 
 def plain(some):
@@ -41,6 +51,7 @@ def plain(some):
         *(some.item.tolist(), some.ts_ms.tolist(), some.type.tolist()),
         *(some.before.tolist(), some.together.tolist()),
         [None if k < 0 else some.labels[k] for k in some.label.tolist()],
+        *(None if x is None else x.tolist() for x in (some.session, some.had)),
         *(seen.ids.tolist(), seen.categories.tolist(), seen.price.tolist()),
     )
 
@@ -62,7 +73,11 @@ def test_what_is_packed_comes_back(some):
 def test_what_was_unpacked_can_be_written_like_what_was_not(some):
     """Loops are compiled for arrays that are, or are not, to be written: here always the same."""
     again = Interactions.unpack(some.pack())
-    for one, other in ((some.item, again.item), (some.ts_ms, again.ts_ms), (some.type, again.type)):
+    for name in ("item", "ts_ms", "type", "session", "had"):
+        one, other = getattr(some, name), getattr(again, name)
+        if one is None:
+            assert other is None
+            continue
         assert one.flags.writeable == other.flags.writeable
 
 
@@ -73,8 +88,12 @@ def test_parts_are_joined_in_order_and_each_item_is_described_once(parts):
     lists = [plain(part) for part in parts]
     for place in range(6):
         assert plain(joined)[place] == [x for part in lists for x in part[place]]
-    seen = naive_seen([x for part in lists for x in zip(*part[6:], strict=True)])
-    found = zip(*plain(joined)[6:], strict=True)
+    for place in (6, 7):
+        said = [part[place] for part in lists]
+        everything = None if None in said else [x for part in said for x in part]
+        assert plain(joined)[place] == everything
+    seen = naive_seen([x for part in lists for x in zip(*part[8:], strict=True)])
+    found = zip(*plain(joined)[8:], strict=True)
     assert {name: (category, price) for name, category, price in found} == seen
     if len(parts) > 1:
         assert joined.seen.ids.tolist() == list(seen)

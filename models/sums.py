@@ -1,0 +1,40 @@
+"""What is added up for items beside those of a user: sums, and the own item behind most of each.
+
+Sums stand on a board (``models.board``).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from events.compiled import step
+from models.board import spot_of
+
+Bools = NDArray[np.bool_]
+U64 = NDArray[np.uint64]
+
+HIDDEN: Final = np.float32(-1.0)
+"""The sum of what is never recommended, below every other."""
+
+NEAR: Final = np.dtype([("row", "i4"), ("sum", "f4"), ("best", "f4"), ("because", "i4")])
+"""A neighbour: its amounts summed up, the largest of them and the user's item that it is beside."""
+
+
+@step
+def add_amount(
+    row: int, amount: Any, because: int, blocked: Bools, slots: U64, near: Any, given: int
+) -> int:
+    """Add an amount, float32 above 0, to what speaks for an item; how many spots are given then."""
+    spot = spot_of(slots, near, row, given)
+    if spot == given:
+        given += 1
+        near[spot].sum = HIDDEN if blocked[row] else np.float32(0.0)
+        near[spot].best = 0.0
+    if near[spot].sum >= 0.0:
+        near[spot].sum += amount
+        if amount > near[spot].best:
+            near[spot].best, near[spot].because = amount, because
+    return given
