@@ -40,6 +40,7 @@ PURCHASE: Final = TYPES.index("purchase")
 REFUND: Final = TYPES.index("refund")
 IMPRESSION: Final = TYPES.index("impression")
 CLICK: Final = TYPES.index("click")
+RATING: Final = TYPES.index("rating")
 
 RESERVED: Final = frozenset({"consent", "identify", "erase"})
 """Types with a meaning to come; dead letters until then."""

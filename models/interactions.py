@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from events.texts import Texts
 from state.hash_index import numbered
 
+F32 = NDArray[np.float32]
 I8 = NDArray[np.int8]
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
@@ -51,6 +52,8 @@ class Interactions:
         before: the user's items before it, the newest first, uint64[n, s]; 0 for none.
         together: what the user bought with it, likewise, uint64[n, t].
         seen: all that is known of the items.
+        stay: with the item before, see ``esteem.stay_of``, float32[n].
+        rating: of the item, see ``esteem.rating_of``, float32[n].
         label: of the user, a place in ``labels``, int8[n]; -1 for none.
         labels: their names.
         session: the name of the user's session, uint64[n]; 0 for none. None if nobody asks.
@@ -64,6 +67,8 @@ class Interactions:
     before: U64
     together: U64
     seen: Seen
+    stay: F32
+    rating: F32
     label: I8
     labels: tuple[str, ...] = ()
     session: U64 | None = None
@@ -80,6 +85,7 @@ class Interactions:
         >>> some = Interactions(ids.hashes(), np.array([5, 6]), np.zeros(2, np.int8),
         ...     np.array([[0, 0], [a, 0]], np.uint64), np.zeros((2, 1), np.uint64),
         ...     Seen(ids, Texts.of(["books", None]), np.array([100, 0])),
+        ...     np.array([0, 2.5], np.float32), np.full(2, np.nan, np.float32),
         ...     np.array([0, -1], np.int8), ("champions",))
         >>> again = Interactions.unpack(some.pack())
         >>> again.seen.ids.tolist(), again.seen.categories.tolist(), again.ts_ms.tolist()
@@ -102,6 +108,8 @@ class Interactions:
                 ids=self.seen.ids.tolist(),
                 categories=self.seen.categories.tolist(),
                 price=self.seen.price.tobytes(),
+                stay=self.stay.tobytes(),
+                rating=self.rating.tobytes(),
                 label=self.label.tobytes(),
                 labels=list(self.labels),
                 session=None if self.session is None else self.session.tobytes(),
@@ -135,6 +143,8 @@ class Interactions:
                 Texts.of(block.categories),
                 np.frombuffer(block.price, np.int64),
             ),
+            _numbers(block.stay, n, 0.0),
+            _numbers(block.rating, n, np.nan),
             np.frombuffer(block.label or bytes([255]) * n, np.int8).copy(),
             tuple(block.labels),
             None if block.session is None else np.frombuffer(block.session, np.uint64).copy(),
@@ -158,6 +168,8 @@ class Interactions:
                 Texts.joined([p.seen.categories for p in parts]),
                 np.concatenate([p.seen.price for p in parts]),
             ),
+            np.concatenate([p.stay for p in parts]),
+            np.concatenate([p.rating for p in parts]),
             np.concatenate([_among(labels, p) for p in parts]),
             labels,
             _all_of([p.session for p in parts]),
@@ -200,6 +212,13 @@ def _all_of(columns: Sequence[U64 | None]) -> U64 | None:
     return np.concatenate(held) if len(held) == len(columns) else None
 
 
+def _numbers(raw: bytes, n: int, missing: float) -> F32:
+    """What a block says, float32[n]; the same for all where a former version said nothing."""
+    if not raw:
+        return np.full(n, missing, dtype=np.float32)
+    return np.frombuffer(raw, np.float32).copy()
+
+
 def _packed_rows(had: U64) -> tuple[int, bytes]:
     """How wide the rows are, and how many items each holds."""
     return had.shape[1], np.count_nonzero(had, axis=1).astype(np.uint8).tobytes()
@@ -219,3 +238,5 @@ class _Block(msgspec.Struct, array_like=True):
     labels: list[str] = []
     session: bytes | None = None
     had: tuple[int, bytes] | None = None
+    stay: bytes = b""
+    rating: bytes = b""

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.texts import Texts
+from models import esteem
 from models.items import SEGMENTS_MOST, ItemTable
 from models.neighbours import NOBODY, Neighbours
 from state.times import NEVER_MS
@@ -22,8 +23,8 @@ I64 = NDArray[np.int64]
 
 _PLAIN = ("first_ms", "last_ms", "price", "available")
 _WEIGHTS = ("popularity", "impressions", "clicks")
-_MORE = ("trend", "by_segment", "cosine.users")
-TREND, SEGMENTS, COSINE = 1, 2, 4
+_MORE = ("trend", "by_segment", "cosine.users", *esteem.SUMS)
+TREND, SEGMENTS, COSINE, ESTEEM = 1, 2, 4, 8
 """Parts that a record may have beside those of the first version."""
 _PARTS: Final = 1 << 12
 """``near`` holds the number of places, below this, and the parts above it."""
@@ -32,6 +33,7 @@ _PARTS: Final = 1 << 12
 def _record(parts: int, near: int, together: int) -> np.dtype[np.void]:
     trend = [("trend", "<f8")] if parts & TREND else []
     segments = [("by_segment", "<f4", (SEGMENTS_MOST,))] if parts & SEGMENTS else []
+    said = [(name, "<f4") for name in esteem.SUMS] if parts & ESTEEM else []
     cosine = [
         ("cosine.users", "<f8"),
         ("cosine.hash", "<u8", (near,)),
@@ -51,6 +53,7 @@ def _record(parts: int, near: int, together: int) -> np.dtype[np.void]:
             ("available", "?"),
             *trend,
             *segments,
+            *said,
             ("covisits.hash", "<u8", (near,)),
             ("covisits.weight", "<f4", (near,)),
             ("together.hash", "<u8", (together,)),
@@ -64,7 +67,7 @@ def pack_items(items: ItemTable, rows: I64) -> tuple[list[bytes], list[bytes]]:
     """Fields (ids) and values (records) of some items."""
     table = items.table
     near, together = items.covisits.places, items.together.places
-    parts = TREND | SEGMENTS * items.tells_apart | COSINE * bool(items.cosine.places)
+    parts = TREND | ESTEEM | SEGMENTS * items.tells_apart | COSINE * bool(items.cosine.places)
     out = np.zeros(len(rows), dtype=_record(parts, near, together))
     out["near"], out["together"] = near + parts * _PARTS, together
     out["landmark_ms"] = items.landmark_ms
@@ -128,6 +131,9 @@ def _load(items: ItemTable, rows: I64, held: NDArray[np.void], categories: Texts
     parts = held.dtype.names or ()
     if "trend" in parts:
         table["trend"][rows] = held["trend"] * 2.0 ** (back_ms / items.plan.trend_ms)
+    for name in esteem.SUMS:
+        if name in parts:
+            table[name][rows] = held[name] * scale
     if "by_segment" in parts and items.tells_apart:
         table["by_segment"][rows] = held["by_segment"] * scale[:, None]
     table["category"][rows] = items.categories.number(categories)

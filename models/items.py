@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from events.compiled import compiled
 from events.schema import CLICK, IMPRESSION, PURCHASE
 from events.texts import Texts
+from models import esteem
 from models.cosine import CosineNeighbours
 from models.interactions import Interactions, Seen
 from models.item_plan import COSINE, SEGMENT, SESSIONS, ItemPlan
@@ -72,6 +73,8 @@ class ItemTable:
             ``category_start[c]`` up to, not including, ``category_start[c + 1]``.
         segments: names of the labels that users had; a number stands for the place.
         segment_items: the same by label, int32[labels, p]; -1 behind the last.
+        segment_share: how much of all popularity is that of each label's users, float64[labels].
+        mean_stay, mean_rating: of all items, see ``models.esteem``.
         learned: interactions that were learned.
         renumbered: how often rows got other numbers.
         forgotten: ids of items that were forgotten to keep the cap.
@@ -108,6 +111,7 @@ class ItemTable:
                 Column("popularity", "f8"),
                 Column("trend", "f8"),
                 Column("by_segment", "f4", 0.0, (self._segments,)),
+                *esteem.columns(),
                 Column("impressions", "f4"),
                 Column("clicks", "f4"),
                 Column("first_ms", "i8", FAR_MS),
@@ -137,6 +141,7 @@ class ItemTable:
         self.category_items = np.empty(0, dtype=np.int32)
         self.segment_items = np.empty((0, 0), dtype=np.int32)
         self.segment_share = np.empty(0)
+        self.mean_stay = self.mean_rating = 0.0
 
     def __len__(self) -> int:
         return self.table.size
@@ -213,11 +218,12 @@ class ItemTable:
         self._move_landmark(newest_ms)
         table, rows = self.table, self.find(some.item)
         np.minimum.at(table["first_ms"], rows[rows >= 0], some.ts_ms[rows >= 0])
+        before = self.find(some.before)
         _learn(
             rows,
             some.ts_ms,
             some.type,
-            self.find(some.before),
+            before,
             self.find(some.together),
             self.segment_of(some.label, some.labels),
             self._weight_of,
@@ -236,6 +242,11 @@ class ItemTable:
             self.covisits.weight,
             self.together.item,
             self.together.weight,
+        )
+        esteem.learn(
+            *(rows, before, some.ts_ms, some.stay, some.rating),
+            *(self.landmark_ms, 1.0 / self.plan.half_life_ms),
+            *(*(table[name] for name in esteem.SUMS), table["changed"]),
         )
         if some.had is not None and self.cosine.places:
             self.cosine.learn(
@@ -288,6 +299,9 @@ class ItemTable:
         self.popular = top[:most].astype(np.int32)
         self.trending = _largest(self.table["trend"][:size] * factor, most).astype(np.int32)
         self._find_popular_by_segment(top, factor)
+        stays, stayed, ratings, rated = (self.table[name][:size] for name in esteem.SUMS)
+        self.mean_stay = esteem.mean_of(stayed, stays)
+        self.mean_rating = esteem.mean_of(rated, ratings)
         category = self.table["category"][top]
         top, category = top[category >= 0], category[category >= 0]
         order = np.argsort(category, kind="stable")
@@ -331,7 +345,7 @@ class ItemTable:
         back_ms, size = self.landmark_ms - landmark_ms, len(self)
         factor = 2.0 ** (back_ms / self.plan.half_life_ms)
         self.table["trend"][:size] *= 2.0 ** (back_ms / self.plan.trend_ms)
-        for name in ("popularity", "impressions", "clicks", "by_segment"):
+        for name in ("popularity", "impressions", "clicks", "by_segment", *esteem.SUMS):
             self.table[name][:size] *= factor
         for kind in (self.covisits, self.together, self.cosine):
             kind.scale(factor)

@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from models import esteem
 from models.candidates import UNRANKED, Candidates
 from models.impressions import Shown
 from models.item_plan import SOURCES
@@ -35,6 +36,8 @@ INPUTS: Final = (
     "age_days",
     "price",
     "segment",
+    "stay",
+    "rating",
     "looked_at",
 )
 """What the model sees of a candidate."""
@@ -142,7 +145,7 @@ def inputs(
     out = np.zeros((*lists.item.shape, len(INPUTS)), dtype=np.float32)
     ranks = lists.ranks.astype(np.float32)
     out[..., : len(SOURCES)] = np.where(lists.ranks == UNRANKED, 0.0, 1.0 / (1.0 + ranks))
-    taken, popularity, age, price, alike, seen = range(len(SOURCES), len(INPUTS))
+    taken, popularity, age, price, alike, stay, rating, seen = range(len(SOURCES), len(INPUTS))
     listed = lists.item >= 0  # what stands in a table's unused rows may be anything
     shown = np.where(listed, table["impressions"][rows], np.float32(0))
     clicks = np.where(listed, table["clicks"][rows], np.float32(0))
@@ -164,6 +167,13 @@ def inputs(
     ratio = np.where(comparable, asked, 1.0) / np.where(comparable, usual[:, None], 1.0)
     out[..., price] = np.abs(np.log(ratio))
     out[..., alike] = _wanted_more(items, rows, segment, popular, scale)
+    for place, counts, sums, mean in (
+        (stay, "stays", "stayed", items.mean_stay),
+        (rating, "ratings", "rated", items.mean_rating),
+    ):
+        count = np.where(listed, table[counts][rows], np.float32(0))
+        total = np.where(listed, table[sums][rows], np.float32(0))
+        out[..., place] = esteem.excess(total, count, mean, float(scale))
     out[..., seen] = np.log(np.clip(looked_at, 0.01, 1.0))
     return out
 

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from events.batch import Batch
 from events.catalog import Facts
-from events.schema import ADD_TO_CART, CLICK, IMPRESSION, PURCHASE, TYPES
+from events.schema import ADD_TO_CART, CLICK, IMPRESSION, PURCHASE, RATING, TYPES
 from events.texts import Texts
 from models.arranging import SAID, arranged
 from models.candidates import Candidates, Gatherer
+from models.esteem import rating_of, stay_of
 from models.impressions import Impressions, Shown
 from models.interactions import Interactions, seen_of
 from models.item_plan import COSINE, POPULAR, SESSIONS, SOURCES, ItemPlan
@@ -420,11 +421,15 @@ class ItemRecommender:
         plan = self.plan
         before = np.zeros((len(index), plan.steps), dtype=np.uint64)
         matters = np.flatnonzero(self._matters[kinds])
+        since_ms = np.full(len(matters), -1, dtype=np.int64)
         new = np.zeros((len(matters), plan.recent + 1), np.uint64) if self._asks_had else None
         before[matters] = self.recent.update(
             table, rows[matters], item[matters], ts_ms[matters], kinds[matters], plan.steps,
-            plan.gap_ms, new,
+            plan.gap_ms, new, since_ms,
         )  # fmt: skip
+        stay = np.zeros(len(index), dtype=np.float32)
+        stay[matters] = stay_of(since_ms)
+        rating = rating_of(kinds == RATING, batch.value[index])
         session = had = None
         if self._sessions is not None:
             session = np.zeros(len(index), dtype=np.uint64)
@@ -447,7 +452,8 @@ class ItemRecommender:
             had = had[order]
         return Interactions(
             *(item[order], ts_ms[order], kinds[order], before[order], together[order]),
-            *(seen, label[order], labels, None if session is None else session[order], had),
+            *(seen, stay[order], rating[order], label[order], labels),
+            *(None if session is None else session[order], had),
         )
 
     def _label_of(self, rows: I64) -> tuple[I8, tuple[str, ...]]:

@@ -66,6 +66,7 @@ class RecentItems:
         steps: int = 0,
         gap_ms: int = 2**62,
         had: U64 | None = None,
+        since_ms: I64 | None = None,
     ) -> U64:
         """Take in events that name an item, in the order they came within each row.
 
@@ -79,6 +80,8 @@ class RecentItems:
             gap_ms: what lies further back is not before it.
             had: is filled where an event's item was not in the list and is put into it: the item,
                 and behind it all that the list held, the newest first, uint64[n, places + 1].
+            since_ms: is filled where there is an item before an event: how long ago that was last
+                touched, int64[n].
 
         Returns:
             The other items that the user's list held before each event and that are not later than
@@ -87,7 +90,8 @@ class RecentItems:
         before = np.zeros((len(row_of), steps), dtype=np.uint64)
         columns = table[self._item], table[self._at], table[self._type]
         had = np.empty((0, 0), dtype=np.uint64) if had is None else had
-        _update(row_of, items, ts_ms, types, *columns, gap_ms, before, had)
+        since_ms = np.empty(0, dtype=np.int64) if since_ms is None else since_ms
+        _update(row_of, items, ts_ms, types, *columns, gap_ms, before, had, since_ms)
         return before
 
     def items(self, table: Table, rows: I64) -> U64:
@@ -123,6 +127,7 @@ def _update(
     gap_ms: int,
     before: U64,
     had: U64,
+    since_ms: I64,
 ) -> None:
     places, steps = held.shape[1], before.shape[1]
     for k in range(len(row_of)):
@@ -133,6 +138,8 @@ def _update(
                 place = p
             elif step < steps and ts - gap_ms <= at[row, p] <= ts:
                 before[k, step] = held[row, p]
+                if step == 0 and len(since_ms):
+                    since_ms[k] = ts - at[row, p]
                 step += 1
         if place < places:
             if ts < at[row, place]:

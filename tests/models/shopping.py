@@ -1,5 +1,6 @@
 """Made-up interactions for tests of what is learned from them, and what they come to."""
 
+import math
 from collections import defaultdict
 
 import msgspec
@@ -56,6 +57,8 @@ def interactions(events, categories=None, prices=None):
         table(3),
         table(4),
         seen,
+        np.array([stay_of(e) for e in events], dtype=np.float32),
+        np.array([rating_of(e) for e in events], dtype=np.float32),
         np.array([label_of(e) for e in events], dtype=np.int8),
         LABELS,
     )
@@ -81,6 +84,16 @@ def label_of(event):
     return event[1] // 1_000 % (len(LABELS) + 1) - 1
 
 
+def stay_of(event):
+    """How long the user stayed with the item before, made from its time; 0 for not known."""
+    return event[1] // 1_000 % 7 / 2.0
+
+
+def rating_of(event):
+    """How its item was rated, made from its time; NaN for not at all."""
+    return event[1] // 3_000 % 6 if event[1] // 1_000 % 3 == 0 else math.nan
+
+
 class Counted:
     """What items come to at a time: every event once more, slowly, decayed one by one.
 
@@ -88,6 +101,7 @@ class Counted:
         popularity, trend, impressions, clicks: by item.
         last_ms: by item, of what was no impression.
         by_segment: by item and label.
+        sums: by name of the sum and item: what is said by staying and rating.
         covisits, together: by pair.
     """
 
@@ -95,10 +109,16 @@ class Counted:
         self.popularity, self.impressions = defaultdict(float), defaultdict(float)
         self.clicks, self.trend, self.last_ms = defaultdict(float), defaultdict(float), {}
         self.covisits, self.together = defaultdict(float), defaultdict(float)
-        self.by_segment = defaultdict(float)
+        self.by_segment, self.sums = defaultdict(float), defaultdict(float)
         for event in events:
             item, ts, kind, before, together = event
             counts = 2.0 ** ((ts - at_ms) / plan.half_life_ms)
+            if before and stay_of(event):
+                self.sums["stays", before[0]] += counts
+                self.sums["stayed", before[0]] += counts * stay_of(event)
+            if not math.isnan(rating_of(event)):
+                self.sums["ratings", item] += counts
+                self.sums["rated", item] += counts * rating_of(event)
             if kind == IMPRESSION:
                 self.impressions[item] += counts
                 continue
@@ -181,10 +201,12 @@ class Shoppers:
         self.rows = self.table.grow(users)
         self.ids = Texts.of([f"u{k}" for k in range(users)])
 
-    def act(self, *events, categories=None, amounts=None):
+    def act(self, *events, categories=None, amounts=None, values=None):
         """Events of one batch: (user, item, time, type)."""
         rows, item, ts, kind = zip(*events, strict=True)
         batch = batch_of(type=list(kind), ts_ms=list(ts), item=list(item))
+        if values is not None:
+            batch.value = np.array(values, dtype=np.float64)
         batch.category = Texts.of([(categories or {}).get(name) for name in item])
         batch.amount_minor = np.array([(amounts or {}).get(name, 0) for name in item])
         self.recommender.observe(self.table, group(np.array(rows)), batch)

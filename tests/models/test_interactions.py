@@ -29,6 +29,8 @@ def some_interactions(draw, steps=None, baskets=None):
         rng.choice(known, (n, steps)),
         rng.choice(known, (n, baskets)),
         Seen(texts, Texts.of(categories), np.array(price)),
+        rng.random(n).astype(np.float32),
+        rng.integers(-5, 5, n).astype(np.float32),
         rng.integers(-1, 3, n).astype(np.int8),
         tuple(rng.permutation(["champions", "promising", "at_risk"]).tolist()),
         session=rng.choice(known, n) if draw(st.booleans()) else None,
@@ -50,6 +52,7 @@ def plain(some):
     return (
         *(some.item.tolist(), some.ts_ms.tolist(), some.type.tolist()),
         *(some.before.tolist(), some.together.tolist()),
+        *(some.stay.tolist(), some.rating.tolist()),
         [None if k < 0 else some.labels[k] for k in some.label.tolist()],
         *(None if x is None else x.tolist() for x in (some.session, some.had)),
         *(seen.ids.tolist(), seen.categories.tolist(), seen.price.tolist()),
@@ -86,14 +89,14 @@ def test_what_was_unpacked_can_be_written_like_what_was_not(some):
 def test_parts_are_joined_in_order_and_each_item_is_described_once(parts):
     joined = Interactions.joined(parts)
     lists = [plain(part) for part in parts]
-    for place in range(6):
+    for place in range(8):
         assert plain(joined)[place] == [x for part in lists for x in part[place]]
-    for place in (6, 7):
+    for place in (8, 9):
         said = [part[place] for part in lists]
         everything = None if None in said else [x for part in said for x in part]
         assert plain(joined)[place] == everything
-    seen = naive_seen([x for part in lists for x in zip(*part[8:], strict=True)])
-    found = zip(*plain(joined)[8:], strict=True)
+    seen = naive_seen([x for part in lists for x in zip(*part[10:], strict=True)])
+    found = zip(*plain(joined)[10:], strict=True)
     assert {name: (category, price) for name, category, price in found} == seen
     if len(parts) > 1:
         assert joined.seen.ids.tolist() == list(seen)

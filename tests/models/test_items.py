@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from events.schema import IMPRESSION, PRODUCT_VIEW, PURCHASE
 from events.texts import Texts
+from models.esteem import SUMS
 from models.item_plan import ItemPlan
 from models.items import ItemTable
 from state.times import DAY_MS, HOUR_MS
@@ -51,6 +52,9 @@ def assert_counted(items, events):
         for number, label in enumerate(items.segments):
             expected = truth.by_segment[name, label]
             found = table["by_segment"][row, number] * scale
+            assert found == pytest.approx(expected, rel=1e-5, abs=1e-30)
+        for column in SUMS:
+            found, expected = table[column][row] * scale, truth.sums[column, name]
             assert found == pytest.approx(expected, rel=1e-5, abs=1e-30)
         for column in ("impressions", "clicks"):
             expected = getattr(truth, column)[name]
@@ -171,6 +175,8 @@ def test_a_million_made_up_items_leave_the_memory_as_it_was():
             np.roll(texts.hashes(), 1).reshape(-1, 1),
             np.zeros((10_000, 0), np.uint64),
             described(names, [f"{block}c{k}" for k in range(10_000)]),
+            np.zeros(10_000, np.float32),
+            np.full(10_000, np.nan, np.float32),
             np.full(10_000, -1, np.int8),
         )
         items.learn(some)

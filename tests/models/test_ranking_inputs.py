@@ -50,6 +50,11 @@ def test_inputs_are_those_of_every_pair(seed):
             if label:
                 had, expected = truth.by_segment[name, label], truth.popularity[name]
                 more = math.log((had + 20) / (expected * shares[label] + 20))
+            above = {}
+            for one, counts, sums in (("stay", "stays", "stayed"), ("rating", "ratings", "rated")):
+                many, all_of_it = (sum(truth.sums[s, n] for n in names) for s in (counts, sums))
+                gained = truth.sums[sums, name] - all_of_it / many * truth.sums[counts, name]
+                above[one] = gained / (truth.sums[counts, name] + 20)
             age = (now_ms[i] - truth.last_ms.get(name, 0)) / DAY_MS
             expected = {
                 **dict(zip((f"rank.{source}" for source in SOURCES), said, strict=True)),
@@ -58,6 +63,7 @@ def test_inputs_are_those_of_every_pair(seed):
                 "age_days": math.log1p(min(age, 365)),
                 "price": price,
                 "segment": more,
+                **above,
                 "looked_at": math.log(max(looked_at[i, m], 0.01)),
             }
             got = dict(zip(INPUTS, found[i, m].tolist(), strict=True))

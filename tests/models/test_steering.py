@@ -38,6 +38,7 @@ def views(items, *ids, at_ms=NOW_MS, category=None, price=0, type_=PRODUCT_VIEW)
     items.learn(
         Interactions(
             *(texts.hashes(), np.full(n, at_ms), np.full(n, type_, np.int8), zeros, zeros, seen),
+            *(np.zeros(n, np.float32), np.full(n, np.nan, np.float32)),
             np.full(n, -1, dtype=np.int8),
         )
     )
