@@ -44,7 +44,7 @@ from models.item_plan import (
 from models.items import ItemTable
 from models.running_sessions import Running
 from models.session_neighbours import LONGEST, SessionIndex, add_votes
-from models.sums import HIDDEN, NEAR, add_amount
+from models.sums import HIDDEN, NEAR
 
 Bools = NDArray[np.bool_]
 F32 = NDArray[np.float32]
@@ -258,12 +258,14 @@ class Gatherer:
 
     def _space(self, recent: int, bought: int, length: int) -> _Scratch:
         """Room for all that one user may touch."""
-        items, looks_back = self._items, min(recent, self._plan.looks_back)
+        items, plan = self._items, self._plan
+        looks_back = min(recent, plan.looks_back)
         own = recent + bought
         near = looks_back * max(items.covisits.places, items.similar.places)
-        voted = min(len(items.sessions), self._plan.session_neighbours) * LONGEST
+        voted = min(len(items.sessions), plan.session_neighbours) * LONGEST
         near = own + max(near, bought * items.together.places, recent * items.cosine.places, voted)
-        fused = own + 5 * _RANKS + recent + 4 * length
+        near_kinds = 3 + plan.is_on(SESSIONS) + plan.is_on(COSINE)
+        fused = own + near_kinds * _RANKS + recent + 4 * length
         held = self._scratch
         if held is None or len(held.near) < near or len(held.fused) < fused:
             self._scratch = held = _Scratch(
@@ -300,8 +302,18 @@ def _add_near(
             if other < 0:
                 break
             amount = np.float32(counts * weight[row, k])
-            if amount > 0.0:
-                given = add_amount(other, amount, row, blocked, slots, near, given)
+            if amount <= 0.0:
+                continue
+            spot = spot_of(slots, near, other, given)
+            if spot == given:
+                given += 1
+                near[spot].sum = HIDDEN if blocked[other] else np.float32(0.0)
+                near[spot].best = 0.0
+            if near[spot].sum < 0.0:
+                continue
+            near[spot].sum += amount
+            if amount > near[spot].best:
+                near[spot].best, near[spot].because = amount, row
     return given
 
 

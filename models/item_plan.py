@@ -118,14 +118,14 @@ class ItemPlan:
     popular_every_ms: int = 10 * SECOND_MS
     rules: Mapping[str, Rule] = field(default_factory=dict)
     session_count: int = 100_000
-    session_sample: int = 1_500
-    session_neighbours: int = 500
+    session_sample: int = 500
+    session_neighbours: int = 100
     tried: frozenset[str] = frozenset()
 
     def is_on(self, source: int) -> bool:
         """Whether a source, a place in ``SOURCES``, may have to say something to anybody."""
         name = SOURCES[source]
-        return self.sources.get(name, 0.0) > 0.0 or name in self.tried
+        return bool(self.sources.get(name, 0.0) > 0.0) or name in self.tried
 
     @property
     def weight_of(self) -> NDArray[np.float64]:

@@ -1,6 +1,7 @@
 """What is added up for items beside those of a user: sums, and the own item behind most of each.
 
-Sums stand on a board (``models.board``).
+Sums stand on a board (``models.board``). Co-visits have this step written out in their own loop: to
+call it there costs a quarter of the time that a list takes.
 """
 
 from __future__ import annotations

@@ -3,9 +3,10 @@
 import pytest
 
 from dataflows.experiments import experiments_plan
-from dataflows.plans import check, lane_plan
+from dataflows.plans import check, item_plan, lane_plan
 from dataflows.settings import SettingsError, load
 from events.schema import CLICK, PURCHASE
+from models.item_plan import COSINE, SESSIONS
 from state.experiment_plan import Arm
 from state.times import DAY_MS, FAR_MS, NEVER_MS
 
@@ -54,6 +55,20 @@ def test_everything_may_be_said():
     assert experiment.start_ms == 1_772_352_000_000
     assert experiment.conversion == (CLICK, PURCHASE)
     assert experiment.allocation == "thompson"
+
+
+def test_a_source_that_an_arm_switches_on_is_learned_for():
+    arm = "experiments.layout.arms={control=50, b={weight=50, set={sources.sessions=0.5}}}"
+    off = "experiments.layout.arms={control=50, b={weight=50, set={sources.sessions=0.0}}}"
+    for sets, sessions in (((), False), ((ARMS,), False), ((off,), False), ((arm,), True)):
+        plan = item_plan(load(sets=sets, env={}))
+        assert plan is not None
+        assert plan.is_on(SESSIONS) is sessions
+        assert not plan.is_on(COSINE)
+    plan = item_plan(load(sets=("recommend.sources.cosine=0.1",), env={}))
+    assert plan is not None
+    assert plan.is_on(COSINE)
+    assert (plan.session_count, plan.session_sample, plan.session_neighbours) == (10**5, 500, 100)
 
 
 @pytest.mark.parametrize(

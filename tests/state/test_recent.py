@@ -95,6 +95,25 @@ def test_what_was_before_an_event_is_what_the_list_held(stream, steps, gap_ms, d
         assert found[place] == expected + [NO_ITEM] * (steps - len(expected)), (place, stream)
 
 
+@given(events, st.data())
+@settings(max_examples=200)
+def test_what_was_had_is_told_when_an_item_is_new_and_put_into_the_list(stream, data):
+    table, recent = new()
+    found = []
+    left = stream
+    while left:
+        size = data.draw(st.integers(1, len(left)))
+        had = np.zeros((size, PLACES + 1), np.uint64)
+        update(table, recent, left[:size], had=had)
+        found += had.tolist()
+        left = left[size:]
+    for place, (user, item, _, _) in enumerate(stream):
+        was = [other for other, _, _ in naive(stream[:place], user)]
+        now = [other for other, _, _ in naive(stream[: place + 1], user)]
+        is_new = item in now and item not in was
+        assert found[place] == ([item, *was] if is_new else [0] * (PLACES + 1))
+
+
 @pytest.mark.parametrize("places", [1, 2, 32])
 def test_lists_of_any_length_keep_the_newest(places):
     table, recent = new(places)

@@ -19,10 +19,11 @@ from loadtest.evaluate.recommend.measures import Lists
 from loadtest.evaluate.recommend.walk import NEW, NEXT, Convention, from_half, walk
 from models.item_plan import SOURCES
 
-_SPEAK: Final = tuple(name for name in SOURCES if name not in ("together", "similar"))
-"""The logs have neither purchases nor a catalogue."""
+_SILENT: Final = ("together", "similar", "segment")
+"""The logs have neither purchases nor a catalogue nor labels."""
+_SPEAK: Final = tuple(name for name in SOURCES if name not in _SILENT)
 _MORE: Final = ("sessions=0.5", "cosine=0.1")
-_LONG: Final = ("covisits", "cosine", "popular")
+_LONG: Final = ("covisits", "cosine", "popular", "trending")
 
 
 def alone(log: Interactions, source: str, *sets: str) -> Afterglow:
