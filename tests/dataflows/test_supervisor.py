@@ -49,6 +49,8 @@ STILL_LOADS = "signal.signal(signal.SIGTERM, signal.SIG_DFL); work(0); rest()"
 FALLS_SILENT = "beat(); rest()"
 CLOSES_ITS_PIPE = "beat(); os.close(pipe); rest()"
 FREEZES = "beat(); os.kill(os.getpid(), signal.SIGSTOP)"
+# asked to drain between its mark and its freezing, it would
+FREEZES_AT_WORK = f"signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM]); work(0); {FREEZES}"
 
 QUICK = Patience(
     start_s=30, watchdog_s=30, drain_s=20, failures=8, steady_s=30, pause_s=0.05, longest_pause_s=1
@@ -303,7 +305,7 @@ def test_a_worker_that_falls_silent_is_killed_and_all_start_again(cluster, scrip
     assert re.match(r"worker 1 \(process \d+\) has given no sign of life for 1 s; all 2", said)
 
 
-@pytest.mark.parametrize("script", [IS_DEAF, f"work(0); {FREEZES}"], ids=["deaf", "frozen"])
+@pytest.mark.parametrize("script", [IS_DEAF, FREEZES_AT_WORK], ids=["deaf", "frozen"])
 def test_who_does_not_drain_is_killed(cluster, script):
     made = cluster([WORKS, script], drain_s=1)
     made.stop_when("1-0.at-work", "1-1.at-work")
