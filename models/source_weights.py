@@ -67,7 +67,7 @@ class Sought:
         >>> some = Sought(np.zeros((2, 3, 10), np.uint8), np.ones(2), np.zeros(2))
         >>> again = Sought.unpack(some.pack())
         >>> again.ranks.shape, again.learned.tolist(), again.plain.tolist()
-        ((2, 3, 7), [1.0, 1.0], [0.0, 0.0])
+        ((2, 3, 10), [1.0, 1.0], [0.0, 0.0])
         """
         parts = self.ranks.shape, self.ranks.tobytes(), self.learned.tobytes(), self.plain.tobytes()
         return msgspec.msgpack.encode(parts)
