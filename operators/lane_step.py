@@ -53,11 +53,14 @@ class CommitPolicy:
         max_delay_s: at the latest so long after the first event that is not committed, while more
             input is known to wait; where none is, at once.
         heartbeat_s: how often the positions of idle shards are written.
+        gather_events: while more input is known to wait, batches are applied so many events at
+            once, because small ones cost more; no longer than ``max_delay_s`` are they kept for it.
     """
 
     max_events: int = 20_000
     max_delay_s: float = 0.1
     heartbeat_s: float = 5.0
+    gather_events: int = 5_000
 
 
 class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
@@ -97,6 +100,7 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         self._wall_ms = wall_ms
         self._metrics = metrics
         self._behind: set[int] = set()
+        self._held: list[Batch] = []
         self._waiting_events = 0
         self._newest_record_ms = -1
         self._forgotten = 0
@@ -105,20 +109,15 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         self._thought_s = self._shared_s
 
     def on_batch(self, values: list[Batch]) -> tuple[Iterable[Published], bool]:
-        """Apply all batches at hand, then commit if it is time."""
+        """Apply what is at hand once it is enough, then commit if it is time."""
         out, self._left = self._left, []
         self._note_what_waits(values)
-        for batch in self._gathered(values):
-            self._heart.beat()
-            now = None if self._wall_ms is None else self._wall_ms()
-            with self._metrics.step("apply"):
-                self._lane.apply(batch, now)
-            self._newest_record_ms = max(self._newest_record_ms, batch.newest_record_ms)
-            if not self._waiting_events:
-                self._first_waiting_s = time.monotonic()
-            self._waiting_events += len(batch)
-            if self._is_due():
-                out += self._commit()
+        if not self._held and not self._waiting_events:
+            self._first_waiting_s = time.monotonic()
+        self._held += values
+        enough = min(self._policy.gather_events, self._policy.max_events)
+        if self._is_due() or sum(map(len, self._held)) >= enough:
+            out += self._apply()
         now_s = time.monotonic()
         self._think(now_s)
         if out or now_s - self._sent_s >= _PULSE_S:
@@ -128,8 +127,9 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
 
     def on_eof(self) -> tuple[Iterable[Published], bool]:
         """Input has ended: commit everything, idle shards included."""
+        out = self._apply()
         self._heartbeat_s = 0.0
-        return self._commit(), False
+        return [*out, *self._commit()], False
 
     def notify_at(self) -> datetime | None:
         """No timers: the source's reads drive time."""
@@ -149,11 +149,27 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
             partitions = {span.partition for span in batch.spans}
             self._behind = self._behind | partitions if batch.more else self._behind - partitions
 
-    def _gathered(self, values: Sequence[Batch]) -> Iterator[Batch]:
-        """What is at hand in batches as large as a commit may be: many small ones cost more."""
+    def _apply(self) -> list[Published]:
+        """Apply what is held, and commit whenever it is time."""
+        out = []
+        for batch in self._gathered():
+            self._heart.beat()
+            now = None if self._wall_ms is None else self._wall_ms()
+            with self._metrics.step("apply"):
+                self._lane.apply(batch, now)
+            self._newest_record_ms = max(self._newest_record_ms, batch.newest_record_ms)
+            self._waiting_events += len(batch)
+            if self._is_due():
+                out += self._commit()
+                self._first_waiting_s = time.monotonic()
+        return out
+
+    def _gathered(self) -> Iterator[Batch]:
+        """What is held in batches as large as a commit may be."""
+        held, self._held = self._held, []
         some: list[Batch] = []
         events = 0
-        for batch in values:
+        for batch in held:
             if some and events + len(batch) > self._policy.max_events:
                 yield Batch.chained(some)
                 some, events = [], 0

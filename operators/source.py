@@ -144,6 +144,8 @@ class EventSource(FixedPartitionedSource[Read, None]):
                 **news.config,
                 "fetch.wait.max.ms": 4,
                 "queued.min.messages": 20_000,
+                # While so many wait here none are fetched, and by default for a whole second more.
+                "fetch.queue.backoff.ms": 10,
                 "check.crcs": False,
                 # Nothing joins the group, so all this bounds is how long closing waits for the
                 # offsets it told a broker that has gone away.

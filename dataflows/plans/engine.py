@@ -15,7 +15,12 @@ from operators.topics import Topics
 def commit_policy(settings: Settings) -> CommitPolicy:
     """When lanes commit."""
     lane = settings.lane
-    return CommitPolicy(lane.commit_events, lane.commit_delay / 1000, lane.heartbeat / 1000)
+    return CommitPolicy(
+        lane.commit_events,
+        lane.commit_delay / 1000,
+        lane.heartbeat / 1000,
+        settings.kafka.fetch_max,
+    )
 
 
 def source_spec(settings: Settings) -> SourceSpec:

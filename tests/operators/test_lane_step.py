@@ -1,5 +1,7 @@
 """When a lane commits: at once where nothing waits, and together what waits anyway."""
 
+import time
+
 import pytest
 
 from events.decode import Decoder
@@ -81,6 +83,26 @@ def test_a_reader_at_its_end_does_not_hurry_what_another_is_behind_with(open_log
     assert committed(logic, lane, *both) == 0
     assert committed(logic, lane, batch(2, partition=0, more=False)) == 5
     assert committed(logic, lane, batch(2, partition=1, more=False)) == 6
+
+
+def applied(logic, lane, *batches):
+    """How many events are applied after some batches came."""
+    logic.on_batch(list(batches))
+    return lane.counters.events
+
+
+def test_while_more_waits_small_batches_are_applied_together(open_logic):
+    logic, lane = open_logic(CommitPolicy(max_delay_s=60, gather_events=3))
+    found = [applied(logic, lane, batch(n, more=n < 4)) for n in range(6)]
+    assert found == [0, 0, 3, 3, 5, 6]
+    assert lane.counters.committed == 6
+
+
+def test_no_small_batch_is_kept_longer_than_the_delay(open_logic):
+    logic, lane = open_logic(CommitPolicy(max_delay_s=0.2))
+    assert applied(logic, lane, batch(0, more=True)) == 0
+    time.sleep(0.2)
+    assert applied(logic, lane, batch(1, more=True)) == 2
 
 
 def test_the_end_commits_what_waits(open_logic):
