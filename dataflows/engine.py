@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from importlib.metadata import version
 from threading import Thread
 from typing import Final
@@ -45,8 +46,8 @@ from state.store import Store
 log = structlog.get_logger()
 
 _BREAK_S: Final = 0.02
-EPOCH_S = 0.5
-"""Rows inside one epoch queue without bound, so epochs are short."""
+_EPOCH: Final = timedelta(days=365)
+"""A run has one epoch: what may queue is bounded by ``operators.ahead``."""
 
 
 class WorkerGone(Exception):
@@ -109,9 +110,7 @@ def run(
     flow = assemble(settings, store, metrics, stop, place, witness)
     cluster = {"process_id": place.worker, "addresses": list(place.addresses)}
     try:
-        cli_main(
-            flow, epoch_interval=timedelta(seconds=EPOCH_S), **cluster if place.addresses else {}
-        )
+        cli_main(flow, epoch_interval=_EPOCH, **cluster if place.addresses else {})
     except BaseException as error:
         if witness.first is not None:
             raise witness.first from error
@@ -183,6 +182,12 @@ def assemble(
     """The dataflow with its real parts."""
     kafka = SILENT | plans.kafka_config(settings)
     heart = Heart(place.pipe)
+    others = [lane for lane in range(place.workers) if lane != place.worker]
+
+    def told() -> list[dict[int, int]] | None:
+        places = store.places()
+        return None if places is None else [places.get(lane, {}) for lane in others]
+
     source = EventSource(
         kafka,
         plans.source_spec(settings),
@@ -190,6 +195,7 @@ def assemble(
         stop,
         metrics.observe_lag,
         place.workers,
+        told if others else None,
     )
     source.check()
     topics = plans.topics(settings)
@@ -197,6 +203,8 @@ def assemble(
 
     def open_logic(_resume: object) -> LaneLogic:
         begun_s = time.monotonic()
+        if others:
+            store.forget_place(place.worker)
         revisions = DefinitionStore(store)
         shards = lane_shards(place.worker, place.workers, settings.redis.shards)
         revision = register(settings, revisions, wall_clock_ms())
@@ -223,8 +231,9 @@ def assemble(
             fence=store.name,
         )
         policy = plans.commit_policy(settings)
+        say = partial(store.say_place, place.worker) if others else None
         logic = LaneLogic(
-            lane, checkpoint, policy, wall_clock_ms, metrics, left, heart, catalog, follower
+            lane, checkpoint, policy, wall_clock_ms, metrics, left, heart, catalog, follower, say
         )
         return witness.watch(logic, "on_batch", "on_eof")
 

@@ -18,6 +18,7 @@ import structlog
 from bytewax.operators import StatefulBatchLogic
 
 from events.batch import Batch
+from operators.ahead import TOLD_S
 from operators.catalog import CatalogReader
 from operators.definitions import DefinitionFollower
 from operators.heart import Heart
@@ -76,6 +77,7 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         heart: beats with the work.
         catalog: what the shop says of its items, if anything.
         definitions: keeps the lane at the definitions in force; None where they never change.
+        say_place: told every so often how far the lane is in each partition, for readers elsewhere.
     """
 
     def __init__(
@@ -89,7 +91,9 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         heart: Heart | None = None,
         catalog: CatalogReader | None = None,
         definitions: DefinitionFollower | None = None,
+        say_place: Callable[[dict[int, int]], None] | None = None,
     ) -> None:
+        self._say_place = say_place
         self._definitions = definitions
         self._heart = heart or Heart()
         self._catalog = catalog
@@ -106,7 +110,7 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         self._forgotten = 0
         self._first_waiting_s = 0.0
         self._heartbeat_s = self._sent_s = self._shared_s = time.monotonic()
-        self._thought_s = self._shared_s
+        self._thought_s = self._said_s = self._shared_s
 
     def on_batch(self, values: list[Batch]) -> tuple[Iterable[Published], bool]:
         """Apply what is at hand once it is enough, then commit if it is time."""
@@ -120,6 +124,7 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
             out += self._apply()
         now_s = time.monotonic()
         self._think(now_s)
+        self._say(now_s)
         if out or now_s - self._sent_s >= _PULSE_S:
             self._sent_s = now_s
             return out or [PULSE], False
@@ -159,10 +164,17 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
                 self._lane.apply(batch, now)
             self._newest_record_ms = max(self._newest_record_ms, batch.newest_record_ms)
             self._waiting_events += len(batch)
+            self._say(time.monotonic())
             if self._is_due():
                 out += self._commit()
                 self._first_waiting_s = time.monotonic()
         return out
+
+    def _say(self, now_s: float) -> None:
+        """Where the lane is, if it is time: all its shards have taken the same."""
+        if self._say_place is not None and now_s - self._said_s >= TOLD_S:
+            self._said_s = now_s
+            self._say_place(self._lane.positions.of(self._lane.shards[0]))
 
     def _gathered(self) -> Iterator[Batch]:
         """What is held in batches as large as a commit may be."""

@@ -27,6 +27,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from numpy.typing import NDArray
 
 from events.batch import Read, Span
+from operators.ahead import Ahead, Told
 from operators.broker_news import BrokerNews
 from operators.message_keys import MessageKeys
 from operators.places import BrokerSilent, Places, PositionLost, Share, SourceError
@@ -49,6 +50,8 @@ _START_TIMEOUT_S = 30.0
 _RUNNING_TIMEOUT_S = 1.0
 """While it runs, the source may hold its worker up only so long."""
 _IDLE_S = 0.001
+_FULL_S = 0.005
+"""How long a reader rests that may not read, because lanes are behind."""
 _CLOSE_S = 10.0
 _GROUP = "group-"
 _BELIEVED_MS = 86_400_000
@@ -70,8 +73,7 @@ class SourceSpec:
         tick_s: an idle source sends an empty read at least so often.
         commit_s: how often offsets are given to the consumer group.
         discover_s: how often the topic is asked for new partitions.
-        epoch_s, epoch_rows: most messages in one epoch of the dataflow. What is read in an epoch
-            may queue before slower workers, and the next one waits until they are through.
+        ahead_most: so many messages may be on their way to the lanes of other workers.
     """
 
     topic: str = "events"
@@ -82,8 +84,7 @@ class SourceSpec:
     tick_s: float = 0.05
     commit_s: float = 5.0
     discover_s: float = 30.0
-    epoch_s: float = 0.5
-    epoch_rows: int = 200_000
+    ahead_most: int = 200_000
 
 
 class EventSource(FixedPartitionedSource[Read, None]):
@@ -107,8 +108,9 @@ class EventSource(FixedPartitionedSource[Read, None]):
         stop: Stop,
         on_ends: Callable[[Sequence[Span], dict[int, int]], None] | None = None,
         groups: int = 1,
+        told: Told | None = None,
     ) -> None:
-        self._config, self._spec = config, spec
+        self._config, self._spec, self._told = config, spec, told
         self._positions, self._stop, self._on_ends = positions, stop, on_ends
         self._groups = groups
 
@@ -136,6 +138,7 @@ class EventSource(FixedPartitionedSource[Read, None]):
             self._on_ends,
             Share(int(part.removeprefix(_GROUP)), self._groups),
             news,
+            self._told and Ahead(self._spec.ahead_most, self._told),
         )
 
     def _consumer(self, news: BrokerNews) -> Consumer:
@@ -171,6 +174,7 @@ class EventReader(StatefulSourcePartition[Read, None]):
         on_ends: Callable[[Sequence[Span], dict[int, int]], None] | None,
         share: Share | None = None,
         news: BrokerNews | None = None,
+        ahead: Ahead | None = None,
     ) -> None:
         self._news = news or BrokerNews("source")
         self._consumer, self._spec, self._stop, self._on_ends = consumer, spec, stop, on_ends
@@ -178,7 +182,7 @@ class EventReader(StatefulSourcePartition[Read, None]):
         self._eof: dict[int, int] = {}
         self._sent_s = self._committed_s = self._discovered_s = time.monotonic()
         self._wait_s = self._next_s = 0.0
-        self._epoch_s, self._epoch_rows = time.monotonic(), 0
+        self._ahead = ahead
         self._places = Places(consumer, spec.topic, share)
         self._assign(self._places.beginnings(positions, self._next, _START_TIMEOUT_S))
         self._hello = True
@@ -201,10 +205,9 @@ class EventReader(StatefulSourcePartition[Read, None]):
             self._take_in_new_partitions()
         room = self._room(now_s)
         if not room:
-            self._wait_s = _IDLE_S
+            self._wait_s = _FULL_S
             return []
         messages = self._poll(room)
-        self._epoch_rows += len(messages)
         now_s = time.monotonic()
         self._next_s = begun_s + self._spec.gather_s
         self._wait_s = 0.0 if messages else _IDLE_S
@@ -239,9 +242,8 @@ class EventReader(StatefulSourcePartition[Read, None]):
 
     def _room(self, now_s: float) -> int:
         """How many messages may be read now, so that what queues behind stays bounded."""
-        if now_s - self._epoch_s >= self._spec.epoch_s:
-            self._epoch_s, self._epoch_rows = now_s, 0
-        return min(self._spec.fetch_max, self._spec.epoch_rows - self._epoch_rows)
+        most = self._spec.fetch_max
+        return most if self._ahead is None else min(most, self._ahead.room(self._next, now_s))
 
     def _poll(self, most: int) -> list[Message]:
         # To wait for many would wait for the last of them: take what is there, or the first.

@@ -31,7 +31,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib import resources
 from itertools import islice
@@ -364,6 +365,29 @@ class Store:
         """Delete a value that belongs to no shard; whether there was one."""
         with in_words(f"{name!r} could not be deleted"):
             return bool(self.client.delete(f"{self.prefix}:{name}"))
+
+    def say_place(self, lane: int, positions: Mapping[int, int]) -> None:
+        """How far a lane is in each partition, for readers elsewhere; lost without answer."""
+        with suppress(*TROUBLE):
+            self.client.hset(self._places, str(lane), msgspec.json.encode(positions))
+
+    def forget_place(self, lane: int) -> None:
+        """A lane begins: what was said of it before does not hold; lost without answer."""
+        with suppress(*TROUBLE):
+            self.client.hdel(self._places, str(lane))
+
+    def places(self) -> dict[int, dict[int, int]] | None:
+        """How far lanes said they are; None without answer."""
+        try:
+            held = self.client.hgetall(self._places)
+        except TROUBLE:
+            return None
+        kind = dict[int, int]
+        return {int(lane): msgspec.json.decode(raw, type=kind) for lane, raw in held.items()}
+
+    @property
+    def _places(self) -> str:
+        return f"{self.prefix}:places"
 
     def sequences(self) -> dict[int, int]:
         """The sequence that each shard of ours has reached in the store; none without answer.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer, TopicPartition
 
 from events.batch import Read
+from operators.ahead import Told
 from operators.source import EventReader, EventSource, SourceSpec
 from operators.stop import Stop
 
@@ -55,6 +56,7 @@ def open_reader(
     *,
     stop: Stop | None = None,
     config: dict[str, object] | None = None,
+    told: Told | None = None,
     **spec: float,
 ) -> EventReader:
     """A reader as the dataflow would open it."""
@@ -63,6 +65,7 @@ def open_reader(
         SourceSpec(topic=topic, **spec),
         lambda: positions or {},
         stop or Stop(),
+        told=told,
     )
     (part,) = source.list_parts()
     return source.build_part("source", part, None)

@@ -6,6 +6,7 @@ import pytest
 
 from events.decode import Decoder
 from events.schema import EventRules
+from operators.ahead import TOLD_S
 from operators.lane_step import CommitPolicy, LaneLogic
 from operators.metrics import Metrics
 from state.checkpoint import Checkpoint
@@ -23,11 +24,11 @@ def open_logic(store_url):
     """Opens a lane over an empty store."""
     store = Store(store_url, "t", 64)
 
-    def open_one(policy):
+    def open_one(policy, **more):
         lane = Lane(plan(), range(64))
         checkpoint = Checkpoint(lane, store)
         checkpoint.open()
-        return LaneLogic(lane, checkpoint, policy, None, Metrics()), lane
+        return LaneLogic(lane, checkpoint, policy, None, Metrics(), **more), lane
 
     yield open_one
     store.close()
@@ -110,3 +111,15 @@ def test_the_end_commits_what_waits(open_logic):
     assert committed(logic, lane, batch(0, more=True)) == 0
     logic.on_eof()
     assert lane.counters.committed == 1
+
+
+def test_the_lane_says_where_it_is(open_logic):
+    said = []
+    logic, lane = open_logic(PATIENT, say_place=said.append)
+    assert applied(logic, lane, batch(0, more=False)) == 1
+    time.sleep(TOLD_S)
+    applied(logic, lane, batch(1, more=False))
+    assert said == [{0: 2}]
+    time.sleep(TOLD_S)
+    assert applied(logic, lane, batch(2, more=True)) == 2, "kept, and so not taken yet"
+    assert said == [{0: 2}, {0: 2}]
