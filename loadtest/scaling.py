@@ -36,10 +36,10 @@ _EXCHANGES: Final = 50
 def main() -> None:
     """Run with each number of workers, and print what it took."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--events", type=int, default=400_000)
+    parser.add_argument("--events", type=int, default=500_000)
     parser.add_argument("--users", type=int, default=200_000)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=7)
     chosen = parser.parse_args()
     console = Console(width=120)
     with tempfile.TemporaryDirectory(prefix="afterglow-scaling-") as name:
