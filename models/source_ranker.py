@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 from river import reco
 
 from events.batch import Batch, Read
@@ -24,8 +23,6 @@ from models.recommender import ItemRecommender
 from state.groups import group
 from state.table import Table
 from state.times import SECOND_MS
-
-I64 = NDArray[np.int64]
 
 _APART: Final = tuple(name for name in SOURCES if name != "segment")
 """Users have no labels here, so there is nothing to tell them apart by."""

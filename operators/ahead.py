@@ -23,7 +23,8 @@ class Ahead:
     """What a reader may still read.
 
     Args:
-        most: messages that may be on their way to a lane; at least one read may be at any time.
+        most: messages that may be on their way to a lane. Offsets are counted, so a gap in the log
+            counts until lanes are behind it.
         told: where lanes are.
 
     >>> ahead = Ahead(100, lambda: [{0: 70}, {0: 50}])

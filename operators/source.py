@@ -204,13 +204,10 @@ class EventReader(StatefulSourcePartition[Read, None]):
             # Before the poll: assigning begins again at the positions of the last read.
             self._take_in_new_partitions()
         room = self._room(now_s)
-        if not room:
-            self._wait_s = _FULL_S
-            return []
-        messages = self._poll(room)
+        messages = self._poll(room) if room else []  # and lanes hear of the time all the same
         now_s = time.monotonic()
         self._next_s = begun_s + self._spec.gather_s
-        self._wait_s = 0.0 if messages else _IDLE_S
+        self._wait_s = 0.0 if messages else _IDLE_S if room else _FULL_S
         if now_s - self._committed_s >= self._spec.commit_s:
             self._committed_s = now_s
             self._tell_group()

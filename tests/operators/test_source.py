@@ -359,21 +359,24 @@ def test_a_reader_without_partitions_says_hello_and_ticks(one_broker, broker):
 def test_no_more_is_read_than_may_be_on_its_way_to_other_workers(one_broker, broker):
     one_broker.create("budget", partitions=1)
     produce(broker, "budget", numbered(1_000, 1))
-    lanes, got = [{0: 0}, {}], []
+    lanes, reads = [{0: 0}, {}], []
     reader = open_reader(broker, "budget", told=lambda: lanes, fetch_max=70, ahead_most=200)
 
-    def read_for(seconds):
-        deadline_s = time.monotonic() + seconds
+    def assert_read(count):
+        reads.extend(read_until(reader, lambda new: len(payloads([*reads, *new])) >= count))
+        deadline_s, quiet = time.monotonic() + 0.5, []
         while time.monotonic() < deadline_s:
-            got.extend(n for read in reader.next_batch() if (n := len(read.payloads)))
-        return sum(got)
+            quiet += reader.next_batch()
+        assert len(payloads([*reads, *quiet])) == count
+        assert quiet, "who may not read still lets time pass"
+        reads.extend(quiet)
 
-    assert read_for(1.0) == 200
+    assert_read(200)
     lanes[0] = {0: 200}
-    assert read_for(0.5) == 200, "the other lane has taken nothing yet"
+    assert_read(200)  # the other lane has taken nothing yet
     lanes[1] = {0: 150}
-    assert read_for(0.5) == 350
+    assert_read(350)
     lanes[:] = {0: 900}, {0: 1_000}
-    assert read_for(1.0) == 1_000
+    assert_read(1_000)
     reader.close()
-    assert max(got) <= 70
+    assert max(len(read.payloads) for read in reads) <= 70
