@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -139,12 +140,36 @@ def _events(
     wanted: Mapping[int, int],
     share: float,
 ) -> Iterator[dict[str, Any]]:
-    decode, newest_ms = Decoder(plans.event_rules(settings, salt)), NEVER_MS
+    """The events that the compared shards have taken, in the order in which they came."""
+    decode, reached_ms = Decoder(plans.event_rules(settings, salt)), dict[int, int]()
+    came_ms, ts_ms, taken = array("q"), array("q"), list[dict[str, Any] | None]()
     for read in _reads(settings, wanted):
+        came = _came_ms(read, reached_ms)
         batch, _letters = decode(read)
-        newest = np.maximum(np.maximum.accumulate(batch.ts_ms), newest_ms)
-        newest_ms = max([newest_ms, *newest[-1:].tolist()])
-        yield from _taken(batch, newest.tolist(), settings.redis.shards, shards, share)
+        places = zip(batch.partition.tolist(), batch.offset.tolist(), strict=True)
+        came_ms.extend(map(came.__getitem__, places))
+        ts_ms.extend(batch.ts_ms.tolist())
+        taken.extend(_taken(batch, settings.redis.shards, shards, share))
+    order = np.argsort(came_ms, kind="stable")
+    newest_ms = np.maximum.accumulate(np.array(ts_ms, np.int64)[order])
+    for place, newest in zip(order.tolist(), newest_ms.tolist(), strict=True):
+        event = taken[place]
+        if event is not None:
+            yield event | {"newest_ms": newest}
+
+
+def _came_ms(read: Read, reached_ms: dict[int, int]) -> dict[tuple[int, int], int]:
+    """When each message came, by partition and offset; within a partition it never falls.
+
+    Here the partitions are read as they answer, and an engine that was there when they were written
+    read them side by side.
+    """
+    out = {}
+    messages = (read.partition.tolist(), read.offset.tolist(), read.record_ts_ms.tolist())
+    for partition, offset, stamp_ms in zip(*messages, strict=True):
+        out[partition, offset] = max(stamp_ms, reached_ms.get(partition, NEVER_MS))
+        reached_ms[partition] = out[partition, offset]
+    return out
 
 
 def _reads(settings: Settings, wanted: Mapping[int, int]) -> Iterator[Read]:
@@ -186,12 +211,11 @@ def _check_reach(topic: str, read: Read, wanted: Mapping[int, int]) -> None:
 
 def _taken(
     batch: Batch,
-    newest_ms: Sequence[int],
     shard_count: int,
     shards: Mapping[int, _Shard],
     share: float,
-) -> Iterator[dict[str, Any]]:
-    """The events that their shard's positions cover."""
+) -> Iterator[dict[str, Any] | None]:
+    """The events that their shard's positions cover; None for each other."""
     devices, countries = batch.device.tolist(), batch.country.tolist()
     items = batch.item.tolist()
     columns = zip(
@@ -208,9 +232,10 @@ def _taken(
     )
     for i, (user, event, kind, ts, amount, order, own, partition, offset) in enumerate(columns):
         shard = shards.get(zlib.crc32(user.encode()) % shard_count)
-        if shard is None or offset >= shard.positions.get(partition, 0):
-            continue
-        if _in_share(user, share):
+        covered = shard is not None and offset < shard.positions.get(partition, 0)
+        if not (covered and _in_share(user, share)):
+            yield None
+        else:
             yield {
                 "user_id": user,
                 "event_id": event,
@@ -219,7 +244,6 @@ def _taken(
                 "amount_minor": amount,
                 "order_id": order,
                 "event_hash": own,
-                "newest_ms": newest_ms[i],
                 "item_id": items[i],
                 "device": devices[i],
                 "country": countries[i],
@@ -230,8 +254,8 @@ def _distinct(events: Iterable[dict[str, Any]], window_ms: int) -> Iterator[dict
     """Without the duplicates that an engine finds: those of ids within the window.
 
     What is older than the window is taken, whether it came before or not, and an id whose bucket is
-    over is forgotten. Between partitions the engine may have read in another order, so that at the
-    very edge of the window it may have found another.
+    over is forgotten. An engine that caught up may have read its partitions in another order, so
+    that at the very edge of the window it may have found another.
     """
     bucket_ms = bucket_length_ms(window_ms)
     seen: dict[int, int] = {}
