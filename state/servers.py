@@ -36,7 +36,7 @@ Command = Sequence[Sequence[Any] | Bulk]
 TROUBLE: Final = (RedisError, RedisClusterException, OSError)
 """What a server, or the way to it, may answer instead of an answer."""
 
-_SLICE: Final = 4
+_SLICE: Final = 2
 """Commands sent at once. The server works on them while the next are packed, and has no more than
 twice as many at hand: it would do all that it has read before it looks at anybody else's."""
 

@@ -15,6 +15,7 @@ from redis.retry import Retry
 from afterglow_client.connecting import RETRIED, TROUBLE, Terms, in_words, is_forbidden
 from afterglow_client.documents import Candidates, Profile, candidates_of, member_of, profile_of
 from afterglow_client.errors import UnknownSegment
+from afterglow_client.kept import Kept
 from afterglow_client.layout import Layout, field, layout_of, meta_key, segment_names
 
 T = TypeVar("T")
@@ -72,6 +73,7 @@ class Reader:
         self._terms = Terms(url, timeout_s, retries, cluster, options)
         self._meta, self._prefix, self._clock_ms = meta_key(prefix), prefix, clock_ms
         self._client: Any = None
+        self._kept: Kept | None = None
         self._opening = threading.Lock()
         self._layout: Layout | None = None
         self._layout_until_s = 0.0
@@ -163,7 +165,10 @@ class Reader:
 
     def close(self) -> None:
         """Give the connections back."""
-        client, self._client = self._client, None
+        client, kept = self._client, self._kept
+        self._client = self._kept = None
+        if kept is not None:
+            kept.give_back()
         if client is not None:
             client.close()
 
@@ -183,8 +188,13 @@ class Reader:
     def _field(self, kind: str, user_id: str) -> bytes | None:
         name, layout = field(user_id), self._where()
         key = layout.key(kind, layout.shard_of(name))
-        raw: bytes | None = self._call(lambda client: client.hget(key, name))
-        return raw
+
+        def ask(client: Any) -> bytes | None:
+            kept = self._kept
+            raw: bytes | None = kept.ask("HGET", key, name) if kept else client.hget(key, name)
+            return raw
+
+        return self._call(ask)
 
     def _some(self, user_ids: list[str]) -> dict[str, Profile]:
         layout = self._where()
@@ -243,8 +253,12 @@ class Reader:
         if is_cluster is None:
             with redis.Redis.from_url(self._terms.url, **options) as first:
                 is_cluster = _is_cluster(first)
-        kind = redis.RedisCluster if is_cluster else redis.Redis
-        return kind.from_url(self._terms.url, **options)
+        if is_cluster:
+            return redis.RedisCluster.from_url(self._terms.url, **options)
+        client = redis.Redis.from_url(self._terms.url, **options)
+        if "max_connections" not in options and "max_connections" not in self._terms.url:
+            self._kept = Kept(client.connection_pool)
+        return client
 
 
 def unknown(segment: str, names: Iterable[str]) -> UnknownSegment:

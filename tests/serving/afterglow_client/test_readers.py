@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import socket
 import subprocess
 import threading
 import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from zlib import crc32
 
@@ -277,6 +280,74 @@ def test_a_server_that_restarts_during_a_lookup_costs_only_time(kind):
             server.start()  # in this thread: the server ends with the one that started it
             waiter.join(20)
             assert [profile.user_id for profile in found] == [user]
+
+
+def test_a_connection_that_the_server_closed_meanwhile_is_no_failure(store_url):
+    filled = fill(store_url, users=20, events=200)
+    user = next(iter(filled.profiles))
+    with redis.Redis.from_url(store_url) as client, Reader(store_url, retries=0) as reader:
+        for _ in range(3):
+            assert reader.get(user).user_id == user
+            assert client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes") > 0
+
+
+def test_all_connections_of_many_threads_may_be_closed_at_once(store_url):
+    filled = fill(store_url, users=20, events=200)
+    user, together = next(iter(filled.profiles)), threading.Barrier(8)
+    with redis.Redis.from_url(store_url) as client, Reader(store_url, retries=0) as reader:
+
+        def look(_):
+            together.wait(5)
+            return reader.get(user).user_id
+
+        with ThreadPoolExecutor(8) as pool:
+            assert set(pool.map(look, range(8))) == {user}
+            assert client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes") > 1
+            assert set(pool.map(look, range(8))) == {user}
+
+
+@both
+def test_an_answer_that_comes_too_late_is_nobodys(kind, store_url):
+    filled = fill(store_url, users=20, events=200)
+    first, second, *_ = filled.profiles
+    with (
+        redis.Redis.from_url(store_url) as client,
+        kind(store_url, retries=0, timeout_s=0.1) as reader,
+    ):
+        assert reader.get(first).user_id == first
+        client.execute_command("CLIENT", "PAUSE", "300", "ALL")
+        with pytest.raises(Unavailable):
+            reader.get(first)
+        time.sleep(0.4)
+        assert reader.get(second).user_id == second
+
+
+@both
+def test_one_connection_may_be_all_there_is(kind, store_url):
+    filled = fill(store_url, users=20, events=200)
+    users = list(filled.profiles)
+    for url, options in (
+        (store_url, {"max_connections": 1}),
+        (f"{store_url}?max_connections=1", {}),
+    ):
+        with kind(url, **options) as reader:
+            for _ in range(2):
+                assert reader.get(users[0]).user_id == users[0]
+                assert reader.get_many(users).keys() == set(users)
+
+
+def test_a_process_that_forks_keeps_its_connections_to_itself(store_url):
+    filled = fill(store_url, users=20, events=200)
+    first, second, *_ = filled.profiles
+    with Reader(store_url) as reader:
+        assert reader.get(first).user_id == first
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+            child = os.fork()
+        if not child:
+            right = all(reader.get(second).user_id == second for _ in range(200))
+            os._exit(0 if right else 1)
+        assert all(reader.get(first).user_id == first for _ in range(200))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 @both
