@@ -59,7 +59,7 @@ def called(arguments: list[str], env: Mapping[str, str]) -> Iterator[None]:
 def right(*arguments, env=None):
     """The output of a command that must go well."""
     done = afterglow(*arguments, env=env)
-    assert (done.code, done.err) == (0, ""), done.out + done.err
+    assert (done.code, done.err) == (0, "")
     return done.out
 
 

@@ -24,7 +24,7 @@ from state.lane import Lane
 from state.store import Store
 from state.times import NEVER_MS
 from tests.brokers import needs_kafka
-from tests.test_faults import NAMES, START_MS, Log, new_lane, random_events, somebody
+from tests.faults.lives import NAMES, START_MS, Log, new_lane, random_events, somebody
 
 USERS = somebody(12)
 STRANGERS = ["nobody", "noöne", "x"]

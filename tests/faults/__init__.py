@@ -1,0 +1,1 @@
+"""A lane that dies anywhere: its heirs end where nothing had happened."""

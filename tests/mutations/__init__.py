@@ -1,0 +1,1 @@
+"""Mutated events: what becomes of them, and of everybody else's."""
