@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -14,6 +15,8 @@ from cli.common import UserError, need_redis, writable
 from dataflows.engine import open_store
 from dataflows.settings import Settings
 from state.store import Store
+
+_ENDINGS: Final = (".jsonl", ".json", ".ndjson", ".parquet")
 
 
 def show_profile(settings: Settings, user: str) -> int:
@@ -34,6 +37,7 @@ def show_profile(settings: Settings, user: str) -> int:
 def export_profiles(settings: Settings, out: Path | None) -> int:
     """Write all profiles, as JSON lines or Parquet."""
     if out is not None:
+        check_ending("--out", out)
         writable(out, "--out")
     need_redis(settings)
     store = open_store(settings)
@@ -46,6 +50,15 @@ def export_profiles(settings: Settings, out: Path | None) -> int:
         raise UserError(f"{out} cannot be written: {error.strerror or error}") from error
     print(f"{count:,} profiles written to {out}")
     return 0
+
+
+def check_ending(option: str, out: Path) -> None:
+    """Refuse a file whose name asks for a form in which profiles are not written."""
+    if out.suffix not in _ENDINGS:
+        raise UserError(
+            f"{option} must end in {', '.join(_ENDINGS[:-1])} (JSON lines) or {_ENDINGS[-1]}, "
+            f"but {out} came: profiles are written in no other form"
+        )
 
 
 def write_profiles(store: Store, out: Path | None, look: Callable[[], None] = lambda: None) -> int:

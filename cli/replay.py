@@ -9,20 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final
 
 from cli.common import UserError, apart, writable
 from cli.event_times import EventTimes
 from cli.interrupts import Interrupts
-from cli.lookup import write_profiles
+from cli.lookup import check_ending, write_profiles
 from cli.renames import Renames
 from dataflows.embedded import EmbeddedStore
 from dataflows.replay import Interrupted, Replayed, replay
 from dataflows.settings import Settings
 from events.rows import RowError, parse_pairs, read_messages
 from state.store import Store
-
-_EXPORTS: Final = (".jsonl", ".json", ".ndjson", ".parquet")
 
 
 @dataclass(slots=True, frozen=True)
@@ -57,11 +54,8 @@ class Outputs:
             "--dead-letters": self.dead_letters,
         }
         named = [(option, path) for option, path in options.items() if path is not None]
-        if self.export is not None and self.export.suffix not in _EXPORTS:
-            raise UserError(
-                f"--export must end in {', '.join(_EXPORTS[:-1])} (JSON lines) or {_EXPORTS[-1]}, "
-                f"but {self.export} came: profiles are written in no other form"
-            )
+        if self.export is not None:
+            check_ending("--export", self.export)
         for option, path in named:
             writable(path, option)
         apart([("the file to be replayed", file), *named])

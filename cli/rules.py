@@ -80,7 +80,7 @@ def _read(file: Path) -> dict[str, Rule]:
         data: Any = msgspec.json.decode(text) if file.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise UserError(f"{file}: is neither TOML nor, by its ending, JSON: {error}") from error
     try:
         return item_rules(_RULES.validate_python(data), str(file))

@@ -76,5 +76,5 @@ def decode_rules(raw: bytes) -> RuleSet:
     """
     try:
         return msgspec.json.decode(raw, type=RuleSet)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RuleError(f"the stored rules cannot be read: {error}") from error

@@ -170,6 +170,8 @@ def test_two_outputs_are_two_files(options, said, log, tmp_path, monkeypatch):
 def test_an_export_is_called_what_it_is(name, log, tmp_path):
     (line,) = wrong("replay", log, "--export", tmp_path / name)
     assert line.startswith("afterglow: --export must end in .jsonl, .json, .ndjson (JSON lines) or")
+    (line,) = wrong("export", "--out", tmp_path / name)
+    assert line.startswith("afterglow: --out must end in .jsonl, .json, .ndjson (JSON lines) or")
 
 
 @pytest.mark.servers

@@ -174,7 +174,9 @@ def test_stored_rules_replace_those_of_the_settings_until_they_are_cleared(items
     assert blocked(items) == {"mug", "pan"}
 
 
-@pytest.mark.parametrize("raw", [b"nonsense", b'{"rules": 5}', stored(a=Rule(exclude="what == 1"))])
+@pytest.mark.parametrize(
+    "raw", [b"nonsense", b'{"rules": 5}', b"[" * 99_999, stored(a=Rule(exclude="what == 1"))]
+)
 def test_rules_that_cannot_be_read_change_nothing(items, steering, raw):
     steering.take_rules(stored(a=Rule(exclude='item_id == "mug"')))
     steering.look(NOW_MS)
