@@ -37,8 +37,8 @@ def show_profile(settings: Settings, user: str) -> int:
 def export_profiles(settings: Settings, out: Path | None) -> int:
     """Write all profiles, as JSON lines or Parquet."""
     if out is not None:
-        check_ending("--out", out)
         writable(out, "--out")
+        check_ending("--out", out)
     need_redis(settings)
     store = open_store(settings)
     if out is None:
