@@ -187,7 +187,8 @@ def changes(
 @app.command()
 def export(
     out: Annotated[
-        Path | None, typer.Option(help="A file, perhaps .parquet; standard output if absent.")
+        Path | None,
+        typer.Option(help="A .jsonl, .json, .ndjson or .parquet file; else standard output."),
     ] = None,
     config: Config = None,
     sets: Sets = None,

@@ -256,6 +256,7 @@ class Reader:
         if is_cluster:
             return redis.RedisCluster.from_url(self._terms.url, **options)
         client = redis.Redis.from_url(self._terms.url, **options)
+        # where connections are counted, none may stay out: the pool refuses whoever is one too many
         if "max_connections" not in options and "max_connections" not in self._terms.url:
             self._kept = Kept(client.connection_pool)
         return client
