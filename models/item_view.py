@@ -22,9 +22,10 @@ from state import syntax
 from state.atoms import Member
 from state.compiling import Compiler
 from state.conditions import POLL_MS
-from state.evaluation import Evaluation, Nodes, Predicate
+from state.evaluation import Program
 from state.expressions import ExpressionError, parse
 from state.joins import atoms_of
+from state.nodes import Nodes
 from state.text_index import TextIndex
 from state.times import FAR_MS, NEVER_MS
 from state.view import Kind
@@ -69,13 +70,14 @@ class ItemCondition:
     def __init__(self, text: str) -> None:
         self.text = text
         tree = _named(parse(text), text)
-        self._test: Predicate = Compiler(text, KINDS, _Named(), POLL_MS, Nodes()).test(tree)
-        self._asked = [a.segment for a in atoms_of([self._test]) if isinstance(a, Member)]
+        test = Compiler(text, KINDS, _Named(), POLL_MS, Nodes()).test(tree)
+        self._asked = [a.segment for a in atoms_of([test]) if isinstance(a, Member)]
+        self._program = Program(lambda on: on.truth(test))
 
     def truth(self, view: ItemView) -> Bools:
         """Whether it holds for each item, bool[n]."""
         members = {name: view.has(name) for name in self._asked}
-        return Evaluation(view, members).truth(self._test)
+        return self._program.run(view, members).asked
 
 
 class ItemView:

@@ -22,11 +22,11 @@ from models.plan import ModelPlan
 from models.scorer import Scorer
 from models.snapshots import Snapshots
 from models.trainer import Trainer
-from state.evaluation import Nodes
 from state.expressions import ExpressionError
 from state.features import Feature, RowView
 from state.groups import Groups
 from state.learner import Entries, Score
+from state.nodes import Nodes
 from state.quantities import Quantity, matrix, quantity
 from state.store_errors import StoreMismatch
 from state.times import NEVER_MS

@@ -12,29 +12,21 @@ happened, the result of a division by zero) is false, whichever way it is writte
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from state.evaluation import I64, Bools, Evaluation, Operand, Shown, earliest
+from state.nodes import I64, Operand, Shown
 from state.operands import Age, Constant, Feature, shown
-from state.times import NEVER_MS
+from state.trace import Register, Trace
 from state.view import Kind
+
+if TYPE_CHECKING:
+    from state.evaluation import Evaluation
 
 TINY: Final = 1e-300
 """Below this a decayed number counts as zero; smaller floats no longer halve exactly."""
-
-_COMPARE: Final[dict[str, Callable[[Any, Any], Any]]] = {
-    "<": np.less,
-    "<=": np.less_equal,
-    ">": np.greater,
-    ">=": np.greater_equal,
-    "==": np.equal,
-    # of two numbers of which one is missing, neither is smaller
-    "!=": lambda left, right: np.less(left, right) | np.greater(left, right),
-}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,22 +67,22 @@ class Compared(_Comparison):
 
     poll_ms: int | None = None
 
-    def truth(self, on: Evaluation) -> Bools:
+    def truth(self, on: Trace) -> Register:
         """False wherever a side is missing."""
         left, right = on.value(self.left), on.value(self.right)
-        held: Bools = np.asarray(_COMPARE[self.operator](left, right))
+        held = on.compare(self.operator, left, right)
         if self.left.kind is Kind.TIME:
-            held &= (left != NEVER_MS) & (right != NEVER_MS)
+            return on.all([held, on.happened(left), on.happened(right)])
         return held
 
-    def rise(self, on: Evaluation) -> I64 | None:
+    def rise(self, on: Trace) -> Register | None:
         """The next step of either side, or the next poll."""
-        names = self.left.names + self.right.names
+        steps = on.step_ms(self.left.names + self.right.names)
         if self.poll_ms is None:
-            return on.steps(names)
-        return earliest([on.steps(names), on.view.now_ms + self.poll_ms])
+            return steps
+        return on.earliest([steps, on.later(on.now_ms, self.poll_ms)])
 
-    def fall(self, on: Evaluation) -> I64 | None:
+    def fall(self, on: Trace) -> Register | None:
         """The same as its rise."""
         return on.rise(self)
 
@@ -108,27 +100,25 @@ class Decayed(_Comparison):
     @property
     def floor(self) -> float:
         """The smallest float that makes ``>`` or ``>=`` true."""
-        number = float(self.right.value)
+        number = float(self.right.number)
         floor = float(np.nextafter(number, np.inf)) if self.operator in (">", "<=") else number
         return max(floor, TINY) if floor > 0 else floor
 
-    def truth(self, on: Evaluation) -> Bools:
+    def truth(self, on: Trace) -> Register:
         """At least the floor for ``>`` and ``>=``, below it for ``<`` and ``<=``."""
-        compare = np.greater_equal if self.operator[0] == ">" else np.less
-        return np.asarray(compare(on.value(self.left), self.floor))
+        operator = ">=" if self.operator[0] == ">" else "<"
+        return on.compare(operator, on.value(self.left), on.constant(self.floor))
 
-    def rise(self, on: Evaluation) -> I64 | None:
+    def rise(self, on: Trace) -> Register | None:
         """Only being small comes by itself."""
         return self._sinks(on) if self.operator[0] == "<" else None
 
-    def fall(self, on: Evaluation) -> I64 | None:
+    def fall(self, on: Trace) -> Register | None:
         """Only being large passes by itself."""
         return self._sinks(on) if self.operator[0] == ">" else None
 
-    def _sinks(self, on: Evaluation) -> I64 | None:
-        if self.floor <= 0 or not (on.value(self.left) >= self.floor).any():
-            return None
-        return on.view.falls_below_ms(self.left.name, self.floor)
+    def _sinks(self, on: Trace) -> Register | None:
+        return on.falls_below_ms(self.left.name, self.floor) if self.floor > 0 else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,27 +131,27 @@ class Aged(_Comparison):
     @property
     def _from_ms(self) -> int:
         """The age at which ``>`` or ``>=`` becomes true; beyond any real age at most."""
-        number = self.right.value
+        number = self.right.number
         whole = number // 1 + 1 if self.operator in (">", "<=") else -(-number // 1)
         return int(whole)
 
-    def truth(self, on: Evaluation) -> Bools:
+    def truth(self, on: Trace) -> Register:
         """Old enough for ``>`` and ``>=``, young enough for ``<`` and ``<=``."""
-        compare = np.greater_equal if self.operator[0] == ">" else np.less
-        return np.asarray(compare(on.value(self.left), self._from_ms))
+        operator = ">=" if self.operator[0] == ">" else "<"
+        return on.compare(operator, on.value(self.left), on.constant(self._from_ms))
 
-    def rise(self, on: Evaluation) -> I64 | None:
+    def rise(self, on: Trace) -> Register | None:
         """Being old comes by itself, being young only when the time steps."""
-        steps = on.steps(self.left.names)
-        return earliest([steps, self._comes(on)]) if self.operator[0] == ">" else steps
+        steps = on.step_ms(self.left.names)
+        return on.earliest([steps, self._comes(on)]) if self.operator[0] == ">" else steps
 
-    def fall(self, on: Evaluation) -> I64 | None:
+    def fall(self, on: Trace) -> Register | None:
         """Being young passes by itself, being old only when the time steps."""
-        steps = on.steps(self.left.names)
-        return earliest([steps, self._comes(on)]) if self.operator[0] == "<" else steps
+        steps = on.step_ms(self.left.names)
+        return on.earliest([steps, self._comes(on)]) if self.operator[0] == "<" else steps
 
-    def _comes(self, on: Evaluation) -> I64:
-        return np.asarray(on.value(self.left.time) + self._from_ms)
+    def _comes(self, on: Trace) -> Register:
+        return on.later(on.value(self.left.time), self._from_ms)
 
 
 class _Plain:
@@ -180,7 +170,7 @@ class _Plain:
         """True, unless it says otherwise."""
         return "true"
 
-    def truth(self, on: Evaluation) -> Bools:
+    def truth(self, on: Trace) -> Register:
         """Each knows its own."""
         raise NotImplementedError
 
@@ -193,11 +183,11 @@ class _Plain:
         """True."""
         return [True] * len(index)
 
-    def rise(self, on: Evaluation) -> I64 | None:
+    def rise(self, on: Trace) -> Register | None:
         """Each knows its own."""
         raise NotImplementedError
 
-    def fall(self, on: Evaluation) -> I64 | None:
+    def fall(self, on: Trace) -> Register | None:
         """The same as its rise."""
         return on.rise(self)
 
@@ -213,13 +203,13 @@ class Member(_Plain):
         """As it is written."""
         return f'member("{self.segment}")'
 
-    def truth(self, on: Evaluation) -> Bools:
-        """What the evaluation decided before."""
-        return on.members[self.segment]
+    def truth(self, on: Trace) -> Register:
+        """What was decided before, or is given."""
+        return on.member(self.segment)
 
-    def rise(self, on: Evaluation) -> I64 | None:
-        """When the evaluation will look at that segment again."""
-        return on.member_flips_ms.get(self.segment)
+    def rise(self, on: Trace) -> Register | None:
+        """When that segment will be looked at again."""
+        return on.member_flips_ms(self.segment)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -233,13 +223,13 @@ class Flag(_Plain):
         """The feature."""
         return self.feature.text
 
-    def truth(self, on: Evaluation) -> Bools:
+    def truth(self, on: Trace) -> Register:
         """Its value."""
-        return np.asarray(on.value(self.feature), dtype=np.bool_)
+        return on.value(self.feature)
 
-    def rise(self, on: Evaluation) -> I64 | None:
+    def rise(self, on: Trace) -> Register | None:
         """The feature's next step."""
-        return on.steps(self.feature.names)
+        return on.step_ms(self.feature.names)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -252,10 +242,10 @@ class Present(Flag):
         function = "happened" if self.feature.kind is Kind.TIME else "known"
         return f"{function}({self.feature.text})"
 
-    def truth(self, on: Evaluation) -> Bools:
+    def truth(self, on: Trace) -> Register:
         """Whether a value is there."""
         value = on.value(self.feature)
-        return np.asarray(value != NEVER_MS if self.feature.kind is Kind.TIME else value >= 0)
+        return on.happened(value) if self.feature.kind is Kind.TIME else on.known(value)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -275,11 +265,11 @@ class TextIs(Flag):
         """The text in quotes."""
         return f'"{self.text}"'
 
-    def truth(self, on: Evaluation) -> Bools:
+    def truth(self, on: Trace) -> Register:
         """False where the text is missing, for both operators."""
         codes = on.value(self.feature)
-        code = on.view.code(self.feature.name, self.text)
-        return np.asarray(codes == code if self.equal else (codes != code) & (codes >= 0))
+        held = on.compare("==", codes, on.code_of(self.feature.name, self.text))
+        return held if self.equal else on.all([on.opposite(held), on.known(codes)])
 
     def measured(self, on: Evaluation, index: I64) -> list[Shown]:
         """The texts."""

@@ -13,9 +13,9 @@ from typing import Final, NoReturn
 
 from state import syntax
 from state.atoms import Aged, Compared, Decayed, Flag, Member, Present, TextIs
-from state.evaluation import Nodes, Operand, Predicate
 from state.expressions import ExpressionError
 from state.joins import All, Always, Either, Opposite
+from state.nodes import Nodes, Operand, Predicate
 from state.operands import Age, Arithmetic, Constant, Feature
 from state.view import Kind
 
@@ -163,10 +163,10 @@ class Compiler:
             )
 
     def _against_constant(self, left: Operand, operator: str, right: Constant) -> Predicate:
-        if right.value != right.value:
+        if right.number != right.number:
             return self._new(Always, False)
         if isinstance(left, Constant):
-            return self._new(Always, _folded(left.value, operator, right.value))
+            return self._new(Always, _folded(left.number, operator, right.number))
         closed = isinstance(left, Age) or left.kind is Kind.DECAYED
         if closed and operator in ("==", "!="):
             at_most = self._against_constant(left, "<=", right)
@@ -192,7 +192,7 @@ class Compiler:
         return self._new(Arithmetic, node.operator, left, right)
 
     def _fold(self, node: syntax.Arithmetic, left: Constant, right: Constant) -> Constant:
-        operator, a, b = node.operator, left.value, right.value
+        operator, a, b = node.operator, left.number, right.number
         if operator == "/":
             value = a / b if b else float("nan")
         else:

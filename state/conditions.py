@@ -1,4 +1,4 @@
-"""Conditions: expressions compiled to whole-array tests, ready to be held against a view.
+"""Conditions: expressions compiled to tests, ready to be held against a view.
 
 ``member("x")`` is answered by the evaluation that decides x; a condition held against a view alone
 takes memberships as given.
@@ -7,18 +7,18 @@ takes memberships as given.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
-import numpy as np
 
 from state.atoms import Compared, Member
 from state.compiling import Compiler
-from state.evaluation import I64, Atom, Bools, Evaluation, Nodes, Predicate, Shown
+from state.evaluation import NOBODY, Evaluation, Program
 from state.expressions import parse
 from state.joins import atoms_of, next_flip_ms
-from state.times import FAR_MS, MINUTE_MS
+from state.nodes import I64, Atom, Bools, Nodes, Predicate, Shown
+from state.times import MINUTE_MS
 from state.view import Kind, View
 
 POLL_MS: Final = MINUTE_MS
@@ -42,19 +42,31 @@ class Condition:
     atoms: tuple[Atom, ...]
     polled: tuple[str, ...] = ()
     members: tuple[str, ...] = ()
+    _holds: Program = field(init=False, repr=False, compare=False)
+    _flips: Program = field(init=False, repr=False, compare=False)
 
-    def truth(self, view: View, members: Mapping[str, Bools] | None = None) -> Bools:
+    def __post_init__(self) -> None:
+        """Know what is asked."""
+        test = self.test
+        object.__setattr__(self, "_holds", Program(lambda on: on.truth(test)))
+        flips = Program(lambda on: on.or_never(next_flip_ms(on, test)))
+        object.__setattr__(self, "_flips", flips)
+
+    def evaluate(self, view: View, members: Mapping[str, Bools] = NOBODY) -> Evaluation:
+        """Whether it holds for each row of the view, with all that it rests on."""
+        return self._holds.run(view, members)
+
+    def truth(self, view: View, members: Mapping[str, Bools] = NOBODY) -> Bools:
         """Whether it holds for each row of the view, bool[n]; do not write to it."""
-        return Evaluation(view, members).truth(self.test)
+        return self.evaluate(view, members).truth(self.test)
 
-    def next_flip_ms(self, view: View, members: Mapping[str, Bools] | None = None) -> I64:
+    def next_flip_ms(self, view: View, members: Mapping[str, Bools] = NOBODY) -> I64:
         """The earliest ms after ``now_ms`` at which silence may change it, int64[n].
 
         ``FAR_MS`` where it never does. Looking again then either finds it changed or gives a
         later time.
         """
-        flip = next_flip_ms(Evaluation(view, members), self.test)
-        return np.full(len(view.now_ms), FAR_MS) if flip is None else flip
+        return self._flips.run(view, members).asked
 
     def measures(self, on: Evaluation, index: I64) -> tuple[list[bytes], list[bytes]]:
         """What it measured and what it compared that with, as JSON, one each per row.

@@ -134,11 +134,12 @@ class Decider:
 
     def _evaluate(self, view: RowView, state: SegmentState, occasion: Occasion) -> Outcome:
         """What the plan makes of some rows, as far as guards let it."""
-        outcome, guarding = self.plan.evaluate(view, state), self.guarding
+        tests = self._offering.plan.tests if self._offering is not None else ()
+        outcome, guarding = self.plan.evaluate(view, state, tests), self.guarding
         if len(guarding) and occasion.kind != "definition" and len(outcome.flips):
             at_ms = int(view.now_ms.max())
             while guarding.trips(outcome.flips, at_ms, self.sizes):
-                outcome = self.plan.evaluate(view, state)
+                outcome = self.plan.evaluate(view, state, tests)
             guarding.take(outcome.flips, at_ms)
         return outcome
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from state.conditions import Condition, compile_condition
-from state.evaluation import Nodes, Predicate
 from state.expressions import ExpressionError
 from state.joins import All, Opposite, atoms_of
 from state.memberships import Family, Tag
+from state.nodes import Nodes, Predicate
 from state.view import Kind
 
 MAX_SEGMENTS: Final = 63

@@ -1,189 +1,204 @@
-"""The evaluation of conditions: a graph of shared nodes, each computed once for all rows.
+"""Evaluations: what conditions make of the rows of a view, each at a time of its own.
 
-Operands (what has a value) and tests (what is true or false) are nodes. Equal parts are one node,
-however many conditions hold them (``Nodes``), and an ``Evaluation`` computes each node at most
-once, so twenty conditions over four features cost little more than their distinct comparisons.
-
-A test answers three questions: does it hold (``truth``), when might it begin to hold where it does
-not (``rise``), and when might it cease to where it does (``fall``). Both times are after the view's
-own, hold as long as the user is silent, and may be too early but never too late; None says "never"
-for all rows, which most tests can say in one direction without looking at any.
+A ``Program`` knows what it is asked: some tests or values, or to decide segments. It is traced at
+its first run, because only a view says which of its numbers are floats, and then runs over any
+number of rows, in one call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from state.view import Kind, View
+from state import machine
+from state.nodes import I64, Bools, Operand, Predicate
+from state.trace import Question, Register, Sort, Trace
+from state.view import View
 
-I64 = NDArray[np.int64]
-Bools = NDArray[np.bool_]
-Shown = float | int | str | bool | None
-"""A measured value as a cause shows it; None for what is missing or infinite."""
+I8 = NDArray[np.int8]
+U64 = NDArray[np.uint64]
 
-T = TypeVar("T")
-
-
-class Operand(Protocol):
-    """A node that has a value."""
-
-    @property
-    def text(self) -> str:
-        """How it is written."""
-        ...
-
-    @property
-    def kind(self) -> Kind:
-        """NUMBER, DECAYED, TIME, FLAG or TEXT."""
-        ...
-
-    @property
-    def moving(self) -> bool:
-        """Whether it changes in silence between steps."""
-        ...
-
-    @property
-    def duration(self) -> bool:
-        """Whether it is a number of milliseconds to be shown as a duration."""
-        ...
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The features at whose steps it may change."""
-        ...
-
-    def compute(self, on: Evaluation) -> Any:
-        """The value, an array [n] or one number."""
-        ...
+NOBODY: Final[Mapping[str, Bools]] = MappingProxyType({})
 
 
-class Predicate(Protocol):
-    """A node that is true or false, as the evaluation needs it; see ``state.conditions``."""
+@dataclass(slots=True, frozen=True)
+class Draft:
+    """Memberships being decided, of n rows, S tags and F families in u units.
 
-    def truth(self, on: Evaluation) -> Bools:
-        """Whether it holds, bool[n]."""
-        ...
-
-    def rise(self, on: Evaluation) -> I64 | None:
-        """When it may first hold, for rows where it does not; None: never in silence."""
-        ...
-
-    def fall(self, on: Evaluation) -> I64 | None:
-        """When it may first not hold, for rows where it does; None: never in silence."""
-        ...
-
-
-class Atom(Predicate, Protocol):
-    """A test that is not made of others: what a cause and an explanation speak of."""
-
-    @property
-    def measure(self) -> str:
-        """What is measured, as it is written."""
-        ...
-
-    @property
-    def operator(self) -> str:
-        """How it is compared; ``is`` for what is true by itself."""
-        ...
-
-    @property
-    def limit(self) -> str:
-        """What it is compared with, as it is written."""
-        ...
-
-    @property
-    def duration(self) -> bool:
-        """Whether both are numbers of milliseconds to be shown as durations."""
-        ...
-
-    def measured(self, on: Evaluation, index: I64) -> list[Shown]:
-        """What was measured at some rows."""
-        ...
-
-    def limits(self, on: Evaluation, index: I64) -> list[Shown]:
-        """What that was compared with at these rows."""
-        ...
-
-
-class Nodes:
-    """Makes nodes, and gives the one it has for parts that are equal.
-
-    >>> nodes = Nodes()
-    >>> nodes(complex, 1, 2) is nodes(complex, 1, 2)
-    True
+    Attributes:
+        members, since_ms, family, family_since_ms, flips: as ``SegmentState`` has them, changed.
+        paused: the units that leave everybody where they are, bool[u].
+        valid_to_ms: when silence may first end each membership, int64[n, S + F].
+        due_ms: when silence may next change anything, int64[n].
+        suppressed: flips that were held back, by unit and by what did it, int64[u, 4].
+        flipped: room for the flips, packed.
     """
 
-    def __init__(self) -> None:
-        self._made: dict[tuple[object, ...], Any] = {}
+    members: U64
+    since_ms: I64
+    family: I8
+    family_since_ms: I64
+    flips: I64
+    paused: Bools
+    valid_to_ms: I64
+    due_ms: I64
+    suppressed: I64
+    flipped: I64
 
-    def __call__(self, node: Callable[..., T], *parts: object) -> T:
-        """The node of this class with these parts."""
-        key = (node, *parts)
-        if key not in self._made:
-            self._made[key] = node(*parts)
-        made: T = self._made[key]
-        return made
+
+def _undecided() -> Draft:
+    """Of nothing."""
+    none, table = np.empty(0, dtype=np.int64), np.empty((0, 0), dtype=np.int64)
+    return Draft(
+        members=np.empty(0, dtype=np.uint64),
+        since_ms=table,
+        family=np.empty((0, 0), dtype=np.int8),
+        family_since_ms=table,
+        flips=table,
+        paused=np.empty(0, dtype=np.bool_),
+        valid_to_ms=table,
+        due_ms=none,
+        suppressed=table,
+        flipped=none,
+    )
+
+
+_UNDECIDED: Final = _undecided()
+
+
+class Program:
+    """Questions about rows, answered in one call for all of them.
+
+    Args:
+        ask: asks a trace what is to be known; gives a register of what is ``asked`` for, if any is.
+    """
+
+    def __init__(self, ask: Callable[[Trace], Register | None]) -> None:
+        self._ask = ask
+        self._traced: _Traced | None = None
+
+    def run(
+        self,
+        view: View,
+        members: Mapping[str, Bools] = NOBODY,
+        draft: Draft = _UNDECIDED,
+    ) -> Evaluation:
+        """Evaluate all rows of a view.
+
+        Args:
+            view: the rows.
+            members: bool[n] of each segment that is asked for and not decided here.
+            draft: what is to be decided, if anything is; changed.
+        """
+        traced, n = self._traced, len(view.now_ms)
+        if traced is None:
+            traced = self._traced = _Traced.of(self._ask, view)
+        registers = np.empty((len(traced.trace.sorts), n), dtype=np.int64)
+        floats = registers.view(np.float64)
+        for each in traced.trace.inputs:
+            values = each.ask(view, members)
+            if each.is_number and (values.dtype.kind == "f") is not each.is_float:
+                self._traced = None  # numbers of another sort
+                return self.run(view, members, draft)
+            (floats if each.is_float else registers)[each.register] = values
+        flips = machine.run(
+            traced.code,
+            traced.constants,
+            registers,
+            traced.units,
+            traced.conditions,
+            draft.paused,
+            draft.members,
+            draft.since_ms,
+            draft.family,
+            draft.family_since_ms,
+            draft.flips,
+            draft.valid_to_ms,
+            draft.due_ms,
+            draft.suppressed,
+            draft.flipped,
+        )
+        return Evaluation(view, traced.trace, registers, traced.asked, flips)
 
 
 class Evaluation:
-    """One view and what has been computed of it; n rows.
-
-    Args:
-        view: the rows.
-        members: bool[n] for each segment that a condition asks for with ``member``.
+    """One view and what was computed of it; n rows.
 
     Attributes:
-        member_flips_ms: when silence may next change those memberships, int64[n]; None: never.
+        view: the rows.
+        flips: how many memberships flipped.
     """
 
-    def __init__(self, view: View, members: Mapping[str, Bools] | None = None) -> None:
-        self.view = view
-        self.members: dict[str, Bools] = dict(members or {})
-        self.member_flips_ms: dict[str, I64 | None] = {}
-        self._values: dict[Operand, Any] = {}
-        self._truths: dict[Predicate, Bools] = {}
-        self._rises: dict[Predicate, I64 | None] = {}
-        self._falls: dict[Predicate, I64 | None] = {}
-        self._steps: dict[tuple[str, ...], I64 | None] = {}
+    def __init__(
+        self, view: View, trace: Trace, registers: I64, asked: Register | None, flips: int
+    ) -> None:
+        self.view, self.flips = view, flips
+        self._trace, self._registers, self._asked = trace, registers, asked
 
-    def value(self, operand: Operand) -> Any:
-        """The operand's value: an array [n], or one number for all rows."""
-        if operand not in self._values:
-            self._values[operand] = operand.compute(self)
-        return self._values[operand]
+    @property
+    def asked(self) -> NDArray[Any]:
+        """What the program's question comes to, [n]; do not write to it."""
+        assert self._asked is not None
+        return self._held(self._asked)
+
+    def value(self, operand: Operand) -> NDArray[Any]:
+        """The operand's value, [n]; do not write to it."""
+        return self._certain("value", operand)
 
     def truth(self, test: Predicate) -> Bools:
-        """Whether the test holds, bool[n]."""
-        if test not in self._truths:
-            self._truths[test] = test.truth(self)
-        return self._truths[test]
+        """Whether the test holds, bool[n]; do not write to it."""
+        return self._certain("truth", test)
 
     def rise(self, test: Predicate) -> I64 | None:
-        """``test.rise``, once."""
-        if test not in self._rises:
-            self._rises[test] = test.rise(self)
-        return self._rises[test]
+        """When the test may begin to hold where it does not, int64[n]; None: never in silence."""
+        return self._found("rise", test)
 
-    def fall(self, test: Predicate) -> I64 | None:
-        """``test.fall``, once."""
-        if test not in self._falls:
-            self._falls[test] = test.fall(self)
-        return self._falls[test]
+    def _held(self, register: Register) -> NDArray[Any]:
+        """What a register holds, as what it is."""
+        values: NDArray[Any] = self._registers[register]
+        match self._trace.sorts[register]:
+            case Sort.FLOAT:
+                return values.view(np.float64)
+            case Sort.TRUTH:
+                return values.astype(np.bool_)
+        return values
 
-    def steps(self, names: tuple[str, ...]) -> I64 | None:
-        """When any of some features may next step in silence, int64[n]; None: never."""
-        if names not in self._steps:
-            self._steps[names] = earliest([self.view.next_step_ms(name) for name in names])
-        return self._steps[names]
+    def _certain(self, question: Question, node: Operand | Predicate) -> NDArray[Any]:
+        found = self._found(question, node)
+        assert found is not None
+        return found
+
+    def _found(self, question: Question, node: Operand | Predicate) -> NDArray[Any] | None:
+        register = self._trace.answer(question, node)
+        return None if register is None else self._held(register)
 
 
-def earliest(times: Sequence[I64 | None]) -> I64 | None:
-    """The elementwise minimum; None stands for never."""
-    # tests of one feature share their times, and one minimum is enough for all of them
-    distinct = {id(time): time for time in times if time is not None}
-    return reduce(np.minimum, distinct.values()) if distinct else None
+@dataclass(slots=True, frozen=True)
+class _Traced:
+    """A trace as the machine takes it."""
+
+    trace: Trace
+    asked: Register | None
+    code: I64
+    constants: I64
+    units: I64
+    conditions: I64
+
+    @classmethod
+    def of(cls, ask: Callable[[Trace], Register | None], view: View) -> _Traced:
+        """What is asked, of views whose numbers are as this one's."""
+        trace = Trace(lambda name: view.value(name).dtype.kind == "f")
+        asked = ask(trace)
+        return cls(
+            trace=trace,
+            asked=asked,
+            code=np.array(trace.code, dtype=np.int64).reshape(-1, 5),
+            constants=np.array(trace.constants, dtype=np.int64),
+            units=np.array(trace.units, dtype=np.int64).reshape(-1, machine.UNIT_PARAMETERS),
+            conditions=np.array(trace.conditions, dtype=np.int64),
+        )

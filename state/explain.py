@@ -14,8 +14,9 @@ from typing import Final, Literal
 import numpy as np
 
 from state.definitions import SegmentError
-from state.evaluation import Atom, Evaluation, Shown
+from state.evaluation import Evaluation
 from state.memberships import SegmentState
+from state.nodes import Atom, Shown
 from state.segments import Outcome, SegmentPlan
 from state.times import DAY_MS, FAR_MS, HOUR_MS, MINUTE_MS, NEVER_MS, SECOND_MS
 from state.view import View

@@ -155,7 +155,7 @@ class _User:
 
     def decide(self, at_ms: int, state: SegmentState) -> Outcome:
         """Decide everything at a time."""
-        outcome = self._segments.evaluate(self._view_at(at_ms), state)
+        outcome = self._segments.evaluate(self._view_at(at_ms), state, self._offers.tests)
         # how many stand more than before is not asked here, so any time may stand for before
         self._offers.decide(outcome.on, self._memory, _ONE, _ONE, outcome.due_ms)
         return outcome

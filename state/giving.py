@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.compiled import compiled, step
-from state.evaluation import I64, Bools
+from state.nodes import I64, Bools
 from state.times import FAR_MS, NEVER_MS
 
 

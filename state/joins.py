@@ -9,22 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
 
-import numpy as np
-
-from state.evaluation import I64, Atom, Bools, Evaluation, Predicate, earliest
-from state.times import FAR_MS, NEVER_MS
+from state.nodes import Atom, Predicate
+from state.trace import Register, Trace
 
 
-def next_flip_ms(on: Evaluation, test: Predicate) -> I64 | None:
-    """When silence may first change the test, int64[n]; None: never."""
+def next_flip_ms(on: Trace, test: Predicate) -> Register | None:
+    """When silence may first change the test; None: never."""
     rise, fall = on.rise(test), on.fall(test)
-    if rise is fall:
+    if rise == fall:
         return rise
-    return np.where(
-        on.truth(test), FAR_MS if fall is None else fall, FAR_MS if rise is None else rise
-    )
+    return on.choose(on.truth(test), on.or_never(fall), on.or_never(rise))
 
 
 def atoms_of(tests: Sequence[Predicate]) -> tuple[Atom, ...]:
@@ -46,14 +41,14 @@ class Always:
 
     value: bool
 
-    def truth(self, on: Evaluation) -> Bools:
+    def truth(self, on: Trace) -> Register:
         """The constant."""
-        return np.full(len(on.view.now_ms), self.value)
+        return on.always(self.value)
 
-    def rise(self, on: Evaluation) -> None:
+    def rise(self, on: Trace) -> None:
         """Never."""
 
-    def fall(self, on: Evaluation) -> None:
+    def fall(self, on: Trace) -> None:
         """Never."""
 
 
@@ -63,15 +58,15 @@ class Opposite:
 
     part: Predicate
 
-    def truth(self, on: Evaluation) -> Bools:
+    def truth(self, on: Trace) -> Register:
         """The other's opposite."""
-        return ~on.truth(self.part)
+        return on.opposite(on.truth(self.part))
 
-    def rise(self, on: Evaluation) -> I64 | None:
+    def rise(self, on: Trace) -> Register | None:
         """The other's fall."""
         return on.fall(self.part)
 
-    def fall(self, on: Evaluation) -> I64 | None:
+    def fall(self, on: Trace) -> Register | None:
         """The other's rise."""
         return on.rise(self.part)
 
@@ -82,21 +77,21 @@ class All:
 
     parts: tuple[Predicate, ...]
 
-    def truth(self, on: Evaluation) -> Bools:
+    def truth(self, on: Trace) -> Register:
         """All of them."""
-        return reduce(np.logical_and, map(on.truth, self.parts))
+        return on.all([on.truth(part) for part in self.parts])
 
-    def rise(self, on: Evaluation) -> I64 | None:
+    def rise(self, on: Trace) -> Register | None:
         """Not before the last of the parts that are missing."""
         rises = [on.rise(part) for part in self.parts]
         if all(rise is None for rise in rises):
             return None
         waits = zip(self.parts, rises, strict=True)
-        return reduce(np.maximum, (_unless(on.truth(part), rise) for part, rise in waits))
+        return on.latest([on.unless(on.truth(part), rise) for part, rise in waits])
 
-    def fall(self, on: Evaluation) -> I64 | None:
+    def fall(self, on: Trace) -> Register | None:
         """With the first part that ceases to hold."""
-        return earliest([on.fall(part) for part in self.parts])
+        return on.earliest([on.fall(part) for part in self.parts])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,23 +100,18 @@ class Either:
 
     parts: tuple[Predicate, ...]
 
-    def truth(self, on: Evaluation) -> Bools:
+    def truth(self, on: Trace) -> Register:
         """Any of them."""
-        return reduce(np.logical_or, map(on.truth, self.parts))
+        return on.any([on.truth(part) for part in self.parts])
 
-    def rise(self, on: Evaluation) -> I64 | None:
+    def rise(self, on: Trace) -> Register | None:
         """With the first part that begins to hold."""
-        return earliest([on.rise(part) for part in self.parts])
+        return on.earliest([on.rise(part) for part in self.parts])
 
-    def fall(self, on: Evaluation) -> I64 | None:
+    def fall(self, on: Trace) -> Register | None:
         """Not before the last of the parts that hold."""
         falls = [on.fall(part) for part in self.parts]
         if all(fall is None for fall in falls):
             return None
         waits = zip(self.parts, falls, strict=True)
-        return reduce(np.maximum, (_unless(~on.truth(part), fall) for part, fall in waits))
-
-
-def _unless(held: Bools, time: I64 | None) -> I64:
-    """The time where a part stands in the way; no wait at all where it does not."""
-    return np.where(held, NEVER_MS, FAR_MS if time is None else time)
+        return on.latest([on.unless(on.opposite(on.truth(part)), fall) for part, fall in waits])

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.texts import Texts
-from state.evaluation import I64, Evaluation
+from state.evaluation import Evaluation
+from state.nodes import I64
 from state.offers import HAD, OfferPlan
 from state.packing import map_head, pack
 from state.table import Table

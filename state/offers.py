@@ -26,9 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from state.conditions import POLL_MS, Condition, compile_condition
-from state.evaluation import I64, Evaluation
+from state.evaluation import Evaluation
 from state.expressions import ExpressionError
 from state.giving import free_ms, give_and_end
+from state.nodes import I64
 from state.segments import SegmentPlan
 from state.table import Column, Table
 from state.times import NEVER_MS
@@ -98,6 +99,7 @@ class OfferPlan:
     Attributes:
         specs: in order of priority.
         conditions: of each.
+        tests: theirs, which an evaluation must answer before offers are decided on it.
 
     >>> segments = SegmentPlan.compile([], [], {"orders": Kind.NUMBER})
     >>> plan = OfferPlan.compile(
@@ -111,6 +113,7 @@ class OfferPlan:
         self, specs: Sequence[OfferSpec], conditions: Sequence[Condition], most: int
     ) -> None:
         self.specs, self.conditions = tuple(specs), tuple(conditions)
+        self.tests = tuple(condition.test for condition in conditions)
         groups = sorted({spec.exclusive for spec in specs if spec.exclusive is not None})
         self._rules = [_rule(spec, groups, most) for spec in specs]
 
@@ -173,7 +176,8 @@ class OfferPlan:
         """Let offers end and give them, in the table, and note when to look again.
 
         Args:
-            on: the evaluation that has decided the segments of the rows, at their times.
+            on: the evaluation that has decided the segments of the rows, at their times, and has
+                answered ``tests``.
             table: has ``columns``.
             rows: int64[n], distinct.
             before_ms: when they were decided last, int64[n].

@@ -1,26 +1,26 @@
-"""Operands: constants, features, ages, and arithmetic over them, whole arrays at a time."""
+"""Operands: constants, features, ages, and arithmetic over them."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from events.compiled import compiled
-from state.evaluation import I64, Evaluation, Operand, Shown
 from state.expressions import UNIT_MS
+from state.nodes import I64, Operand, Shown
 from state.times import FAR_MS, NEVER_MS
+from state.trace import Register, Trace
 from state.view import Kind
+
+if TYPE_CHECKING:
+    from state.evaluation import Evaluation
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Constant:
     """A number."""
 
-    value: int | float
+    number: int | float
     duration: bool = False
 
     kind = Kind.NUMBER
@@ -30,11 +30,11 @@ class Constant:
     @property
     def text(self) -> str:
         """As a person would write it."""
-        return show_duration(self.value) if self.duration else f"{self.value:.15g}"
+        return show_duration(self.number) if self.duration else f"{self.number:.15g}"
 
-    def compute(self, on: Evaluation) -> int | float:  # noqa: ARG002 - an operand's signature
+    def value(self, on: Trace) -> Register:
         """The number itself."""
-        return self.value
+        return on.constant(self.number)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,9 +61,9 @@ class Feature:
         """Itself, unless it moves without steps."""
         return () if self.moving else (self.name,)
 
-    def compute(self, on: Evaluation) -> NDArray[Any]:
-        """Its values."""
-        return on.view.value(self.name)
+    def value(self, on: Trace) -> Register:
+        """As the view has it."""
+        return on.feature(self.name, self.kind)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,9 +86,9 @@ class Age:
         """The time's steps."""
         return self.time.names
 
-    def compute(self, on: Evaluation) -> I64:
+    def value(self, on: Trace) -> Register:
         """Now less the time; about 2**62 for ``NEVER_MS``."""
-        return np.asarray(on.view.now_ms - on.value(self.time))
+        return on.since(on.value(self.time))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,45 +128,29 @@ class Arithmetic:
         """The steps of both parts."""
         return tuple(sorted({*self.left.names, *self.right.names}))
 
-    def compute(self, on: Evaluation) -> Any:
-        """The result as float64."""
-        left, right = _number(on, self.left), _number(on, self.right)
-        with np.errstate(all="ignore"):
-            if self.operator == "/":
-                return np.where(np.equal(right, 0), np.nan, np.divide(left, right))
-            return _OPERATORS[self.operator](left, right)
-
-
-_OPERATORS: Final[dict[str, Any]] = {"+": np.add, "-": np.subtract, "*": np.multiply}
+    def value(self, on: Trace) -> Register:
+        """The result as a float."""
+        return on.calculate(self.operator, _number(on, self.left), _number(on, self.right))
 
 
 def _inner(operand: Operand) -> str:
     return f"({operand.text})" if isinstance(operand, Arithmetic) else operand.text
 
 
-def _number(on: Evaluation, operand: Operand) -> Any:
-    """The operand as float64, infinite ages as inf and missing times as NaN."""
-    value = on.value(operand)
+def _number(on: Trace, operand: Operand) -> Register:
+    """The operand as a float, infinite ages as inf and missing times as NaN."""
+    value = on.as_float(on.value(operand))
     if isinstance(operand, Age):
-        return np.where(on.value(operand.time) == NEVER_MS, np.inf, value)
+        return on.choose(on.happened(on.value(operand.time)), value, on.constant(math.inf))
     if operand.kind is Kind.TIME:
-        out = np.empty(len(value))
-        _known(value, out)
-        return out
-    return np.asarray(value, dtype=np.float64)
-
-
-@compiled
-def _known(times: I64, out: NDArray[np.float64]) -> None:
-    """Times as numbers; NaN for never."""
-    for i in range(len(times)):
-        out[i] = np.nan if times[i] == NEVER_MS else times[i]
+        return on.choose(on.happened(on.value(operand)), value, on.constant(math.nan))
+    return value
 
 
 def shown(on: Evaluation, operand: Operand, index: I64) -> list[Shown]:
     """The operand's values at some rows as plain Python values."""
     if isinstance(operand, Constant):
-        return [operand.value] * len(index)
+        return [operand.number] * len(index)
     values = on.value(operand)[index].tolist()
     if isinstance(operand, Age):
         return [age if age < FAR_MS // 2 else None for age in values]

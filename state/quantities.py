@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -18,10 +19,12 @@ from numpy.typing import NDArray
 
 from state import syntax
 from state.compiling import Compiler
-from state.evaluation import Evaluation, Nodes, Operand, Predicate
+from state.evaluation import Program
 from state.expressions import ExpressionError, parse
+from state.nodes import Nodes, Operand, Predicate
 from state.operands import Age, Feature
 from state.times import DAY_MS, HOUR_MS
+from state.trace import Register, Trace
 from state.view import Kind, View
 
 F64 = NDArray[np.float64]
@@ -58,9 +61,9 @@ class Truth:
     duration = False
     names = ()
 
-    def compute(self, on: Evaluation) -> F64:
+    def value(self, on: Trace) -> Register:
         """Whether it holds, as a number."""
-        return on.truth(self.test).astype(np.float64)
+        return on.as_float(on.truth(self.test))
 
 
 def quantity(text: str, kinds: Mapping[str, Kind], nodes: Nodes | None = None) -> Quantity:
@@ -105,7 +108,7 @@ def matrix(view: View, quantities: Sequence[Quantity]) -> F64:
     or negative is 0. The one function for learning and for scoring.
     """
     raw = np.empty((len(quantities), len(view.now_ms)))
-    on = Evaluation(view)
+    on = _program(tuple(each.operand for each in quantities)).run(view)
     for place, each in enumerate(quantities):
         known = np.fmax(on.value(each.operand), 0.0, out=raw[place])  # NaN is no number: 0
         if each.days:
@@ -113,3 +116,14 @@ def matrix(view: View, quantities: Sequence[Quantity]) -> F64:
         np.minimum(known, _OLDEST_DAYS if each.days else _LARGEST, out=known)
     raw += 1.0
     return np.ascontiguousarray(np.log(raw, out=raw).T)
+
+
+@lru_cache(maxsize=64)
+def _program(operands: tuple[Operand, ...]) -> Program:
+    """What gives the values of some operands."""
+
+    def ask(on: Trace) -> None:
+        for operand in operands:
+            on.value(operand)
+
+    return Program(ask)

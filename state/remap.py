@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from state.evaluation import I64
 from state.memberships import SegmentState
 from state.naming import Naming
+from state.nodes import I64
 from state.times import FAR_MS, NEVER_MS
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
@@ -23,11 +24,13 @@ from state.definitions import (
     Units,
     compile_units,
 )
-from state.evaluation import I64, Evaluation
-from state.memberships import I8, U64, Draft, Family, Flips, SegmentState, Tag
+from state.evaluation import Draft, Evaluation, Program
+from state.memberships import I8, REASONS, U64, Family, Flips, SegmentState, Tag
 from state.naming import Naming
+from state.nodes import I64, Predicate
 from state.table import Column, Table
-from state.times import NEVER_MS
+from state.times import FAR_MS, NEVER_MS
+from state.trace import Trace
 from state.view import Kind, View
 
 __all__ = [
@@ -123,6 +126,7 @@ class SegmentPlan:
             [tag.name for tag in units.tags if tag.max_flips],
         )
         self._order = units.order
+        self._programs: dict[tuple[Predicate, ...], Program] = {}
         self._columns = self._kept()
         self._bases = np.array([family.base for family in self.families], dtype=np.int64)
 
@@ -183,23 +187,57 @@ class SegmentPlan:
             )
         )
 
-    def evaluate(self, view: View, state: SegmentState) -> Outcome:
-        """Decide every segment of every row at its time; ``state`` is left as it is."""
-        on = Evaluation(view)
-        draft = Draft(on, state)
-        for unit in self._order:
-            if unit.name in self.paused:
-                unit.hold(draft)
-            else:
-                unit.decide(draft)
+    def evaluate(
+        self, view: View, state: SegmentState, tests: tuple[Predicate, ...] = ()
+    ) -> Outcome:
+        """Decide every segment of every row at its time; ``state`` is left as it is.
+
+        Args:
+            view: n rows.
+            state: what is remembered of them.
+            tests: that the outcome's evaluation is to answer too, after the segments.
+        """
+        n, units = len(view.now_ms), self._order
+        after = SegmentState(*(part.copy() for part in state.parts()))
+        kept = len(self.tags) + len(self.families)
+        draft = Draft(
+            members=after.members,
+            since_ms=after.since_ms,
+            family=after.family,
+            family_since_ms=after.family_since_ms,
+            flips=after.flips,
+            paused=np.array([unit.name in self.paused for unit in units], dtype=np.bool_),
+            valid_to_ms=np.full((n, kept), FAR_MS, dtype=np.int64),
+            due_ms=np.full(n, FAR_MS, dtype=np.int64),
+            suppressed=np.zeros((len(units), len(REASONS)), dtype=np.int64),
+            flipped=np.empty(n * (len(self.tags) + 2 * len(self.families)), dtype=np.int64),
+        )
+        if tests not in self._programs:
+            self._programs[tests] = Program(partial(self._ask, tests))
+        on = self._programs[tests].run(view, draft=draft)
+        packed = np.sort(draft.flipped[: on.flips])
         return Outcome(
-            state=draft.state,
+            state=after,
             due_ms=np.maximum(draft.due_ms, view.now_ms + 1),
             valid_to_ms=draft.valid_to_ms,
-            flips=draft.flips(),
+            flips=Flips(packed >> 7, packed & 63, (packed & 64) != 0),
             on=on,
-            suppressed=draft.suppressed,
+            suppressed=self._suppressed(draft.suppressed),
         )
+
+    def _ask(self, tests: tuple[Predicate, ...], on: Trace) -> None:
+        for unit in self._order:
+            unit.decide(on)
+        for test in tests:
+            on.truth(test)
+            on.rise(test)
+
+    def _suppressed(self, counts: I64) -> dict[tuple[str, str], int]:
+        """What was held back, by unit and reason, of counts in their orders."""
+        return {
+            (self._order[unit].name, REASONS[reason]): int(counts[unit, reason])
+            for unit, reason in zip(*map(np.ndarray.tolist, np.nonzero(counts)), strict=True)
+        }
 
     def only(self, segment: str) -> SegmentPlan:
         """The same plan, but deciding only one segment and those whose membership it asks for."""

@@ -8,7 +8,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from state.conditions import compile_condition
-from state.evaluation import Evaluation
 from state.expressions import ExpressionError
 from state.times import DAY_MS, FAR_MS, HOUR_MS, NEVER_MS
 from tests.state.array_view import KINDS, T0_MS, ArrayView, User
@@ -175,7 +174,7 @@ def test_measures_name_values_and_thresholds():
         ["vip"],
     )
     people = [User(), person]
-    on = Evaluation(ArrayView(people, T0_MS), {"vip": np.array([True, False])})
+    on = condition.evaluate(ArrayView(people, T0_MS), {"vip": np.array([True, False])})
     found = condition.measures(on, np.array([0, 1]))
     nobody, somebody = zip(*(map(json.loads, side) for side in found), strict=True)
     assert somebody == (

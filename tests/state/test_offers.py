@@ -94,7 +94,7 @@ class Given:
 
     def step(self, people, now_ms):
         """Decide everybody at a time of their own; how many were given."""
-        outcome = self.segments.evaluate(ArrayView(people, now_ms), self.state)
+        outcome = self.segments.evaluate(ArrayView(people, now_ms), self.state, self.plan.tests)
         self.segment_due_ms, self.due_ms = outcome.due_ms.copy(), outcome.due_ms
         tally = self.plan.decide(outcome.on, self.table, self.rows, self.as_of, self.due_ms)
         self.state, self.as_of = outcome.state, np.array(outcome.on.view.now_ms)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from state.evaluation import Nodes
 from state.expressions import ExpressionError
+from state.nodes import Nodes
 from state.quantities import matrix, quantity
 from state.times import DAY_MS, HOUR_MS, NEVER_MS
 from state.view import Kind
