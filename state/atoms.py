@@ -48,6 +48,11 @@ class _Comparison:
         return self.right.text
 
     @property
+    def fixed(self) -> Shown:
+        """The right side, if it is a constant."""
+        return self.right.number if isinstance(self.right, Constant) else None
+
+    @property
     def duration(self) -> bool:
         """Whether a side says that it is one."""
         return self.left.duration or self.right.duration
@@ -170,6 +175,11 @@ class _Plain:
         """True, unless it says otherwise."""
         return "true"
 
+    @property
+    def fixed(self) -> Shown:
+        """True, unless it says otherwise."""
+        return True
+
     def truth(self, on: Trace) -> Register:
         """Each knows its own."""
         raise NotImplementedError
@@ -180,8 +190,8 @@ class _Plain:
         return held
 
     def limits(self, on: Evaluation, index: I64) -> list[Shown]:  # noqa: ARG002 - an atom's signature
-        """True."""
-        return [True] * len(index)
+        """The same for everybody."""
+        return [self.fixed] * len(index)
 
     def rise(self, on: Trace) -> Register | None:
         """Each knows its own."""
@@ -265,6 +275,11 @@ class TextIs(Flag):
         """The text in quotes."""
         return f'"{self.text}"'
 
+    @property
+    def fixed(self) -> str:
+        """The text."""
+        return self.text
+
     def truth(self, on: Trace) -> Register:
         """False where the text is missing, for both operators."""
         codes = on.value(self.feature)
@@ -274,7 +289,3 @@ class TextIs(Flag):
     def measured(self, on: Evaluation, index: I64) -> list[Shown]:
         """The texts."""
         return shown(on, self.feature, index)
-
-    def limits(self, on: Evaluation, index: I64) -> list[Shown]:  # noqa: ARG002 - an atom's signature
-        """The text."""
-        return [self.text] * len(index)

@@ -10,14 +10,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-import msgspec
-
 from state.atoms import Compared, Member
+from state.cause_form import CauseForm
 from state.compiling import Compiler
 from state.evaluation import NOBODY, Evaluation, Program
 from state.expressions import parse
 from state.joins import atoms_of, next_flip_ms
-from state.nodes import I64, Atom, Bools, Nodes, Predicate, Shown
+from state.nodes import I64, Atom, Bools, Nodes, Predicate
 from state.times import MINUTE_MS
 from state.view import Kind, View
 
@@ -35,6 +34,7 @@ class Condition:
         atoms: its distinct single tests, in the order written.
         polled: those without closed form in silence, looked at again every so often.
         members: the segments it asks for with ``member``.
+        causes: writes what it measured and what it compared that with.
     """
 
     text: str
@@ -42,12 +42,14 @@ class Condition:
     atoms: tuple[Atom, ...]
     polled: tuple[str, ...] = ()
     members: tuple[str, ...] = ()
+    causes: CauseForm = field(init=False, repr=False, compare=False)
     _holds: Program = field(init=False, repr=False, compare=False)
     _flips: Program = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Know what is asked."""
         test = self.test
+        object.__setattr__(self, "causes", CauseForm(self.atoms))
         object.__setattr__(self, "_holds", Program(lambda on: on.truth(test)))
         flips = Program(lambda on: on.or_never(next_flip_ms(on, test)))
         object.__setattr__(self, "_flips", flips)
@@ -67,40 +69,6 @@ class Condition:
         later time.
         """
         return self._flips.run(view, members).asked
-
-    def measures(self, on: Evaluation, index: I64) -> tuple[list[bytes], list[bytes]]:
-        """What it measured and what it compared that with, as JSON, one each per row.
-
-        Both are keyed by what was measured; where one thing is compared twice, the thresholds'
-        keys carry the comparison too, such as ``age(last_order) <``.
-        """
-        names = [atom.measure for atom in self.atoms]
-        keys = [
-            name if names.count(name) == 1 else f"{name} {atom.operator}"
-            for name, atom in zip(names, self.atoms, strict=True)
-        ]
-        measured = dict(zip(names, (a.measured(on, index) for a in self.atoms), strict=True))
-        limits = dict(zip(keys, (a.limits(on, index) for a in self.atoms), strict=True))
-        return _as_json(measured, len(index)), _as_json(limits, len(index))
-
-
-def _as_json(columns: Mapping[str, Sequence[Shown]], n: int) -> list[bytes]:
-    """One object per row, of columns of values."""
-    if not columns:
-        return [b"{}"] * n
-    head = b",".join(msgspec.json.encode(name).replace(b"%", b"%%") + b":%b" for name in columns)
-    form = b"{" + head + b"}"
-    cells = [_cells(values) for values in columns.values()]
-    return [form % row for row in zip(*cells, strict=True)]
-
-
-def _cells(values: Sequence[Shown]) -> list[bytes]:
-    """Each value as JSON; all numbers in one go."""
-    if values and values.count(values[0]) == len(values):
-        return [msgspec.json.encode(values[0])] * len(values)
-    if any(isinstance(value, str) for value in values):
-        return [msgspec.json.encode(value) for value in values]
-    return msgspec.json.encode(values)[1:-1].split(b",")
 
 
 def compile_condition(

@@ -101,6 +101,11 @@ class Atom(Predicate, Protocol):
         ...
 
     @property
+    def fixed(self) -> Shown:
+        """What it is compared with where that is the same for everybody; None where it is not."""
+        ...
+
+    @property
     def duration(self) -> bool:
         """Whether both are numbers of milliseconds to be shown as durations."""
         ...

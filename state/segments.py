@@ -263,7 +263,7 @@ class SegmentPlan:
         for kind in np.unique(kinds).tolist():
             index = np.flatnonzero(kinds == kind)
             condition = self.condition(kind // 2, entered=bool(kind % 2))
-            found = condition.measures(outcome.on, flips.row[index])
+            found = condition.causes.fill(outcome.on, flips.row[index])
             for place, value, limit in zip(index.tolist(), *found, strict=True):
                 values[place], thresholds[place] = value, limit
         return values, thresholds

@@ -175,7 +175,7 @@ def test_measures_name_values_and_thresholds():
     )
     people = [User(), person]
     on = condition.evaluate(ArrayView(people, T0_MS), {"vip": np.array([True, False])})
-    found = condition.measures(on, np.array([0, 1]))
+    found = condition.causes.fill(on, np.array([0, 1]))
     nobody, somebody = zip(*(map(json.loads, side) for side in found), strict=True)
     assert somebody == (
         {
