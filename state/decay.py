@@ -39,6 +39,9 @@ _KEPT: Final = np.int64(-(1 << 8))
 _BIAS, _FRACTION_BITS = 1023, 52
 """How a float64 holds its exponent."""
 
+_LOOKS: Final = 4
+"""Milliseconds by which the closed form may err."""
+
 _TINY_SHIFT: Final = -2000
 """A shift that makes every sum zero; ``ldexp`` must not see larger ones."""
 
@@ -89,9 +92,10 @@ def log2(mantissa: F64, exponent: I32) -> F64:
 
     -inf where the sum has no terms.
     """
-    with np.errstate(divide="ignore"):
-        out: F64 = np.log2(mantissa) + np.where(mantissa > 0, exponent, 0)
-        return out
+    out = np.full(len(mantissa), -np.inf)
+    np.log2(mantissa, out=out, where=mantissa > 0)
+    out += exponent
+    return out
 
 
 def falls_below_ms(
@@ -104,26 +108,8 @@ def falls_below_ms(
     this returns and what ``at`` says there always agree.
     """
     out = np.full(len(now_ms), FAR_MS, dtype=np.int64)
-    if not threshold > 0:
-        return out
-    live = np.flatnonzero(at(mantissa, exponent, now_ms, half_life_ms) >= threshold)
-    if len(live) == 0:
-        return out
-    m, e, now = mantissa[live], exponent[live], now_ms[live]
-    halves = (np.log2(m) - np.log2(threshold)) * half_life_ms
-    guess = e.astype(np.int64) * half_life_ms + np.ceil(halves).astype(np.int64)
-    guess = np.maximum(guess, now + 1)
-    for _ in range(4):
-        early = at(m, e, guess, half_life_ms) >= threshold
-        guess += early
-        if not early.any():
-            break
-    for _ in range(4):
-        late = (guess - 1 > now) & (at(m, e, guess - 1, half_life_ms) < threshold)
-        guess -= late
-        if not late.any():
-            break
-    out[live] = guess
+    if threshold > 0:
+        _fall_below(mantissa, exponent, now_ms, half_life_ms, threshold, out)
     return out
 
 
@@ -137,18 +123,53 @@ def _shift(mantissa: F64, by: NDArray[np.integer]) -> F64:
 def _at(mantissa: F64, exponent: I32, t_ms: I64, half_life_ms: int, out: F64) -> None:
     bits = out.view(np.int64)
     for i in range(len(out)):
-        halves = t_ms[i] // half_life_ms
-        by = exponent[i] - halves
-        if mantissa[i] == 0.0 or by <= _TINY_SHIFT:
-            out[i] = 0.0
-            continue
-        value = mantissa[i] * np.exp2(-((t_ms[i] - halves * half_life_ms) / half_life_ms))
+        _put(i, mantissa[i], exponent[i], t_ms[i], half_life_ms, out, bits)
+
+
+@inlined
+def _put(
+    i: int, mantissa: Any, exponent: Any, t_ms: Any, half_life_ms: int, out: F64, bits: I64
+) -> None:
+    """The value of one sum at a time; ``bits`` are those of ``out``."""
+    halves = t_ms // half_life_ms
+    by = exponent - halves
+    if mantissa == 0.0 or by <= _TINY_SHIFT:
+        out[i] = 0.0
+    else:
+        value = mantissa * np.exp2(-((t_ms - halves * half_life_ms) / half_life_ms))
         if abs(by) < _BIAS:
             bits[i] = (by + _BIAS) << _FRACTION_BITS  # the power of two, written as a float
             out[i] *= value
         else:
             out[i] = np.ldexp(value, by)
         bits[i] = (bits[i] + _HALF) & _KEPT
+
+
+@compiled
+def _fall_below(
+    mantissa: F64, exponent: I32, now_ms: I64, half_life_ms: int, threshold: float, out: I64
+) -> None:
+    """The closed form for those that are not below, and a few looks around it."""
+    value = np.empty(1)
+    bits = value.view(np.int64)
+    for i in range(len(out)):
+        m, e, now = mantissa[i], np.int64(exponent[i]), now_ms[i]
+        _put(0, m, e, now, half_life_ms, value, bits)
+        if not value[0] >= threshold:
+            continue
+        halves = (np.log2(m) - np.log2(threshold)) * half_life_ms
+        guess = max(e * half_life_ms + np.int64(np.ceil(halves)), now + 1)
+        for _ in range(_LOOKS):
+            _put(0, m, e, guess, half_life_ms, value, bits)
+            if value[0] < threshold:
+                break
+            guess += 1
+        for _ in range(_LOOKS):
+            _put(0, m, e, guess - 1, half_life_ms, value, bits)
+            if guess - 1 <= now or value[0] >= threshold:
+                break
+            guess -= 1
+        out[i] = guess
 
 
 @compiled

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ from state.view import Kind
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
+
+_FAR: Final = np.int64(FAR_MS)
 
 Measure = Callable[["RowView"], NDArray[Any]]
 
@@ -140,7 +142,7 @@ class RowView:
         """When a feature's value may next change in silence."""
         next_step = self._features[name].next_step
         if next_step is None:
-            return np.full(len(self), FAR_MS, dtype=np.int64)
+            return np.broadcast_to(_FAR, len(self))
         return self.once("step " + name, next_step)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from events.texts import Texts
 from state.features import RowView, buyers
 from state.profile import profile_form
-from state.scoring import recency_days
+from state.scoring import days_since_order
 from state.times import FAR_MS
 from state.view import Kind
 
@@ -83,7 +83,7 @@ class Portraits:
             "as_of": view.now_ms,
             "commit": lane.table["seq"][rows],
             "changes": lane.table["changes"][rows],
-            "rfm.recency_days": recency_days(view),
+            "rfm.recency_days": days_since_order(view),
             "rfm.cuts_version": lane.table["cuts_version"][rows],
             **{f"rfm.{name}": scored[:, place] for place, name in enumerate("rfm")},
         }

@@ -16,9 +16,8 @@ carry a version, so a score can always be recomputed from the values and the cut
 >>> days, orders = np.array([0, 1, 2, 3, 40]), np.array([9.0, 1, 1, 1, 1])
 >>> spend = np.array([900.0, 10, 20, 30, 40])
 >>> cuts = quintiles(spec, days, orders, spend, list("abcde"), version=1, as_of_ms=0)
->>> r, f, m = score(cuts, days, orders, spend, list("abcde"))
->>> r.tolist(), f.tolist(), m.tolist()
-([5, 4, 3, 2, 1], [5, 1, 2, 3, 4], [5, 1, 2, 3, 4])
+>>> score(cuts, orders > 0, days, orders, spend, list("abcde")).T.tolist()
+[[5, 4, 3, 2, 1], [5, 1, 2, 3, 4], [5, 1, 2, 3, 4]]
 """
 
 from __future__ import annotations
@@ -33,6 +32,7 @@ from numpy.typing import NDArray
 from events.compiled import compiled
 from state.times import DAY_MS, FAR_MS
 
+Bools = NDArray[np.bool_]
 I8 = NDArray[np.int8]
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
@@ -98,9 +98,11 @@ class Cuts:
         return msgspec.msgpack.decode(raw, type=Cuts)
 
 
-def whole_days(later_ms: I64, earlier_ms: I64) -> I64:
-    """UTC midnights between two times: days of ``later`` minus days of ``earlier``."""
-    return later_ms // DAY_MS - earlier_ms // DAY_MS
+def recency_days(buyers: Bools, last_order_ms: I64, now_ms: I64) -> I64:
+    """UTC midnights since the last order, int64[n]; 0 for who is no buyer."""
+    out = np.zeros(len(now_ms), dtype=np.int64)
+    _days(buyers, last_order_ms, now_ms, out)
+    return out
 
 
 def quintiles(
@@ -134,34 +136,38 @@ def quintiles(
 
 
 def score(
-    cuts: Cuts, days: I64, frequency: F64, monetary: F64, user_ids: Names
-) -> tuple[I8, I8, I8]:
-    """R, F and M of n buyers, int8[n] each; all 0 where there are no cuts yet.
+    cuts: Cuts,
+    buyers: Bools,
+    days: I64,
+    frequency: F64,
+    monetary: F64,
+    user_ids: Names,
+) -> I8:
+    """R, F and M of n users, int8[n, 3]; 0 for who is no buyer, and where there are no cuts yet.
 
-    ``user_ids`` needs to answer only where a frequency equals a cut.
+    ``user_ids`` needs to answer only where a buyer's frequency equals a cut.
     """
+    out = np.zeros((len(days), 3), dtype=np.int8)
     if cuts.version == 0:
-        zero = np.zeros(len(days), dtype=np.int8)
-        return zero, zero.copy(), zero.copy()
-    r, f, m = np.empty((3, len(days)), dtype=np.int8)
+        return out
     edges = np.array([cuts.recency_days, cuts.frequency, cuts.monetary])
-    tied = np.empty((len(cuts.frequency_ids), len(days)), dtype=np.bool_)
-    if _score(edges, days, frequency, monetary, r, f, m, tied):
+    tied = np.zeros((len(cuts.frequency_ids), len(days)), dtype=np.bool_)
+    if _score(edges, buyers, days, frequency, monetary, out, tied):
         for place, i in np.argwhere(tied).tolist():
-            f[i] += user_ids[i] > cuts.frequency_ids[place]
-    return r, f, m
+            out[i, 1] += user_ids[i] > cuts.frequency_ids[place]
+    return out
 
 
-def next_recency_step_ms(cuts: Cuts, last_order_ms: I64, now_ms: I64) -> I64:
-    """The midnight at which R next falls in silence, int64[n]; far where it cannot fall further."""
-    if cuts.version == 0 or len(cuts.recency_days) == 0:
-        return np.full(len(now_ms), FAR_MS, dtype=np.int64)
-    edges = np.floor(np.asarray(cuts.recency_days)).astype(np.int64) + 1
-    days = whole_days(now_ms, last_order_ms)
-    position = np.searchsorted(edges, days, side="right")
-    next_day = np.append(edges, -1)[position]
-    step = (last_order_ms // DAY_MS + next_day) * DAY_MS
-    return np.where(next_day < 0, FAR_MS, step)
+def next_recency_step_ms(cuts: Cuts, buyers: Bools, last_order_ms: I64, now_ms: I64) -> I64:
+    """The midnight at which R next falls in silence, int64[n].
+
+    ``FAR_MS`` where it cannot fall further, and for who is no buyer.
+    """
+    out = np.full(len(now_ms), FAR_MS, dtype=np.int64)
+    if cuts.version:
+        days = np.array([int(edge // 1) + 1 for edge in cuts.recency_days], dtype=np.int64)
+        _next_step(days, buyers, last_order_ms, now_ms, out)
+    return out
 
 
 def _frequency_cuts(
@@ -183,26 +189,45 @@ def _frequency_cuts(
 @compiled
 def _score(
     edges: F64,
+    buyers: Bools,
     days: I64,
     frequency: F64,
     monetary: F64,
-    r: I8,
-    f: I8,
-    m: I8,
-    tied: NDArray[np.bool_],
+    out: I8,
+    tied: Bools,
 ) -> bool:
     """Count the cuts below each value; whether any frequency equals a cut that has an id."""
     some = False
     for i in range(len(days)):
-        r[i], f[i], m[i] = 5, 1, 1
+        if not buyers[i]:
+            continue
+        out[i, 0], out[i, 1], out[i, 2] = 5, 1, 1
         for k in range(edges.shape[1]):
-            r[i] -= not days[i] <= edges[0, k]
-            f[i] += not frequency[i] <= edges[1, k]
-            m[i] += not monetary[i] <= edges[2, k]
+            out[i, 0] -= not days[i] <= edges[0, k]
+            out[i, 1] += not frequency[i] <= edges[1, k]
+            out[i, 2] += not monetary[i] <= edges[2, k]
         for k in range(len(tied)):
             tied[k, i] = frequency[i] == edges[1, k]
             some |= tied[k, i]
     return some
+
+
+@compiled
+def _days(buyers: Bools, last_order_ms: I64, now_ms: I64, out: I64) -> None:
+    for i in range(len(out)):
+        if buyers[i]:
+            out[i] = max(now_ms[i] // DAY_MS - last_order_ms[i] // DAY_MS, 0)
+
+
+@compiled
+def _next_step(step_days: I64, buyers: Bools, last_order_ms: I64, now_ms: I64, out: I64) -> None:
+    """The first of the ages, ascending, that a buyer's last order does not have yet."""
+    for i in range(len(out)):
+        last_day, day = last_order_ms[i] // DAY_MS, now_ms[i] // DAY_MS
+        for k in range(len(step_days)):
+            if buyers[i] and step_days[k] > day - last_day:
+                out[i] = (last_day + step_days[k]) * DAY_MS
+                break
 
 
 def _linear(values: F64) -> tuple[float, ...]:

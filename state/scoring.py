@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from state import decay
 from state.features import Feature, RowView, buyers
-from state.rfm import Cuts, RfmSpec, next_recency_step_ms, quintiles, score, whole_days
+from state.rfm import Cuts, RfmSpec, next_recency_step_ms, quintiles, recency_days, score
+from state.text_index import TextIndex
 from state.times import DAY_MS, FAR_MS
 from state.view import Kind
 
@@ -55,30 +56,18 @@ class RfmFeatures:
         frequency, monetary = self._basis(view)
         return quintiles(
             self.spec,
-            recency_days(view)[index],
+            days_since_order(view)[index],
             frequency[index],
             monetary[index],
-            _Names(view, index),
+            _Names(view.ids, view.rows[index]),
             version=version,
             as_of_ms=as_of_ms,
         )
 
     def _scores(self, view: RowView) -> I8:
-        out = np.zeros((len(view), 3), dtype=np.int8)
-        index = np.flatnonzero(buyers(view))
-        if len(index) and view.cuts.version:
-            frequency, monetary = self._basis(view)
-            out[index] = np.stack(
-                score(
-                    view.cuts,
-                    recency_days(view)[index],
-                    frequency[index],
-                    monetary[index],
-                    _Names(view, index),
-                ),
-                axis=1,
-            )
-        return out
+        frequency, monetary = self._basis(view)
+        names, days = _Names(view.ids, view.rows), days_since_order(view)
+        return score(view.cuts, buyers(view), days, frequency, monetary, names)
 
     def _basis(self, view: RowView) -> tuple[F64, F64]:
         """What F and M compare, float64[n] each."""
@@ -93,29 +82,30 @@ class RfmFeatures:
 
 
 class _Names:
-    """The user ids of some rows of a view, looked up only where asked."""
+    """The user ids of some rows, looked up only where asked."""
 
-    def __init__(self, view: RowView, index: I64) -> None:
-        self._ids = view.ids
-        self._rows = view.rows[index]
+    def __init__(self, ids: TextIndex, rows: I64) -> None:
+        self._ids, self._rows = ids, rows
 
     def __getitem__(self, i: int) -> str:
         return self._ids[int(self._rows[i])]
 
 
-def recency_days(view: RowView) -> I64:
-    """Whole UTC days since the last order; 0 for users without one."""
-    last_order = np.where(buyers(view), view.value("last_order"), view.now_ms)
-    return np.maximum(whole_days(view.now_ms, last_order), 0)
+def days_since_order(view: RowView) -> I64:
+    """Whole UTC days since the last order, int64[n]; 0 for users without one."""
+
+    def days(view: RowView) -> I64:
+        return recency_days(buyers(view), view.value("last_order"), view.now_ms)
+
+    return view.once("rfm.days", days)
 
 
 def _days_if_known(view: RowView) -> F64:
-    return np.where(buyers(view), recency_days(view), np.nan)
+    return np.where(buyers(view), days_since_order(view), np.nan)
 
 
 def _next_r(view: RowView) -> I64:
-    step = next_recency_step_ms(view.cuts, view.value("last_order"), view.now_ms)
-    return np.where(buyers(view), step, FAR_MS)
+    return next_recency_step_ms(view.cuts, buyers(view), view.value("last_order"), view.now_ms)
 
 
 def _next_midnight(view: RowView) -> I64:

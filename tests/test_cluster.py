@@ -216,13 +216,13 @@ def misscored(cuts: Cuts, found: dict[str, Document]) -> list[tuple[Any, ...]]:
     kept = [[d["rfm"][name] for name in "rfm"] for d in buyers.values()]
     true = score(
         cuts,
+        np.ones(len(buyers), dtype=np.bool_),
         np.array([d["rfm"]["recency_days"] for d in buyers.values()], np.int64),
         np.array([d["lifetime"]["orders"] for d in buyers.values()], np.float64),
         np.array([d["lifetime"]["spend"] for d in buyers.values()], np.float64),
         list(buyers),
     )
-    truths = np.stack(true, axis=1).tolist()
-    return [pair for pair in zip(buyers, kept, truths, strict=True) if pair[1] != pair[2]]
+    return [pair for pair in zip(buyers, kept, true.tolist(), strict=True) if pair[1] != pair[2]]
 
 
 def visit(scene: Scene, users: Sequence[str]) -> None:
