@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,6 @@ from state.view import Kind
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
-
-_FAR: Final = np.int64(FAR_MS)
 
 Measure = Callable[["RowView"], NDArray[Any]]
 
@@ -81,6 +79,7 @@ class RowView:
         self.ids = ids
         self._features = features
         self._table = table
+        self._columns: dict[str, NDArray[Any]] = {}
         self._values: dict[str, NDArray[Any]] = {}
         self._pairs: dict[str, tuple[F64, I32]] = {}
 
@@ -94,7 +93,10 @@ class RowView:
 
     def column(self, name: str) -> NDArray[Any]:
         """A column of the table at these rows; do not write to it."""
-        return self.once("column " + name, lambda view: view._table[name][view.rows])
+        column = self._columns.get(name)
+        if column is None:
+            column = self._columns[name] = self._table[name][self.rows]
+        return column
 
     def once(self, name: str, measure: Measure) -> NDArray[Any]:
         """A measure under a name, computed when it is first asked for."""
@@ -105,7 +107,10 @@ class RowView:
 
     def value(self, name: str) -> NDArray[Any]:
         """A feature's value, one per row."""
-        return self.once(name, self._features[name].value)
+        value = self._values.get(name)
+        if value is None:
+            value = self._values[name] = self._features[name].value(self)
+        return value
 
     def code(self, name: str, text: str) -> int:
         """The code of a text as this feature's values have it; -2 for one never seen."""
@@ -142,7 +147,7 @@ class RowView:
         """When a feature's value may next change in silence."""
         next_step = self._features[name].next_step
         if next_step is None:
-            return np.broadcast_to(_FAR, len(self))
+            return self.once("step never", _never)
         return self.once("step " + name, next_step)
 
 
@@ -161,6 +166,10 @@ def decayed_feature(pair: Callable[[RowView], tuple[F64, I32]], half_life_ms: in
         return decay.falls_below_ms(*pair(view), view.now_ms, half_life_ms, threshold)
 
     return Feature(Kind.DECAYED, value, falls_below=falls_below, pair=pair)
+
+
+def _never(view: RowView) -> I64:
+    return np.full(len(view), FAR_MS, dtype=np.int64)
 
 
 def buyers(view: RowView) -> NDArray[np.bool_]:

@@ -33,30 +33,36 @@ class TimeQueue:
 
     def __init__(self) -> None:
         self._runs = SortedRuns()
+        self._min_ms = FAR_MS
 
     def __len__(self) -> int:
         return len(self._runs)
 
     def push(self, times_ms: I64, ids: I64) -> None:
         """Add pairs, int64[n] each; an id may wait at several times, ids fit int32."""
-        self._runs.add(times_ms, ids)
+        if len(times_ms):
+            self._min_ms = min(self._min_ms, int(times_ms.min()))
+            self._runs.add(times_ms, ids)
 
     def min_ms(self) -> int:
         """The earliest time; ``FAR_MS`` when nothing waits."""
-        return min((int(times[0]) for times, _ in self._runs.runs), default=FAR_MS)
+        return self._min_ms
 
     def peek_until(self, until_ms: int) -> tuple[I64, I64]:
         """The pairs with time ≤ ``until_ms``: times int64[n] and ids int64[n]; they stay."""
-        counts = self._counts(until_ms)
-        return self._first(counts) if any(counts) else (_NOTHING, _NOTHING)
+        if until_ms < self._min_ms or not len(self):
+            return _NOTHING, _NOTHING
+        return self._first(self._counts(until_ms))
 
     def pop_until(self, until_ms: int) -> tuple[I64, I64]:
         """The pairs with time ≤ ``until_ms``: times int64[n] and ids int64[n]; they leave."""
-        counts = self._counts(until_ms)
-        if not any(counts):
+        if until_ms < self._min_ms or not len(self):
             return _NOTHING, _NOTHING
+        counts = self._counts(until_ms)
         popped = self._first(counts)
         self._runs.drop_first(counts)
+        runs = self._runs.runs
+        self._min_ms = min((int(times[0]) for times, _ in runs), default=FAR_MS)
         return popped
 
     def bytes_held(self) -> int:

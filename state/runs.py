@@ -22,12 +22,14 @@ Keys = NDArray[Any]
 I64 = NDArray[np.int64]
 Run = tuple[Keys, I32]
 
+_LEAST_NEW, _MOST_NEW = 32, 1_000
+"""Pairs that may wait to be sorted: to sort a few at a time costs more than the work itself."""
 _WORTH_PACKING: Final = 500
 """Keys below which a plain argsort is as fast."""
 
 
 class SortedRuns:
-    """Runs of keys and ids, the longest first.
+    """Runs of keys and ids, the longest first; what is new is sorted when it is looked for.
 
     Args:
         keep: which (keys, ids) are still of interest, bool[n]; the others may be dropped.
@@ -40,38 +42,57 @@ class SortedRuns:
     """
 
     def __init__(self, keep: Callable[[Keys, I32], NDArray[np.bool_]] | None = None) -> None:
-        self.runs: list[Run] = []
+        self._runs: list[Run] = []
+        self._new: list[Run] = []
+        self._count_new = 0
         self._keep = keep
 
     def __len__(self) -> int:
-        return sum(len(keys) for keys, _ in self.runs)
+        return sum(len(keys) for keys, _ in (*self._runs, *self._new))
+
+    @property
+    def runs(self) -> list[Run]:
+        """All of them, sorted."""
+        if self._new:
+            self._sort()
+        return self._runs
 
     def add(self, keys: Keys, ids: NDArray[np.integer]) -> None:
-        """Add pairs: keys of one dtype in any order, ids that fit int32, n each."""
+        """Add pairs: keys of one dtype in any order, ids that fit int32, n each; keys are kept."""
         if len(keys) == 0:
             return
-        order = in_order(keys)
-        self.runs.append((keys[order], ids[order].astype(np.int32)))
-        while len(self.runs) > 1 and len(self.runs[-2][0]) <= 2 * len(self.runs[-1][0]):
-            self._merge_last_two()
+        self._new.append((keys, ids.astype(np.int32)))
+        self._count_new += len(keys)
+        sorted_count = len(self._runs[0][0]) if self._runs else 0
+        if self._count_new >= min(max(_LEAST_NEW, sorted_count // 8), _MOST_NEW):
+            self._sort()
 
     def drop_first(self, counts: list[int]) -> None:
         """Drop the first pairs of each run, as many as ``counts`` says, one number per run."""
         pairs = zip(self.runs, counts, strict=True)
-        self.runs = [(keys[n:], ids[n:]) for (keys, ids), n in pairs if n < len(keys)]
+        self._runs = [(keys[n:], ids[n:]) for (keys, ids), n in pairs if n < len(keys)]
 
     def bytes_held(self) -> int:
         """Bytes of keys and ids that are not dropped."""
-        return sum(keys.nbytes + ids.nbytes for keys, ids in self.runs)
+        return sum(keys.nbytes + ids.nbytes for keys, ids in (*self._runs, *self._new))
+
+    def _sort(self) -> None:
+        """Make a run of what is new, and few runs of all."""
+        keys, ids = (np.concatenate(parts) for parts in zip(*self._new, strict=True))
+        self._new, self._count_new = [], 0
+        order = in_order(keys)
+        self._runs.append((keys[order], ids[order]))
+        while len(self._runs) > 1 and len(self._runs[-2][0]) <= 2 * len(self._runs[-1][0]):
+            self._merge_last_two()
 
     def _merge_last_two(self) -> None:
-        short, long = self.runs.pop(), self.runs.pop()
+        short, long = self._runs.pop(), self._runs.pop()
         keys, ids = merged(long, short)
         if self._keep is not None:
             kept = self._keep(keys, ids)
             keys, ids = keys[kept], ids[kept]
         if len(keys):
-            self.runs.append((keys, ids))
+            self._runs.append((keys, ids))
 
 
 def in_order(keys: Keys) -> I64:
