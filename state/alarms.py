@@ -44,7 +44,8 @@ class Alarms:
         self._set.reach(ids)
         nearer_ms, nearer = np.empty((2, len(ids)), dtype=np.int64)
         n = _bring_nearer(ids, due_ms, self._set["at_ms"], nearer_ms, nearer)
-        self._queue.push(nearer_ms[:n], nearer[:n])
+        if n:
+            self._queue.push(nearer_ms[:n], nearer[:n])
 
     def ring(self, clock_ms: int, due_ms: I64) -> I64:
         """The ids with due time ≤ ``clock_ms``, ascending; ``due_ms`` int64 is looked up by id.

@@ -15,6 +15,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from events.compiled import compiled
 from events.texts import Texts
 from state.changes import Cause, Kind, Undated
 from state.decisions import Decided, Decisions
@@ -251,17 +252,10 @@ class Decider:
     ) -> None:
         """Note the flips as changes, each with the memberships after it."""
         plan, flips = self.plan, outcome.flips
-        np.add.at(self.sizes, flips.segment, np.where(flips.entered, 1, -1))
-        rows = view.rows[flips.row]
-        # flips are in the order of their rows, so a row's changes count up from where it stands
-        first = np.searchsorted(flips.row, flips.row)
-        nth = np.arange(1, len(flips) + 1) - first
-        n = self._table["changes"][rows] + nth
-        last = np.append(flips.row[1:] != flips.row[:-1], True)
-        self._table["changes"][rows[last]] = n[last]
-        bits = np.left_shift(np.uint64(1), flips.segment.astype(np.uint64))
-        turned = np.append(np.uint64(0), np.bitwise_xor.accumulate(bits))
-        masks = plan.masks(before.take(flips.row)) ^ turned[1:] ^ turned[first]
+        rows, masks = view.rows[flips.row], plan.masks(before.take(flips.row))
+        n = np.empty(len(flips), dtype=np.int64)
+        changes = self._table["changes"]
+        _count(flips.row, rows, flips.segment, flips.entered, changes, self.sizes, n, masks)
         values, thresholds = plan.causes(outcome)
         self.waiting.add(
             Decided(
@@ -280,3 +274,24 @@ class Decider:
                 thresholds=thresholds,
             )
         )
+
+
+@compiled
+def _count(
+    index: I64,
+    rows: I64,
+    segment: I64,
+    entered: NDArray[np.bool_],
+    changes: NDArray[np.uint32],
+    sizes: I64,
+    n: I64,
+    masks: NDArray[np.uint64],
+) -> None:
+    """Count flips, which are in the order of their rows, and turn memberships to those after."""
+    for k in range(len(index)):
+        changes[rows[k]] += np.uint32(1)
+        n[k] = changes[rows[k]]
+        sizes[segment[k]] += 1 if entered[k] else -1
+        if k and index[k] == index[k - 1]:
+            masks[k] = masks[k - 1]
+        masks[k] ^= np.uint64(1) << np.uint64(segment[k])

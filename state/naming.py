@@ -13,8 +13,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from events.compiled import compiled
 from events.texts import Texts
-from state.memberships import U64, SegmentState
+from state.memberships import I8, U64, SegmentState
+from state.nodes import I64
 
 
 class Naming:
@@ -53,6 +55,7 @@ class Naming:
         for name, labels in self.families.items():
             self.bases[name] = base
             base += len(labels)
+        self._bases = np.array([*self.bases.values()], dtype=np.int64)
         self.escaped = Texts.of(self.names).escaped()
         self._listed: dict[int, bytes] = {}
 
@@ -80,8 +83,14 @@ class Naming:
     def masks(self, state: SegmentState) -> U64:
         """The memberships of each row as bits by place, uint64[n]."""
         masks = state.members.copy()
-        for index, base in enumerate(self.bases.values()):
-            code = state.family[:, index].astype(np.int64)
-            bit = np.left_shift(np.uint64(1), (base + np.maximum(code, 0)).astype(np.uint64))
-            masks |= np.where(code >= 0, bit, np.uint64(0))
+        _add_labels(state.family, self._bases, masks)
         return masks
+
+
+@compiled
+def _add_labels(family: I8, bases: I64, masks: U64) -> None:
+    """Set the bit of each family's label."""
+    for i in range(len(masks)):
+        for f in range(len(bases)):
+            if family[i, f] >= 0:
+                masks[i] |= np.uint64(1) << np.uint64(bases[f] + family[i, f])

@@ -179,12 +179,9 @@ class Sessions:
 
     def returned_ms(self, table: Table, rows: I64) -> I64:
         """Start of the latest session after a long absence, int64[n]; ``NEVER_MS`` if none."""
-        start, end = table[_START][rows], table[_END][rows]
-        before = np.full_like(end, NEVER_MS)
-        before[:, :-1] = end[:, 1:]
-        before = np.maximum(before, table[_FORGOTTEN_END][rows][:, None])
-        returns = np.where(self._is_return(start, before), start, NEVER_MS)
-        latest: I64 = np.maximum(returns.max(axis=1), table[_FORGOTTEN_RETURN][rows])
+        forgotten = table[_FORGOTTEN_END], table[_FORGOTTEN_RETURN]
+        latest = np.empty(len(rows), dtype=np.int64)
+        _latest_return(rows, table[_START], table[_END], *forgotten, self._return_gap_ms, latest)
         return latest
 
     def next_step_ms(self, table: Table, rows: I64, t_ms: Times) -> I64:
@@ -193,10 +190,6 @@ class Sessions:
         return np.where(self.active(table, rows, t_ms), ends, FAR_MS)
 
     # -- within -------------------------------------------------------------------------------
-
-    def _is_return(self, start: I64, before: I64) -> Bools:
-        """Whether a stretch starts long after the end of the one before, of one that has one."""
-        return (before > NEVER_MS) & (start - before >= self._return_gap_ms)
 
     def _of_session(self, text: Latest, table: Table, rows: I64) -> I32:
         given = text.at_ms(table, rows) >= self.start_ms(table, rows)
@@ -228,6 +221,29 @@ def _united(held: I64, n: int, gap_ms: int) -> Any:
             for column in range(4):
                 held[last, column] = held[i, column]
     return last + 1
+
+
+@compiled
+def _latest_return(
+    rows: I64,
+    start: I64,
+    end: I64,
+    forgotten_end: I64,
+    forgotten_return: I64,
+    return_gap_ms: int,
+    latest: I64,
+) -> None:
+    """The newest stretch of each row that starts long after the end of the one before."""
+    for i in range(len(rows)):
+        row = rows[i]
+        latest[i] = forgotten_return[row]
+        for age in range(KEPT):
+            before = forgotten_end[row]
+            if age + 1 < KEPT:
+                before = max(before, end[row, age + 1])
+            if before > NEVER_MS and start[row, age] - before >= return_gap_ms:
+                latest[i] = max(latest[i], start[row, age])
+                break
 
 
 @compiled

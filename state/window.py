@@ -92,16 +92,16 @@ class Window:
             clock_ms: of the lane; what has left by then is not counted.
             moved: bool[n], the entry is new or its time has changed since it was last put in.
         """
-        at_ms, left_ms = self._entries[self._at], clock_ms - self._length_ms
         (inside, owner), (worth, counts, totals) = self._held(), self._sums(table, slots)
-        _put_in(slots, at_ms, left_ms, inside, owner, worth, counts, totals)
-        rows, times, which = np.empty((3, len(slots)), dtype=np.int64)
-        n = _entered(slots, moved, inside, owner, at_ms, rows, times, which)
-        self._timeline.add(rows[:n], times[:n], which[:n])
-        n = _lower(
-            slots, inside, owner, at_ms, self._length_ms, table[self.names.next_ms], rows, times
+        new, nearer = np.empty((2, 3, len(slots)), dtype=np.int64)
+        entered, lowered = _put_in(
+            *(slots, self._entries[self._at], clock_ms, self._length_ms, moved, inside, owner),
+            *(worth, counts, totals, table[self.names.next_ms], new, nearer),
         )
-        self._alarms.set(rows[:n], times[:n])
+        if entered:
+            self._timeline.add(*new[:, :entered])
+        if lowered:
+            self._alarms.set(*nearer[:2, :lowered])
 
     def settle(self, table: Table, rows: I64, t_ms: I64) -> I64:
         """Let go what has left distinct rows by a time of their own; both int64[n].
@@ -182,53 +182,54 @@ def _take_out(slots: I64, inside: Bools, owner: I32, worth: I64, counts: I32, to
 def _put_in(
     slots: I64,
     at_ms: I64,
-    left_ms: int,
+    clock_ms: int,
+    length_ms: int,
+    moved: Bools,
     inside: Bools,
     owner: I32,
     worth: I64,
     counts: I32,
     totals: I64,
-) -> None:
-    """Count entries whose time is later than that up to which all have left."""
-    for k in range(len(slots)):
-        if at_ms[slots[k]] > left_ms:
-            inside[slots[k]] = True
-            _count(k, owner[slots[k]], 1, worth, counts, totals)
-
-
-@compiled
-def _entered(
-    slots: I64, moved: Bools, inside: Bools, owner: I32, at_ms: I64, rows: I64, times: I64, new: I64
-) -> int:
-    """What is new on the timeline: row, time and slot of what has moved and is inside; how many."""
-    n = 0
-    for k in range(len(slots)):
-        if moved[k] and inside[slots[k]]:
-            rows[n], times[n], new[n] = owner[slots[k]], at_ms[slots[k]], slots[k]
-            n += 1
-    return n
-
-
-@compiled
-def _lower(
-    slots: I64,
-    inside: Bools,
-    owner: I32,
-    at_ms: I64,
-    length_ms: int,
     next_ms: I64,
-    rows: I64,
-    leave_ms: I64,
-) -> int:
-    """Lower the next times of users who own what leaves before; which users, when, how many."""
-    n = 0
+    new: I64,
+    nearer: I64,
+) -> tuple[int, int]:
+    """Count entries that have not left by the clock, and lower the next times of their users.
+
+    Args:
+        slots: of the entries.
+        at_ms: the entries' times.
+        clock_ms: of the lane.
+        length_ms: of the window.
+        moved: which of them are new on the timeline.
+        inside: of the entries; changed.
+        owner: of the entries.
+        worth: of these entries, or nothing.
+        counts: of the users; changed.
+        totals: of the users, or nothing; changed.
+        next_ms: of the users; changed.
+        new: row, time and slot of what is new on the timeline; filled.
+        nearer: row and time of each next time that became nearer; filled.
+
+    Returns:
+        How many of both there are.
+    """
+    entered = lowered = 0
     for k in range(len(slots)):
-        row, leaves = owner[slots[k]], at_ms[slots[k]] + length_ms
-        if inside[slots[k]] and leaves < next_ms[row]:
+        slot = slots[k]
+        row, at, leaves = owner[slot], at_ms[slot], at_ms[slot] + length_ms
+        if leaves <= clock_ms:
+            continue
+        inside[slot] = True
+        _count(k, row, 1, worth, counts, totals)
+        if moved[k]:
+            new[0, entered], new[1, entered], new[2, entered] = row, at, slot
+            entered += 1
+        if leaves < next_ms[row]:
             next_ms[row] = leaves
-            rows[n], leave_ms[n] = row, leaves
-            n += 1
-    return n
+            nearer[0, lowered], nearer[1, lowered] = row, leaves
+            lowered += 1
+    return entered, lowered
 
 
 @compiled
