@@ -73,7 +73,9 @@ class DecayedSum:
 
     def update(self, table: Table, groups: Groups, batch: Batch) -> None:
         """Add the events of a batch that have a weight and pass the filter."""
-        weight = self._weight[batch.type] * self._passes(batch)
+        weight = self._weight[batch.type]
+        if self.spec.where:
+            weight *= self._passes(batch)
         sums, half_life_ms = (table[self._m], table[self._e]), self.spec.half_life_ms
         decay.add_events(groups.index, groups.row_of, batch.ts_ms, weight, half_life_ms, *sums)
 

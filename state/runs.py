@@ -1,10 +1,10 @@
 """Sorted runs: (key, id) pairs in order of key, cheap to add to and to search.
 
-Inserting into one sorted array costs a copy of all of it; a heap costs Python per item. Here each
-call's pairs become a sorted run of their own, and a run is merged with the one before it when that
+Inserting into one sorted array costs a copy of all of it; a heap costs Python per item. Here some
+calls' pairs become a sorted run of their own, and a run is merged with the one before it when that
 is not much longer. So run lengths fall geometrically, there are O(log n) of them, and a pair is
 copied O(log n) times in its life (the logarithmic method of Bentley and Saxe, J. Algorithms 1980;
-today's log-structured merge trees).
+today's log-structured merge trees). A run is asked in a call of its own, so they are to be few.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ Keys = NDArray[Any]
 I64 = NDArray[np.int64]
 Run = tuple[Keys, I32]
 
+_RATIO: Final = 8
+"""A run that is more times as long as the next is left alone."""
 _LEAST_NEW, _MOST_NEW = 32, 1_000
 """Pairs that may wait to be sorted: to sort a few at a time costs more than the work itself."""
 _WORTH_PACKING: Final = 500
@@ -82,7 +84,7 @@ class SortedRuns:
         self._new, self._count_new = [], 0
         order = in_order(keys)
         self._runs.append((keys[order], ids[order]))
-        while len(self._runs) > 1 and len(self._runs[-2][0]) <= 2 * len(self._runs[-1][0]):
+        while len(self._runs) > 1 and len(self._runs[-2][0]) <= _RATIO * len(self._runs[-1][0]):
             self._merge_last_two()
 
     def _merge_last_two(self) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.compiled import compiled, step
-from state.runs import Keys, Run, SortedRuns
+from state.runs import Keys, SortedRuns
 from state.times import FAR_MS, NEVER_MS
 
 I32 = NDArray[np.int32]
@@ -66,11 +66,19 @@ class Timeline:
             times: int64[k].
             slots: int64[k].
         """
-        found = [self._cut(run, rows, after_ms, until_ms) for run in self._runs.runs]
-        if not found:
-            nothing = np.empty(0, dtype=np.int64)
-            return nothing, nothing, nothing
-        place, times, slots = np.concatenate(found, axis=1)
+        runs = self._runs.runs
+        first, stop = np.empty((2, len(runs), len(rows)), dtype=np.int64)
+        counts = [
+            _bounds(keys, rows, after_ms, until_ms, first[k], stop[k])
+            for k, (keys, _) in enumerate(runs)
+        ]
+        found = np.empty((3, sum(counts)), dtype=np.int64)
+        at = 0
+        for k, ((keys, ids), count) in enumerate(zip(runs, counts, strict=True)):
+            if count:
+                _copy(keys, ids, first[k], stop[k], at, found)
+                at += count
+        place, times, slots = found
         return place, times, slots
 
     def next_after(self, rows: I64, t_ms: I64) -> I64:
@@ -88,15 +96,6 @@ class Timeline:
         times = keys.imag.astype(np.int64)
         kept = self._holds(keys.real.astype(np.int64), times, ids.astype(np.int64))
         return kept & (times > self._forgotten_ms)
-
-    @staticmethod
-    def _cut(run: Run, rows: I64, after_ms: I64, until_ms: I64) -> I64:
-        """What one run has in each row's (after, until]: place, times and slots, int64[3, k]."""
-        keys, ids = run
-        first, stop = np.empty((2, len(rows)), dtype=np.int64)
-        found = np.empty((3, _bounds(keys, rows, after_ms, until_ms, first, stop)), dtype=np.int64)
-        _copy(keys, ids, first, stop, *found)
-        return found
 
 
 def _keys(rows: I64, times_ms: I64) -> Keys:
@@ -131,13 +130,12 @@ def _bounds(keys: Keys, rows: I64, after_ms: I64, until_ms: I64, first: I64, sto
 
 
 @compiled
-def _copy(keys: Keys, ids: I32, first: I64, stop: I64, place: I64, times: I64, slots: I64) -> None:
-    """The stretches of a run, end to end."""
-    k = 0
+def _copy(keys: Keys, ids: I32, first: I64, stop: I64, to: int, found: I64) -> None:
+    """The stretches of a run, end to end, from a place on: place, time and slot of each."""
     for i in range(len(first)):
         for at in range(first[i], stop[i]):
-            place[k], times[k], slots[k] = i, keys[at].imag, ids[at]
-            k += 1
+            found[0, to], found[1, to], found[2, to] = i, keys[at].imag, ids[at]
+            to += 1
 
 
 @compiled
