@@ -163,9 +163,10 @@ class Scanner:
             self._bounds,
             out,
         )
-        texts = [Texts(block, out.start[key], out.length[key]) for key in range(_ORDER)]
+        whole = Texts(block, out.start[_USER], out.length[_USER], out.hash[0])
+        texts = [whole.at(out.start[key], out.length[key]) for key in range(_ORDER)]
         batch = Batch(
-            users=Texts(block, out.start[_USER], out.length[_USER], out.hash[0]),
+            users=whole,
             event_ids=texts[_EVENT],
             type=out.type,
             ts_ms=out.ts_ms,

@@ -143,15 +143,16 @@ class Texts:
         """Those from ``first`` on, but not ``stop`` and beyond; everything is shared."""
         return self._some(slice(first, stop))
 
-    def at(self, start: I64, length: I32) -> Texts:
+    def at(self, start: I64, length: I32, hashes: U64 | None = None) -> Texts:
         """As many texts at other places of the same block.
 
         >>> texts = Texts.of(["abcd", "efg"])
         >>> texts.at(texts.start + 2, texts.length - 2).tolist()
         ['cd', 'g']
         """
-        out = self._some(slice(None))
-        out.start, out.length, out._hashes = start, length, None
+        out = object.__new__(Texts)
+        out._block, out.words = self._block, self.words
+        out.start, out.length, out._hashes = start, length, hashes
         return out
 
     def hashes(self) -> U64:

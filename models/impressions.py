@@ -114,7 +114,7 @@ class Impressions:
         if not len(rows):
             return
         entries = self._entries
-        slots, _ = entries.find_or_add(rows, items)
+        slots = entries.find_or_add(rows, items)
         entries["ends_ms"][slots], entries["taken"][slots] = ts_ms + self._window_ms, False
         entries["plain"][slots], entries["x"][slots] = plain[:room], X[:room]
         entries.settle()

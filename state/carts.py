@@ -189,7 +189,7 @@ class Carts:
     def _write(self, table: Table, events: Groups, batch: Batch, clock_ms: int) -> None:
         """Adds and removes that may still matter, by item."""
         keys, items = self._items(batch, events.index)
-        slot_of, _ = self.entries.find_or_add(events.row_of, keys)
+        slot_of = self.entries.find_or_add(events.row_of, keys)
         slots = distinct(slot_of)
         self._lines.take_out(table, slots)
         add_ms, remove_ms = self.entries["add_ms"], self.entries["remove_ms"]

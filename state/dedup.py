@@ -113,9 +113,10 @@ class Dedup:
         if len(hashes) == 0:
             return fresh, unchecked
         newest_ms, oldest_ms = _judge(ts_ms, newest_ms, self._window_ms, self._floor_ms, unchecked)
-        asked = np.flatnonzero(~unchecked)
+        asked: I64 | slice = slice(None)
         ids, times, owners = _usable(hashes), ts_ms, shards
-        if len(asked) < len(hashes):
+        if unchecked.any():
+            asked = np.flatnonzero(~unchecked)
             ids, times, owners = ids[asked], ts_ms[asked], shards[asked]
         floor_ms = max(newest_ms - self._window_ms, self._floor_ms)
         if self._gone(floor_ms).any() or not self._is_alive(oldest_ms, floor_ms):
@@ -128,7 +129,7 @@ class Dedup:
             self._floor_ms = floor_ms
             new, held = self._remember(ids, times, owners)
         self._new.append(held)
-        fresh[asked[~new]] = False
+        fresh[asked] = new
         self._keep_cap()
         return fresh, unchecked
 
@@ -196,14 +197,11 @@ class Dedup:
 
     def _remember(self, hashes: U64, ts_ms: I64, shards: I64) -> tuple[Bools, tuple[U64, U16]]:
         """Add ids, all in the window; which were new, bool[n], and those with their tags."""
-        bucket = ts_ms // self._bucket_ms
-        slot = bucket % self._slots
-        tags = (slot * len(self._shards) + self._lane_shard[shards]).astype(np.uint16)
+        tags, each = np.empty(len(hashes), dtype=np.uint16), len(self._shards)
+        _tag(ts_ms, shards, self._bucket_ms, self._lane_shard, each, self._bucket_of, tags)
         new = self._ids.add(hashes, tags)
-        self._bucket_of[slot] = bucket * self._bucket_ms
-        if not new.all():
-            hashes, tags, slot = hashes[new], tags[new], slot[new]
-        self._count_of += np.bincount(slot, minlength=self._slots)
+        if _count(tags, new, each, self._count_of) < len(hashes):
+            hashes, tags = hashes[new], tags[new]
         return new, (hashes, tags)
 
     def _raise_floor(self, floor_ms: int) -> None:
@@ -283,6 +281,35 @@ def _judge(ts_ms: I64, newest_ms: int, window_ms: int, floor_ms: int, unchecked:
         if not unchecked[i]:
             oldest_ms = min(oldest_ms, ts_ms[i])
     return newest_ms, oldest_ms
+
+
+@compiled
+def _tag(
+    ts_ms: I64,
+    shards: I64,
+    bucket_ms: int,
+    lane_shard: I64,
+    each: int,
+    bucket_of: I64,
+    tags: U16,
+) -> None:
+    """Slot of the bucket and shard of each id as one number; slots get the bucket they hold."""
+    for i in range(len(ts_ms)):
+        bucket = ts_ms[i] // bucket_ms
+        slot = bucket % len(bucket_of)
+        bucket_of[slot] = bucket * bucket_ms
+        tags[i] = slot * each + lane_shard[shards[i]]
+
+
+@compiled
+def _count(tags: U16, new: Bools, each: int, count_of: I64) -> int:
+    """Count what is new in its slot; how many."""
+    count = 0
+    for i in range(len(tags)):
+        if new[i]:
+            count_of[tags[i] // each] += 1
+            count += 1
+    return count
 
 
 def _joined(parts: list[U64]) -> U64:

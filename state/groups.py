@@ -90,26 +90,6 @@ def distinct(rows: I64) -> I64:
     return ordered[: _squeeze(ordered)]
 
 
-def distinct_pairs(owners: I64, keys: U64) -> tuple[I64, I64]:
-    """Number pairs of owner and key in ascending order, equal ones alike.
-
-    Args:
-        owners: int64[n].
-        keys: uint64[n].
-
-    Returns:
-        first: a position of each distinct pair, int64[u].
-        which: the number of each pair, int64[n].
-
-    >>> first, which = distinct_pairs(np.array([8, 3, 8]), np.array([1, 9, 1], np.uint64))
-    >>> first.tolist(), which.tolist()
-    ([1, 0], [1, 0, 1])
-    """
-    order = np.lexsort((keys, owners))
-    which, first = np.empty((2, len(order)), dtype=np.int64)
-    return first[: _number(order, owners, keys, which, first)], which
-
-
 @inlined
 def _bound(k: int, row: int, distinct: int, rows: I64, starts: I64) -> Any:
     """Begin a group at the ``k``-th event if its row is another; how many groups there are."""
@@ -146,19 +126,6 @@ def _keep(
             index[k], row_of[k] = old_index[old], old_row_of[old]
             distinct = _bound(k, row_of[k], distinct, rows, starts)
             k += 1
-    return distinct
-
-
-@compiled
-def _number(order: I64, owners: I64, keys: U64, which: I64, first: I64) -> int:
-    """Number pairs, of which equal ones are next to each other in ``order``; how many."""
-    distinct = 0
-    for k in range(len(order)):
-        i, last = order[k], first[distinct - 1]
-        if k == 0 or owners[i] != owners[last] or keys[i] != keys[last]:
-            first[distinct] = i
-            distinct += 1
-        which[i] = distinct - 1
     return distinct
 
 

@@ -78,10 +78,31 @@ class KeyIndex:
                 "owners and slots must not be negative and must fit int32; "
                 "look missing rows up first"
             )
-        if 2 * (self._live + self._marks + len(owners)) > len(self._places):
-            self._rebuild(self._live + len(owners))
+        self._make_room(len(owners))
         self._marks -= _insert(self._places, owners, keys, slots)
         self._live += len(owners)
+
+    def number(self, owners: Ints, keys: U64, free: I64, size: int) -> tuple[I64, I64]:
+        """Find pairs, or add them with the next slots: those that are free, then from ``size`` on.
+
+        Args:
+            owners: int[n], none negative; they fit int32.
+            keys: uint64[n]. A pair may occur more than once.
+            free: slots, int64[k].
+            size: the first slot that was never used.
+
+        Returns:
+            slots: of each pair, int64[n].
+            first: where each pair that was added comes first, int64[u].
+        """
+        slots, first = np.empty((2, len(keys)), dtype=np.int64)
+        if not _fit(owners, owners):
+            raise ValueError("owners must not be negative and must fit int32")
+        self._make_room(len(keys))
+        added, marks = _number(self._places, owners, keys, free, size, slots, first)
+        self._marks -= marks
+        self._live += added
+        return slots, first[:added]
 
     def remove(self, owners: Ints, keys: U64) -> I64:
         """Take pairs out, each at most once per call; the slots they had, int64[n], -1 if none."""
@@ -94,6 +115,10 @@ class KeyIndex:
     def bytes_held(self) -> int:
         """Bytes of the table, free places included."""
         return self._places.nbytes
+
+    def _make_room(self, count: int) -> None:
+        if 2 * (self._live + self._marks + count) > len(self._places):
+            self._rebuild(self._live + count)
 
     def _rebuild(self, expected: int) -> None:
         """Write the table anew without marks, with room for a third more than ``expected``."""
@@ -163,6 +188,25 @@ def _insert(places: I64, owners: Ints, keys: U64, slots: Ints) -> int:
     for i in range(len(keys)):
         marks += _put(places, np.int64(owners[i]), keys[i], np.int64(slots[i]))
     return marks
+
+
+@compiled
+def _number(
+    places: I64, owners: Ints, keys: U64, free: I64, size: int, slots: I64, first: I64
+) -> tuple[int, int]:
+    """How many pairs were added, and how many marks were written over."""
+    added = marks = 0
+    for i in range(len(keys)):
+        owner = np.int64(owners[i])
+        place = _place_of(places, owner, keys[i])
+        if place >= 0:
+            slots[i] = places[place, 1] & _LOW
+            continue
+        slots[i] = free[added] if added < len(free) else size + added - len(free)
+        marks += _put(places, owner, keys[i], slots[i])
+        first[added] = i
+        added += 1
+    return added, marks
 
 
 @compiled

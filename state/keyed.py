@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from events.compiled import compiled
 from events.texts import Texts
 from state.chain import Chain
-from state.groups import distinct, distinct_pairs
+from state.groups import distinct
 from state.hashset import KeyIndex
 from state.record import Layout, RecordFormat
 from state.table import Column, Table
@@ -72,9 +72,9 @@ class KeyedTable:
             entries knows that they are new.
 
     >>> orders = KeyedTable([Column("gross", "i8")])
-    >>> slots, new = orders.find_or_add(np.array([3, 5, 3]), np.array([9, 9, 9], np.uint64))
-    >>> slots[0] == slots[2], new.tolist(), len(orders)
-    (np.True_, [True, True, True], 2)
+    >>> slots = orders.find_or_add(np.array([3, 5, 3]), np.array([9, 9, 9], np.uint64))
+    >>> slots[0] == slots[2], len(orders)
+    (np.True_, 2)
     >>> orders["gross"][slots[0]] = 250
     >>> found, place = orders.of(np.array([3]))
     >>> orders["gross"][found].tolist()
@@ -109,23 +109,19 @@ class KeyedTable:
 
     def find(self, owners: I64, keys: U64) -> I64:
         """The slot of each pair, int64[n]; -1 where there is no such entry; of an indexed table."""
-        if self._index is None:
-            raise TypeError("entries are found by owner and key only where they are indexed")
-        return self._index.find(owners, keys)
+        return self._found_by.find(owners, keys)
 
-    def find_or_add(self, owners: I64, keys: U64) -> tuple[I64, NDArray[np.bool_]]:
-        """The slot of each pair, int64[n], and whether this call added it, bool[n].
+    def find_or_add(self, owners: I64, keys: U64) -> I64:
+        """The slot of each pair, int64[n]; of an indexed table.
 
         A pair may occur more than once. New entries have the columns' initial values and count as
         changed.
         """
-        slots = self.find(owners, keys)
-        missing = np.flatnonzero(slots < 0)
-        if len(missing):
-            slots[missing] = self._add(owners[missing], keys[missing])
-        is_new = np.zeros(len(slots), dtype=np.bool_)
-        is_new[missing] = True
-        return slots, is_new
+        slots, first = self._found_by.number(owners, keys, self._free, self._table.size)
+        if len(first):
+            self._begin(slots[first], {"owner": owners[first], "key": keys[first]})
+            self.mark(slots[first])
+        return slots
 
     def add(self, owners: I64, keys: U64, **values: Any) -> I64:
         """New entries for distinct pairs of which there is none yet.
@@ -297,31 +293,41 @@ class KeyedTable:
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _add(self, owners: I64, keys: U64) -> I64:
-        """One new entry for each distinct pair; the slot of each pair."""
-        first, which = distinct_pairs(owners, keys)
-        return self.add(owners[first], keys[first])[which]
+    @property
+    def _found_by(self) -> KeyIndex:
+        if self._index is None:
+            raise TypeError("entries are found by owner and key only where they are indexed")
+        return self._index
 
     def _place(self, owners: I64, keys: U64, values: Mapping[str, Any] = _NO_VALUES) -> I64:
         """Slots for distinct pairs that are not in the table, with these or initial values."""
-        slots, self._free = self._free[: len(owners)], self._free[len(owners) :]
-        given = {**values, "owner": owners, "key": keys}
-        if len(slots):
-            for column in self._table:
-                if column.name not in given:
-                    self[column.name][slots] = column.initial
+        slots = self._free[: len(owners)]
         if len(slots) < len(owners):
-            slots = np.concatenate([slots, self._table.grow(len(owners) - len(slots))])
-        for name, value in given.items():
+            size = self._table.size
+            more = np.arange(size, size + len(owners) - len(slots))
+            slots = np.concatenate([slots, more])
+        self._begin(slots, {**values, "owner": owners, "key": keys})
+        if self._index is not None:
+            self._index.insert(owners, keys, slots)
+        return slots
+
+    def _begin(self, slots: I64, values: Mapping[str, Any]) -> None:
+        """Let entries begin in the next free slots, with these or initial values."""
+        again = min(len(slots), len(self._free))
+        self._free = self._free[again:]
+        if again:
+            for column in self._table:
+                if column.name not in values:
+                    self[column.name][slots[:again]] = column.initial
+        if again < len(slots):
+            self._table.grow(len(slots) - again)
+        for name, value in values.items():
             if self[name].ndim == 2:
                 _put_rows(slots, value, self[name])
             else:
                 self[name][slots] = value
-        if self._index is not None:
-            self._index.insert(owners, keys, slots)
         if self._chain is not None:
-            self._chain.link(owners, slots)
-        return slots
+            self._chain.link(values["owner"], slots)
 
     def _scan(self, owners: I64) -> tuple[I64, I64]:
         """The entries of owners whose lists are too long to walk: one look at every entry."""

@@ -215,7 +215,7 @@ class Orders:
     def _place(self, table: Table, purchases: Groups, batch: Batch, clock_ms: int) -> None:
         """What counts order by order: lines find theirs, or begin one."""
         index = purchases.index
-        slot_of, _ = self.entries.find_or_add(purchases.row_of, batch.order_hash[index])
+        slot_of = self.entries.find_or_add(purchases.row_of, batch.order_hash[index])
         slots = distinct(slot_of)
         self._window.take_out(table, slots)
         ts_ms, gross = self.entries["ts"], self.entries["gross"]

@@ -76,7 +76,7 @@ class LooseRefunds:
         terms = decay.terms(amount, ts, self._half_life_ms)
         decay.add_terms(refunds.row_of, *terms, *decay.sums(table, LOOSE))
         keys = batch.order_hash[refunds.index]
-        slot_of, _ = self.entries.find_or_add(refunds.row_of, keys)
+        slot_of = self.entries.find_or_add(refunds.row_of, keys)
         by = group(slot_of)
         self.window.take_out(table, by.rows)
         latest = np.maximum.reduceat(ts[by.index], by.starts)

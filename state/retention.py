@@ -17,7 +17,7 @@ class Retention:
     """Watches a table whose entries have ``Retention.COLUMN``, the time to forget them.
 
     >>> table = KeyedTable([Retention.COLUMN])
-    >>> slots, _ = table.find_or_add(np.array([1, 2]), np.array([7, 7], np.uint64))
+    >>> slots = table.find_or_add(np.array([1, 2]), np.array([7, 7], np.uint64))
     >>> retention = Retention(table)
     >>> retention.keep(slots, np.array([100, 200]))
     >>> retention.keep(slots[:1], np.array([150]))

@@ -1,4 +1,4 @@
-"""Groups, distinct rows and numbered pairs against plain Python."""
+"""Groups and distinct rows against plain Python."""
 
 import itertools
 
@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from state.groups import distinct, distinct_pairs, group
+from state.groups import distinct, group
 
 few = st.integers(0, 5)
 rows = st.lists(few, max_size=30)
@@ -48,12 +48,3 @@ def test_distinct_leaves_its_argument_alone(values):
     given_rows = ints(values)
     assert distinct(given_rows).tolist() == sorted(set(values))
     assert given_rows.tolist() == values
-
-
-@settings(max_examples=200)
-@given(st.lists(st.tuples(few, st.sampled_from([0, 1, 2**63, 2**64 - 1])), max_size=20))
-def test_equal_pairs_have_equal_numbers_in_ascending_order(pairs):
-    owners, keys = ints([o for o, _ in pairs]), np.array([k for _, k in pairs], dtype=np.uint64)
-    first, which = distinct_pairs(owners, keys)
-    assert [pairs[i] for i in first.tolist()] == sorted(set(pairs))
-    assert [sorted(set(pairs))[k] for k in which.tolist()] == pairs

@@ -16,7 +16,8 @@ Pair = tuple[int, int]
 OWNERS = st.sampled_from([0, 1, 2, 5, 2**31 - 1])
 KEYS = st.one_of(st.integers(0, 12), st.sampled_from([2**63, 2**64 - 1, 2**64 - 2, 1 << 32]))
 PAIRS = st.lists(st.tuples(OWNERS, KEYS), max_size=60, unique=True)
-STEPS = st.lists(st.tuples(st.sampled_from(["insert", "remove"]), PAIRS), max_size=12)
+ACTIONS = st.sampled_from(["insert", "number", "remove"])
+STEPS = st.lists(st.tuples(ACTIONS, PAIRS), max_size=12)
 
 
 def arrays(pairs: list[Pair]) -> tuple[NDArray[np.int32], NDArray[np.uint64]]:
@@ -41,6 +42,16 @@ def test_equals_a_dict(steps: list[tuple[str, list[Pair]]]) -> None:
             index.insert(*arrays(fresh), slots)
             oracle.update(zip(fresh, slots.tolist(), strict=True))
             next_slot += len(fresh)
+        elif action == "number":
+            fresh = [pair for pair in pairs if pair not in oracle]
+            free = np.arange(next_slot, next_slot + 3)  # three that were used before
+            twice = [*pairs, *reversed(pairs)]
+            slots, first = index.number(*arrays(twice), free, next_slot + 10)
+            assert [twice[i] for i in first.tolist()] == fresh
+            given = [*free.tolist(), *range(next_slot + 10, next_slot + 70)]
+            oracle.update(zip(fresh, given, strict=False))
+            assert slots.tolist() == [oracle[pair] for pair in twice]
+            next_slot += 70
         else:
             assert index.remove(*arrays(pairs)).tolist() == [oracle.pop(p, -1) for p in pairs]
         check(index, oracle, sorted(seen))
