@@ -181,9 +181,11 @@ class Texts:
 
     def packed(self) -> Texts:
         """The same in a block that holds nothing else."""
-        out = Texts.joined([self])
-        out._hashes = self._hashes
-        return out
+        block = np.empty(int(np.maximum(self.length, 0).sum()) + len(PAD), np.uint8)
+        start = np.empty(len(self), dtype=np.int64)
+        end = _copy_all(self.words, self.start, self.length, open_words(block), 0, start)
+        block[end:] = 0
+        return Texts(block, start, self.length, self._hashes)
 
     def _some(self, which: I64 | slice) -> Texts:
         out = object.__new__(Texts)

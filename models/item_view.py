@@ -129,9 +129,8 @@ class ItemView:
         """Never: nobody waits for an item's silence."""
         return np.full(len(self._items), FAR_MS, dtype=np.int64)
 
-    def next_step_ms(self, _name: str, /) -> I64:
+    def next_step_ms(self, _name: str, /) -> None:
         """Never: all is looked at anew every so often."""
-        return np.full(len(self._items), FAR_MS, dtype=np.int64)
 
     def has(self, name: str) -> Bools:
         """Which items have a tag, or mention something: ``tagged x``, ``mentions x``."""

@@ -222,8 +222,9 @@ class Carts:
 
     def _settle(self, table: Table, rows: I64, t_ms: I64) -> I64:
         """An order ends what lies before it as its age would, only earlier."""
-        ended_by_order = table["last_order"][rows] + self._ttl_ms
-        return self._lines.settle(table, rows, np.maximum(t_ms, ended_by_order))
+        ends_ms = np.empty(len(rows), dtype=np.int64)
+        _end_by_order(rows, t_ms, table["last_order"], self._ttl_ms, ends_ms)
+        return self._lines.settle(table, rows, ends_ms)
 
     def _cut_back(self, table: Table, rows: I64) -> None:
         """Leave users with too many entries only their newest."""
@@ -262,6 +263,12 @@ def _touch(
         row, ts = row_of[k], ts_ms[k]
         touched[row] = max(touched[row], ts)
         matter[k] &= ts > max(last_order[row], dead_ms)
+
+
+@compiled
+def _end_by_order(rows: I64, t_ms: I64, last_order: I64, ttl_ms: int, ends_ms: I64) -> None:
+    for k in range(len(rows)):
+        ends_ms[k] = max(t_ms[k], last_order[rows[k]] + ttl_ms)
 
 
 @compiled

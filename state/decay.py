@@ -92,9 +92,8 @@ def log2(mantissa: F64, exponent: I32) -> F64:
 
     -inf where the sum has no terms.
     """
-    out = np.full(len(mantissa), -np.inf)
-    np.log2(mantissa, out=out, where=mantissa > 0)
-    out += exponent
+    out = np.empty(len(mantissa))
+    _log2(mantissa, exponent, out)
     return out
 
 
@@ -143,6 +142,12 @@ def _put(
         else:
             out[i] = np.ldexp(value, by)
         bits[i] = (bits[i] + _HALF) & _KEPT
+
+
+@compiled
+def _log2(mantissa: F64, exponent: I32, out: F64) -> None:
+    for i in range(len(out)):
+        out[i] = np.log2(mantissa[i]) + exponent[i] if mantissa[i] > 0 else -np.inf
 
 
 @compiled

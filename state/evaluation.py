@@ -192,7 +192,7 @@ class _Traced:
     @classmethod
     def of(cls, ask: Callable[[Trace], Register | None], view: View) -> _Traced:
         """What is asked, of views whose numbers are as this one's."""
-        trace = Trace(lambda name: view.value(name).dtype.kind == "f")
+        trace = Trace(view)
         asked = ask(trace)
         return cls(
             trace=trace,

@@ -18,7 +18,6 @@ from state import decay
 from state.rfm import Cuts
 from state.table import Table
 from state.text_index import TextIndex
-from state.times import FAR_MS
 from state.view import Kind
 
 I64 = NDArray[np.int64]
@@ -143,12 +142,10 @@ class RowView:
             raise TypeError(f"{name} does not fall in closed form; ask for its next step")
         return falls_below(self, threshold)
 
-    def next_step_ms(self, name: str) -> I64:
-        """When a feature's value may next change in silence."""
+    def next_step_ms(self, name: str) -> I64 | None:
+        """When a feature's value may next change in silence; None: never."""
         next_step = self._features[name].next_step
-        if next_step is None:
-            return self.once("step never", _never)
-        return self.once("step " + name, next_step)
+        return None if next_step is None else self.once("step " + name, next_step)
 
 
 def column_feature(kind: Kind, column: str) -> Feature:
@@ -166,10 +163,6 @@ def decayed_feature(pair: Callable[[RowView], tuple[F64, I32]], half_life_ms: in
         return decay.falls_below_ms(*pair(view), view.now_ms, half_life_ms, threshold)
 
     return Feature(Kind.DECAYED, value, falls_below=falls_below, pair=pair)
-
-
-def _never(view: RowView) -> I64:
-    return np.full(len(view), FAR_MS, dtype=np.int64)
 
 
 def buyers(view: RowView) -> NDArray[np.bool_]:

@@ -83,14 +83,10 @@ class EventView:
 
     def falls_below_ms(self, _name: str, _threshold: float, /) -> I64:
         """Never: there are no decayed fields."""
-        return self._never()
-
-    def next_step_ms(self, _name: str, /) -> I64:
-        """Never."""
-        return self._never()
-
-    def _never(self) -> I64:
         return np.full(len(self._batch), FAR_MS, dtype=np.int64)
+
+    def next_step_ms(self, _name: str, /) -> None:
+        """Never."""
 
     def _number(self, name: str) -> TextIndex:
         """The texts of a column, numbered for this batch."""

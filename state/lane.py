@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.batch import Batch
+from events.compiled import compiled
 from events.hashing import shard_of
 from events.texts import Texts
 from state.clock import Clock
@@ -440,8 +441,8 @@ class Lane:
 
     def _times(self, rows: I64) -> I64:
         """When rows are evaluated: at the clock, or at what they have seen if that is later."""
-        seen = np.maximum(self.table["last_seen"][rows], self.table["as_of"][rows])
-        times: I64 = np.maximum(seen, self.clock.now_ms)
+        times = np.empty(len(rows), dtype=np.int64)
+        _latest(rows, self.table["last_seen"], self.table["as_of"], self.clock.now_ms, times)
         return times
 
     def _due(self, until_ms: int) -> I64:
@@ -508,3 +509,10 @@ class Lane:
     def _decided_at(self, wall_ms: int | None, seen_ms: int = NEVER_MS) -> int:
         """The wall clock; in a replay the lane's, or what was seen if that is later."""
         return max(self.clock.now_ms, seen_ms) if wall_ms is None else wall_ms
+
+
+@compiled
+def _latest(rows: I64, first_ms: I64, then_ms: I64, now_ms: int, out: I64) -> None:
+    """The latest of two columns and now, for each row."""
+    for k in range(len(rows)):
+        out[k] = max(first_ms[rows[k]], then_ms[rows[k]], now_ms)

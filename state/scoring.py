@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from events.compiled import compiled
 from state import decay
 from state.features import Feature, RowView, buyers
 from state.rfm import Cuts, RfmSpec, next_recency_step_ms, quintiles, recency_days, score
@@ -32,9 +33,9 @@ class RfmFeatures:
         steps = _window_step if self.spec.basis == "window" else None
         return {
             "rfm.recency_days": Feature(Kind.NUMBER, _days_if_known, next_step=_next_midnight),
-            "rfm.r": Feature(Kind.NUMBER, lambda v: self._known(v)[:, 0], next_step=_next_r),
-            "rfm.f": Feature(Kind.NUMBER, lambda v: self._known(v)[:, 1], next_step=steps),
-            "rfm.m": Feature(Kind.NUMBER, lambda v: self._known(v)[:, 2], next_step=steps),
+            "rfm.r": Feature(Kind.NUMBER, lambda v: self._known(v)[0], next_step=_next_r),
+            "rfm.f": Feature(Kind.NUMBER, lambda v: self._known(v)[1], next_step=steps),
+            "rfm.m": Feature(Kind.NUMBER, lambda v: self._known(v)[2], next_step=steps),
         }
 
     def scores(self, view: RowView) -> I8:
@@ -42,11 +43,12 @@ class RfmFeatures:
         return view.once("rfm.scores", self._scores)
 
     def _known(self, view: RowView) -> F64:
-        """R, F and M of each row as conditions see them, float64[n, 3]: NaN where there is none."""
+        """R, F and M of each row as conditions see them, float64[3, n]: NaN where there is none."""
 
         def known(view: RowView) -> F64:
-            scores = self.scores(view)
-            return np.where(scores > 0, scores, np.nan)
+            out = np.empty((3, len(view)))
+            _know(self.scores(view), out)
+            return out
 
         return view.once("rfm.known", known)
 
@@ -81,6 +83,13 @@ class RfmFeatures:
         )
 
 
+@compiled
+def _know(scores: I8, out: F64) -> None:
+    for i in range(len(scores)):
+        for k in range(3):
+            out[k, i] = scores[i, k] if scores[i, k] > 0 else np.nan
+
+
 class _Names:
     """The user ids of some rows, looked up only where asked."""
 
@@ -113,4 +122,6 @@ def _next_midnight(view: RowView) -> I64:
 
 
 def _window_step(view: RowView) -> I64:
-    return view.next_step_ms("window.orders")
+    step_ms = view.next_step_ms("window.orders")
+    assert step_ms is not None
+    return step_ms

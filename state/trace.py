@@ -63,11 +63,16 @@ _ARITHMETIC: Final = {
 }
 
 
+def is_float(view: View, name: str) -> bool:
+    """Whether a view has a number as floats."""
+    return view.value(name).dtype.kind == "f"
+
+
 class Trace:
     """Instructions that gather; registers are numbered from zero.
 
     Args:
-        is_float: whether a feature of kind NUMBER is one.
+        view: one of those to come: it says which numbers are floats and what never steps.
 
     Attributes:
         sorts: what each register holds.
@@ -78,14 +83,14 @@ class Trace:
         conditions: the registers of families' conditions.
     """
 
-    def __init__(self, is_float: Callable[[str], bool]) -> None:
+    def __init__(self, view: View) -> None:
         self.sorts: list[Sort] = []
         self.inputs: list[Input] = []
         self.code: list[tuple[int, int, int, int, int]] = []
         self.constants: list[int] = []
         self.units: list[list[int]] = []
         self.conditions: list[Register] = []
-        self._is_float = is_float
+        self._view = view
         self._made: dict[tuple[object, ...], Register] = {}
         self._answers: dict[tuple[Question, Operand | Predicate], Register | None] = {}
         self._members: dict[str, tuple[Callable[[], Register], Register | None]] = {}
@@ -124,7 +129,7 @@ class Trace:
         sort = Sort.WHOLE
         if kind is Kind.FLAG:
             sort = Sort.TRUTH
-        elif kind is Kind.DECAYED or (kind is Kind.NUMBER and self._is_float(name)):
+        elif kind is Kind.DECAYED or (kind is Kind.NUMBER and is_float(self._view, name)):
             sort = Sort.FLOAT
         key = "feature", name
         return self._input(key, sort, lambda view, _: view.value(name), kind is Kind.NUMBER)
@@ -279,7 +284,9 @@ class Trace:
             self._answers[key] = ask(self)
         return self._answers[key]
 
-    def _step_ms(self, name: str) -> Register:
+    def _step_ms(self, name: str) -> Register | None:
+        if self._view.next_step_ms(name) is None:
+            return None
         return self._input(("step", name), Sort.WHOLE, lambda view, _: view.next_step_ms(name))
 
     def _input(

@@ -65,9 +65,10 @@ class View(Protocol):
         """
         ...
 
-    def next_step_ms(self, name: str) -> I64:
+    def next_step_ms(self, name: str) -> I64 | None:
         """First ms after ``now_ms`` at which a feature that is not DECAYED may change, int64[n].
 
-        ``FAR_MS`` where it is constant in silence. It may be too early, never too late.
+        ``FAR_MS`` where it is constant in silence; None for a feature that is so in every view of
+        this kind. It may be too early, never too late.
         """
         ...
