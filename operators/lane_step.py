@@ -56,12 +56,14 @@ class CommitPolicy:
         heartbeat_s: how often the positions of idle shards are written.
         gather_events: while more input is known to wait, batches are applied so many events at
             once, because small ones cost more; no longer than ``max_delay_s`` are they kept for it.
+        ahead: the next input is applied while the store writes; what was decided goes out then.
     """
 
     max_events: int = 20_000
     max_delay_s: float = 0.1
     heartbeat_s: float = 5.0
     gather_events: int = 5_000
+    ahead: bool = False
 
 
 class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
@@ -106,7 +108,8 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         self._behind: set[int] = set()
         self._held: list[Batch] = []
         self._waiting_events = 0
-        self._newest_record_ms = -1
+        self._newest_record_ms = self._on_way_ms = -1
+        self._is_on_way = False
         self._forgotten = 0
         self._first_waiting_s = 0.0
         self._heartbeat_s = self._sent_s = self._shared_s = time.monotonic()
@@ -134,7 +137,7 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         """Input has ended: commit everything, idle shards included."""
         out = self._apply()
         self._heartbeat_s = 0.0
-        return [*out, *self._commit()], False
+        return [*out, *self._commit(), *self._finish()], False
 
     def notify_at(self) -> datetime | None:
         """No timers: the source's reads drive time."""
@@ -221,9 +224,8 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
             now_ms = self._wall_ms()
             if lane.clock.now_ms >= 0:  # before the first event no time is known
                 metrics.delay.set((now_ms - lane.clock.now_ms) / 1000)
-            if self._newest_record_ms >= 0:
-                metrics.observe_commit((now_ms - self._newest_record_ms) / 1000)
-                self._newest_record_ms = -1
+            if self._on_way_ms >= 0:
+                metrics.observe_commit((now_ms - self._on_way_ms) / 1000)
 
     def _share_items(self, now_s: float) -> None:
         recommender = self._lane.recommender
@@ -255,19 +257,35 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         )
 
     def _commit(self) -> list[Published]:
+        """Begin a commit, after the one before it is done; what the finished ones decided."""
         now_s = time.monotonic()
         heartbeat = now_s - self._heartbeat_s >= self._policy.heartbeat_s
         if heartbeat:
             self._heartbeat_s = now_s
+        out = self._finish()
         with self._metrics.step("commit"):
-            committed = self._checkpoint.commit(heartbeat=heartbeat)
+            self._checkpoint.begin(heartbeat=heartbeat)
+        self._is_on_way = True
+        self._on_way_ms, self._newest_record_ms = self._newest_record_ms, -1
         self._waiting_events = 0
-        record_ms = self._newest_record_ms if self._wall_ms is not None else -1
+        if not self._policy.ahead:
+            out += self._finish()
         self._share_items(now_s)
         if self._definitions is not None:
             with self._metrics.step("definitions"):
                 self._definitions.step((self._wall_ms or wall_clock_ms)())
+        return out
+
+    def _finish(self) -> list[Published]:
+        """Wait for the commit that was begun, if one was; what it decided."""
+        if not self._is_on_way:
+            return []
+        self._is_on_way = False
+        with self._metrics.step("commit"):
+            committed = self._checkpoint.finish()
+        record_ms = self._on_way_ms if self._wall_ms is not None else -1
         self._report()
+        self._on_way_ms = -1
         return [_published(c, record_ms) for c in committed]
 
 

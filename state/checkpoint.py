@@ -1,10 +1,10 @@
 """The lane and the store: load at the start, commit, and write forward.
 
 The lane's memory is the truth from the moment it is loaded. A commit hands all that changed since
-the last one to the store, shard by shard, and returns only when every shard is known to be
-written; then, and not before, its changes may be published. A store that came back older than its
-last acknowledged commit (it lost its tail, or a replica took over) gets everything that is newer
-than what it has, once more and from memory; nothing is decided again.
+the last one to the store, shard by shard, and is done when every shard is known to be written;
+then, and not before, its changes may be published. The lane may go on in between. A store that came
+back older than its last acknowledged commit (it lost its tail, or a replica took over) gets
+everything that is newer than what it has, once more and from memory; nothing is decided again.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class Checkpoint:
         self._lane = lane
         self._store = store
         self._alive = alive
+        self._sent: list[ShardCommit] = []
         self._sharing: ItemSharing | None = None
         if lane.recommender is not None and lane.recommender.exchange_ms:
             self._sharing = ItemSharing(lane.recommender, ItemStore(store), alive=alive)
@@ -83,20 +84,52 @@ class Checkpoint:
             FencedOff: another engine owns a shard; nothing more may be written.
             StoreUnavailable: the store did not take it in time; a restart resumes from before.
         """
-        stored = {}
-        if heartbeat:
-            stored = self._store.sequences()  # first: who was replaced must write nothing below
-            self._store.outbox.forget_published(stored)
-            if stored:
-                with suppress(StoreUnavailable):  # whoever commits waits for the store
-                    self._exchange()
+        return self._commit(self._look() if heartbeat else {}, heartbeat=heartbeat)
+
+    def begin(self, *, heartbeat: bool = False) -> None:
+        """As ``commit``, but do not wait: the lane may go on, and this must be finished.
+
+        For the lane the changes are stored from here on. A shard whose commit is refused, because
+        the store came back older, is one that lost its tail a moment later.
+        """
+        stored = self._look() if heartbeat else {}
+        self._sent = self._lane.collect(heartbeat=heartbeat, stored=stored)
+        self._lane.settle(self._sent)
+        self._store.send(self._sent)
+
+    def finish(self) -> list[Committed]:
+        """Wait for what was begun, if anything was; returns and raises what ``commit`` does."""
+        sent, self._sent = self._sent, []
+        behind = self._store.finish()
+        done = [Committed(c.shard, c.seq, c.changes) for c in sent if c.changes]
+        if behind:
+            for each in done:
+                if each.shard in behind:  # stored again with what follows, and published after that
+                    self._store.outbox.committed(each.shard, each.seq, each.changes)
+            done += self._commit(behind)
+        self._share_cuts()
+        return done
+
+    def _commit(self, stored: dict[int, int], *, heartbeat: bool = False) -> list[Committed]:
         commits = self._lane.collect(heartbeat=heartbeat, stored=stored)
         self._write(commits)
         self._lane.settle(commits)
+        self._share_cuts()
+        return [Committed(c.shard, c.seq, c.changes) for c in commits if c.changes]
+
+    def _look(self) -> dict[int, int]:
+        """What a heartbeat looks after: the sequences in the store, and what others share."""
+        stored = self._store.sequences()  # first: who was replaced must write nothing below
+        self._store.outbox.forget_published(stored)
+        if stored:
+            with suppress(StoreUnavailable):  # whoever commits waits for the store
+                self._exchange()
+        return stored
+
+    def _share_cuts(self) -> None:
         cuts = self._lane.population.new_cuts()
         if cuts is not None:
             self._store.share("cuts", cuts)
-        return [Committed(c.shard, c.seq, c.changes) for c in commits if c.changes]
 
     def share_items(self) -> None:
         """Exchange with the other lanes what users did with items."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final
@@ -56,6 +57,19 @@ class _Link:
     places: list[int]
     connection: Any = None
     lacks_script: bool = False
+
+
+@dataclass(slots=True, frozen=True)
+class Sent:
+    """Commands on their way.
+
+    Attributes:
+        links: where they went.
+        answers: of each, an error so far where there is one.
+    """
+
+    links: list[_Link]
+    answers: list[bytes | Exception]
 
 
 class Servers:
@@ -104,28 +118,32 @@ class Servers:
             keys: n.
             command: makes the i-th command when it is about to be sent.
         """
-        answers: list[bytes | Exception] = [RedisError("not sent")] * len(keys)
-        try:
-            links = self._links(keys)
-        except TROUBLE as error:
-            return [error] * len(keys)
-        links = [link for link in links if self._connect(link, answers)]
-        longest = max((len(link.places) for link in links), default=0)
-        try:
-            for at in range(0, longest + _SLICE, _SLICE):
-                for link in links:
-                    self._send(link, at, command, answers)
-                    self._read(link, at - _SLICE, answers)
-            for link in links:
+        sent = self._connected(keys)
+        with _given_back(sent.links):
+            for at in _slices(sent, beyond=_SLICE):
+                for link in sent.links:
+                    self._send(link, at, command, sent.answers)
+                    self._read(link, at - _SLICE, _SLICE, sent.answers)
+            for link in sent.links:
                 self._load_script(link)
-        except BaseException:
-            for link in links:  # answers may still come, and would be taken for others
-                link.connection.disconnect()
-            raise
-        finally:
-            for link in links:
-                link.pool.release(link.connection)
-        return answers
+        return sent.answers
+
+    def send(self, keys: Sequence[str], command: Callable[[int], Command]) -> Sent:
+        """As ``exchange``, but without waiting for answers; they must be fetched."""
+        sent = self._connected(keys)
+        with _given_back(sent.links, only_if_it_fails=True):
+            for at in _slices(sent):
+                for link in sent.links:
+                    self._send(link, at, command, sent.answers)
+        return sent
+
+    def fetch(self, sent: Sent) -> list[bytes | Exception]:
+        """Wait for all answers to what was sent."""
+        with _given_back(sent.links):
+            for link in sent.links:
+                self._read(link, 0, len(link.places), sent.answers)
+                self._load_script(link)
+        return sent.answers
 
     def close(self) -> None:
         """Give the connections back."""
@@ -150,6 +168,15 @@ class Servers:
             _Link(client.get_redis_connection(nodes[name]).connection_pool, held)
             for name, held in places.items()
         ]
+
+    def _connected(self, keys: Sequence[str]) -> Sent:
+        """Nothing sent yet, but the ways are open, where they could be opened."""
+        try:
+            links = self._links(keys)
+        except TROUBLE as error:
+            return Sent([], [error] * len(keys))
+        answers: list[bytes | Exception] = [RedisError("not sent")] * len(keys)
+        return Sent([link for link in links if self._connect(link, answers)], answers)
 
     def _connect(self, link: _Link, answers: list[bytes | Exception]) -> bool:
         """Take a connection; where there is none, note why and say false."""
@@ -178,9 +205,9 @@ class Servers:
             link.connection.disconnect()
             self._note(error, link.places[max(at - _SLICE, 0) :], answers)
 
-    def _read(self, link: _Link, at: int, answers: list[bytes | Exception]) -> None:
-        """Read the answers to the commands from a place on."""
-        for i in range(max(at, 0), min(at + _SLICE, len(link.places))):
+    def _read(self, link: _Link, at: int, count: int, answers: list[bytes | Exception]) -> None:
+        """Read the answers to so many commands from a place on."""
+        for i in range(max(at, 0), min(at + count, len(link.places))):
             if not link.connection.is_connected:
                 return
             place = link.places[i]
@@ -208,6 +235,30 @@ class Servers:
             answers[place] = error
         elsewhere = (AskError, ClusterError, TryAgainError)
         self._is_stale |= isinstance(error, elsewhere) or not isinstance(error, ResponseError)
+
+
+def _slices(sent: Sent, beyond: int = 0) -> range:
+    """Where slices of commands begin."""
+    longest = max((len(link.places) for link in sent.links), default=0)
+    return range(0, longest + beyond, _SLICE)
+
+
+@contextmanager
+def _given_back(links: Sequence[_Link], *, only_if_it_fails: bool = False) -> Iterator[None]:
+    """Give connections back after a block, closed if it fails.
+
+    Answers may still come then, and would be taken for others.
+    """
+    try:
+        yield
+    except BaseException:
+        for link in links:
+            link.connection.disconnect()
+            link.pool.release(link.connection)
+        raise
+    if not only_if_it_fails:
+        for link in links:
+            link.pool.release(link.connection)
 
 
 def _packed(command: Command) -> Iterator[bytes | memoryview]:

@@ -44,7 +44,7 @@ from state.bulk import Bulk
 from state.commit import ShardCommit, StoredShard
 from state.example_store import ExampleStore
 from state.outbox import Outbox
-from state.servers import TROUBLE, Command, Servers
+from state.servers import TROUBLE, Command, Sent, Servers
 from state.store_errors import FencedOff, StoreMismatch, StoreUnavailable, in_words
 
 FORMAT = 1
@@ -95,6 +95,8 @@ class Store:
         script = resources.files("state").joinpath("commit.lua").read_bytes()
         self._servers = Servers(url, timeout_s, script)
         self._fences: dict[int, bytes] = {}
+        self._sent: list[ShardCommit] = []
+        self._on_way: Sent | None = None
         self.outbox = Outbox(self._servers, partial(self.key, "outbox"))
         self.examples = ExampleStore(self._servers, partial(self.key, "examples"), range(shards))
 
@@ -253,6 +255,29 @@ class Store:
         """
         waiting = {c.shard: c for c in commits}
         behind: dict[int, int] = {}
+        self._write(waiting, behind)
+        return behind
+
+    def send(self, commits: Sequence[ShardCommit]) -> None:
+        """Begin to write shards, as ``commit`` does, and do not wait; must be finished."""
+        self._sent = list(commits)
+        if self._sent:
+            keys = [self.key("commit", c.shard) for c in self._sent]
+            self._on_way = self._servers.send(keys, lambda i: self._command(self._sent[i]))
+
+    def finish(self) -> dict[int, int]:
+        """Wait until what was sent is written; returns and raises what ``commit`` does."""
+        sent, way = self._sent, self._on_way
+        self._sent, self._on_way = [], None
+        waiting = {c.shard: c for c in sent}
+        behind: dict[int, int] = {}
+        if way is not None:
+            self._take(list(waiting), self._servers.fetch(way), waiting, behind)
+            self._write(waiting, behind)
+        return behind
+
+    def _write(self, waiting: dict[int, ShardCommit], behind: dict[int, int]) -> None:
+        """Try again and again what is waiting; note what the store holds at an older sequence."""
         deadline, pause_s = time.monotonic() + self._give_up_s, 0.01
         while waiting:
             failure = self._try(waiting, behind)
@@ -266,16 +291,25 @@ class Store:
                 ) from failure
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, 1.0)
-        return behind
 
     def _try(self, waiting: dict[int, ShardCommit], behind: dict[int, int]) -> Exception | None:
         """One round trip; removes from ``waiting`` what is settled, gives the last failure."""
-        failure: Exception | None = None
         tried = list(waiting)
         answers = self._servers.exchange(
             [self.key("commit", shard) for shard in tried],
             lambda i: self._command(waiting[tried[i]]),
         )
+        return self._take(tried, answers, waiting, behind)
+
+    def _take(
+        self,
+        tried: list[int],
+        answers: list[bytes | Exception],
+        waiting: dict[int, ShardCommit],
+        behind: dict[int, int],
+    ) -> Exception | None:
+        """Remove from ``waiting`` what the answers settle; the last failure among them."""
+        failure: Exception | None = None
         for shard, answer in zip(tried, answers, strict=True):
             if isinstance(answer, Exception):
                 failure = answer

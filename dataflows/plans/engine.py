@@ -20,6 +20,7 @@ def commit_policy(settings: Settings) -> CommitPolicy:
         lane.commit_delay / 1000,
         lane.heartbeat / 1000,
         settings.kafka.fetch_max,
+        ahead=True,
     )
 
 
