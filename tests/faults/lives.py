@@ -80,10 +80,12 @@ class Mortal(Store):
         fuse: how many writes still go out; endless if None.
         order: gives the order in which the shards of a commit are written.
         torn: how many commits wrote some of their shards and not the others.
+        dies: what was sent last is not all that there was.
     """
 
     fuse: int | None = None
     torn: int = 0
+    dies: bool = False
     order: Callable[[Sequence[ShardCommit]], Sequence[ShardCommit]] | None = None
 
     def commit(self, commits: Sequence[ShardCommit]) -> dict[int, int]:
@@ -95,6 +97,24 @@ class Mortal(Store):
         for commit in self.order(commits) if self.order else commits:
             self._burn()
             behind |= super().commit([commit])
+        return behind
+
+    def send(self, commits: Sequence[ShardCommit]) -> None:
+        """Only what the fuse lets out; who waits for the rest dies."""
+        chosen = self.order(commits) if self.order else commits
+        if self.fuse is not None:
+            self.torn += 0 < self.fuse < len(commits)
+            self.dies = self.fuse < len(commits)
+            chosen = chosen[: self.fuse]
+            self.fuse -= len(chosen)
+        super().send(chosen)
+
+    def finish(self) -> dict[int, int]:
+        """What went out is written."""
+        behind = super().finish()
+        if self.dies:
+            self.dies = False
+            raise Crash
         return behind
 
     def share(self, name: str, value: bytes) -> None:
@@ -260,6 +280,14 @@ class Life:
         """Write what changed."""
         return self._checkpoint.commit(heartbeat=heartbeat)
 
+    def begin(self, *, heartbeat: bool = False) -> None:
+        """Begin to write what changed."""
+        self._checkpoint.begin(heartbeat=heartbeat)
+
+    def finish(self) -> list[Committed]:
+        """Wait until it is written."""
+        return self._checkpoint.finish()
+
     def publish(self, committed: Iterable[Committed]) -> None:
         """Bring changes to the topic, then forget them in the outbox."""
         done = list(committed)
@@ -270,6 +298,12 @@ class Life:
         """Read, commit and publish."""
         self.read(count)
         self.publish(self.commit(heartbeat=heartbeat))
+
+    def step_ahead(self, count: int, *, heartbeat: bool = False) -> None:
+        """Read while the last commit is on its way, publish that, and begin the next."""
+        self.read(count)
+        self.publish(self.finish())
+        self.begin(heartbeat=heartbeat)
 
     def live_on(self, count: int) -> None:
         """Read to the end in steps, then bring everybody to one time."""
