@@ -84,10 +84,10 @@ class Checkpoint:
             FencedOff: another engine owns a shard; nothing more may be written.
             StoreUnavailable: the store did not take it in time; a restart resumes from before.
         """
-        return self._commit(self._look() if heartbeat else {}, heartbeat=heartbeat)
+        return self.finish() + self._commit(self._look() if heartbeat else {}, heartbeat=heartbeat)
 
     def begin(self, *, heartbeat: bool = False) -> None:
-        """As ``commit``, but do not wait: the lane may go on, and this must be finished.
+        """As ``commit``, but do not wait: the lane may go on, and this must be finished first.
 
         For the lane the changes are stored from here on. A shard whose commit is refused, because
         the store came back older, is one that lost its tail a moment later.

@@ -194,6 +194,7 @@ class _Traced:
         """What is asked, of views whose numbers are as this one's."""
         trace = Trace(view)
         asked = ask(trace)
+        trace.end()
         return cls(
             trace=trace,
             asked=asked,

@@ -255,6 +255,10 @@ class Trace:
         self.sorts.append(sort)
         return len(self.sorts) - 1
 
+    def end(self) -> None:
+        """Nothing more is asked; the view is not needed any more."""
+        del self._view
+
     def decide(self, operation: int, *parameters: int) -> None:
         """Decide a segment or family, see ``state.machine``."""
         place = len(self.units)

@@ -11,6 +11,7 @@ from operators.lane_step import CommitPolicy, LaneLogic
 from operators.metrics import Metrics
 from state.checkpoint import Checkpoint
 from state.lane import Lane
+from state.segments import SegmentSpec
 from state.store import Store
 from tests.state.streams import START_MS, plan, read_of
 
@@ -24,8 +25,8 @@ def open_logic(store_url):
     """Opens a lane over an empty store."""
     store = Store(store_url, "t", 64)
 
-    def open_one(policy, **more):
-        lane = Lane(plan(), range(64))
+    def open_one(policy, segments=(), **more):
+        lane = Lane(plan(segments=segments), range(64))
         checkpoint = Checkpoint(lane, store)
         checkpoint.open()
         return LaneLogic(lane, checkpoint, policy, None, Metrics(), **more), lane
@@ -122,3 +123,38 @@ def test_the_lane_says_where_it_is(open_logic):
         time.sleep(TOLD_S)
         applied(logic, lane, batch(number, more=more))
         assert {place[0] for place in said} == {2}, "what is kept is not taken yet"
+
+
+# ahead of the store
+
+AHEAD = CommitPolicy(max_events=10, max_delay_s=60, ahead=True)
+BUYERS = [SegmentSpec("buyer", enter="lifetime.orders >= 1")]
+
+
+def buyer(number):
+    """A batch of one user who enters a segment."""
+    event = {"event_id": f"b{number}", "user_id": f"u{number}", "type": "purchase"}
+    event |= {"ts": START_MS + number, "amount": 5, "order_id": f"o{number}"}
+    read = read_of([event], number)
+    read.more = False
+    return Decoder(EventRules())(read)[0]
+
+
+def told(items):
+    """Whose changes are handed on."""
+    return [key.decode() for item in items for key, _ in item.records]
+
+
+def test_changes_are_handed_on_when_their_commit_is_known_to_be_stored(open_logic, store_url):
+    logic, _ = open_logic(AHEAD, BUYERS)
+    found = [told(logic.on_batch([buyer(number)])[0]) for number in range(3)]
+    assert [sorted(set(users)) for users in found] == [[], ["u0"], ["u1"]]
+    assert sorted(set(told(logic.on_eof()[0]))) == ["u2"]
+    store = Store(store_url, "t", 64)
+    assert {user for shard in range(64) for user, _ in store.profiles(shard)} == {"u0", "u1", "u2"}
+    store.close()
+
+
+def test_who_waits_is_handed_changes_at_once(open_logic):
+    logic, _ = open_logic(PATIENT, BUYERS)
+    assert sorted(set(told(logic.on_batch([buyer(0)])[0]))) == ["u0"]
