@@ -143,7 +143,7 @@ class Texts:
         """Those from ``first`` on, but not ``stop`` and beyond; everything is shared."""
         return self._some(slice(first, stop))
 
-    def at(self, start: I64, length: I32, hashes: U64 | None = None) -> Texts:
+    def at(self, start: I64, length: I32) -> Texts:
         """As many texts at other places of the same block.
 
         >>> texts = Texts.of(["abcd", "efg"])
@@ -152,7 +152,7 @@ class Texts:
         """
         out = object.__new__(Texts)
         out._block, out.words = self._block, self.words
-        out.start, out.length, out._hashes = start, length, hashes
+        out.start, out.length, out._hashes = start, length, None
         return out
 
     def hashes(self) -> U64:

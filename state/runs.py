@@ -60,10 +60,10 @@ class SortedRuns:
         return self._runs
 
     def add(self, keys: Keys, ids: NDArray[np.integer]) -> None:
-        """Add pairs: keys of one dtype in any order, ids that fit int32, n each; keys are kept."""
+        """Add pairs: keys of one dtype in any order, ids that fit int32, n each."""
         if len(keys) == 0:
             return
-        self._new.append((keys, ids.astype(np.int32)))
+        self._new.append((keys.copy(), ids.astype(np.int32)))  # they may be a bit of much more
         self._count_new += len(keys)
         sorted_count = len(self._runs[0][0]) if self._runs else 0
         if self._count_new >= min(max(_LEAST_NEW, sorted_count // 8), _MOST_NEW):

@@ -63,11 +63,6 @@ _ARITHMETIC: Final = {
 }
 
 
-def is_float(view: View, name: str) -> bool:
-    """Whether a view has a number as floats."""
-    return view.value(name).dtype.kind == "f"
-
-
 class Trace:
     """Instructions that gather; registers are numbered from zero.
 
@@ -129,7 +124,9 @@ class Trace:
         sort = Sort.WHOLE
         if kind is Kind.FLAG:
             sort = Sort.TRUTH
-        elif kind is Kind.DECAYED or (kind is Kind.NUMBER and is_float(self._view, name)):
+        elif kind is Kind.DECAYED or (
+            kind is Kind.NUMBER and self._view.value(name).dtype.kind == "f"
+        ):
             sort = Sort.FLOAT
         key = "feature", name
         return self._input(key, sort, lambda view, _: view.value(name), kind is Kind.NUMBER)

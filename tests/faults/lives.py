@@ -8,16 +8,21 @@ and whoever folds the published changes holds the memberships that the store hol
 from __future__ import annotations
 
 import random
+import shutil
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+import redis
 
 from dataflows import reference as naive
+from dataflows.embedded import EmbeddedStore
 from events.batch import Batch, Read, Span
 from events.decode import Decoder
 from events.schema import EventRules
@@ -391,14 +396,44 @@ def assert_ends_well(store: Store, log: Log, topic: Topic) -> None:
     assert_restored(store)
 
 
-def live_and_die(chance: random.Random, store: Mortal, log: Log, topic: Topic) -> None:
-    """One engine after another dies at some write, until the log is read to its end."""
+def set_back(server: EmbeddedStore, older: Path) -> None:
+    """Stop the server and start it again with an older append-only file."""
+    server.kill()
+    shutil.rmtree(server.directory)
+    shutil.copytree(older, server.directory)
+    server.start()
+    with redis.Redis.from_url(server.url) as client:
+        while client.info("persistence")["loading"]:
+            time.sleep(0.01)
+
+
+def first_timeline(
+    store: Mortal, server: EmbeddedStore, older: Path, log: Log, topic: Topic
+) -> Life:
+    """An engine's life, with a copy of the store's file taken on the way."""
+    life = Life(store, log, topic)
+    for number in range(12):
+        if number == 5:
+            shutil.copytree(server.directory, older)
+        life.step(8, heartbeat=number % 4 == 0)
+    return life
+
+
+def live_and_die(
+    chance: random.Random, store: Mortal, log: Log, topic: Topic, *, ahead: bool = False
+) -> None:
+    """One engine after another dies at some write, until the log is read to its end.
+
+    Ahead: each reads on while its commits are on their way.
+    """
     done = False
     while not done:
         store.fuse = chance.randrange(80)
         with suppress(Crash):
             life = Life(store, log, topic)
+            step = life.step_ahead if ahead else life.step
             while not life.done:
-                life.step(chance.randrange(1, 30), heartbeat=chance.random() < 0.2)
+                step(chance.randrange(1, 30), heartbeat=chance.random() < 0.2)
+            life.publish(life.finish())
             done = True
     store.fuse = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from state.checkpoint import Committed
 from state.store_errors import FencedOff, StoreUnavailable
 from tests.faults.lives import (
     NAMES,
-    Crash,
     Life,
     Log,
     Mortal,
@@ -22,10 +20,12 @@ from tests.faults.lives import (
     assert_as_peace,
     assert_ends_well,
     assert_restored,
+    first_timeline,
+    live_and_die,
     random_events,
+    set_back,
     somebody,
 )
-from tests.faults.test_set_back import first_timeline, set_back
 from tests.folding import assert_folded, documents, fold_epochs, unique
 
 pytestmark = pytest.mark.servers
@@ -36,16 +36,7 @@ def test_a_crash_while_a_commit_is_on_its_way(store: Mortal, seed: int) -> None:
     chance = random.Random(seed)
     log, topic = Log(random_events(chance, 500, somebody(40))), Topic()
     store.order = lambda commits: chance.sample(commits, len(commits))
-    done = False
-    while not done:
-        store.fuse = chance.randrange(80)
-        with suppress(Crash):
-            life = Life(store, log, topic)
-            while not life.done:
-                life.step_ahead(chance.randrange(1, 30), heartbeat=chance.random() < 0.2)
-            life.publish(life.finish())
-            done = True
-    store.fuse = None
+    live_and_die(chance, store, log, topic, ahead=True)
     assert store.torn >= 5
     Life(store, log, topic).live_on(25)
     assert_ends_well(store, log, topic)

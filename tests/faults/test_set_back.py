@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -27,35 +26,14 @@ from tests.faults.lives import (
     assert_as_peace,
     assert_ends_well,
     assert_restored,
+    first_timeline,
     random_events,
+    set_back,
     somebody,
 )
 from tests.folding import assert_folded, assert_values, documents, fold, fold_epochs, unique
 
 pytestmark = pytest.mark.servers
-
-
-def set_back(server: EmbeddedStore, older: Path) -> None:
-    """Stop the server and start it again with an older append-only file."""
-    server.kill()
-    shutil.rmtree(server.directory)
-    shutil.copytree(older, server.directory)
-    server.start()
-    with redis.Redis.from_url(server.url) as client:
-        while client.info("persistence")["loading"]:
-            time.sleep(0.01)
-
-
-def first_timeline(
-    store: Mortal, server: EmbeddedStore, older: Path, log: Log, topic: Topic
-) -> Life:
-    """An engine's life, with a copy of the store's file taken on the way."""
-    life = Life(store, log, topic)
-    for number in range(12):
-        if number == 5:
-            shutil.copytree(server.directory, older)
-        life.step(8, heartbeat=number % 4 == 0)
-    return life
 
 
 @pytest.mark.parametrize("seed", range(3))
