@@ -187,10 +187,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--users", type=int, default=200_000)
     parser.add_argument("--markers", type=float, default=100, help="per second")
+    parser.add_argument("--set", action="append", default=[], help="a setting of the engine")
     chosen = parser.parse_args()
     load = Load(users=chosen.users, shares=SHOP, rate_per_s=chosen.rate)
     n, every = int(chosen.rate * chosen.seconds), max(int(chosen.rate / chosen.markers), 1)
-    with engine(partitions=_PARTITIONS) as running:
+    with engine(chosen.set, _PARTITIONS) as running:
         running.publish(load.before(int(time.time() * 1000)))
         running.wait()
         start_ms = int((time.time() + 1 + n * _GENERATING_S) * 1000)
