@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final
 
-import hiredis
 import redis
 from redis.exceptions import (
     AskError,
@@ -29,17 +28,15 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from state.bulk import Bulk
-
-Command = Sequence[Sequence[Any] | Bulk]
-"""The arguments of a command, one part after another."""
+Command = Sequence[bytes | memoryview]
+"""The bytes of a command, as it travels, one part after another."""
 
 TROUBLE: Final = (RedisError, RedisClusterException, OSError)
 """What a server, or the way to it, may answer instead of an answer."""
 
-_SLICE: Final = 2
-"""Commands sent at once. The server works on them while the next are packed, and has no more than
-twice as many at hand: it would do all that it has read before it looks at anybody else's."""
+_SLICE: Final = 16
+"""Commands sent at once. The server works on them while the next are packed; it reads 16 KiB at a
+time, some five commands, and does these before it looks at anybody else's."""
 
 
 @dataclass(slots=True)
@@ -199,8 +196,7 @@ class Servers:
             return
         commands = map(command, link.places[at : at + _SLICE])
         try:
-            parts = chain.from_iterable(map(_packed, commands))
-            link.connection.send_packed_command([b"".join(parts)])
+            link.connection.send_packed_command([b"".join(chain.from_iterable(commands))])
         except TROUBLE as error:
             link.connection.disconnect()
             self._note(error, link.places[max(at - _SLICE, 0) :], answers)
@@ -259,26 +255,6 @@ def _given_back(links: Sequence[_Link], *, only_if_it_fails: bool = False) -> It
     if not only_if_it_fails:
         for link in links:
             link.pool.release(link.connection)
-
-
-def _packed(command: Command) -> Iterator[bytes | memoryview]:
-    """A command as it travels: how many arguments there are, then each of them."""
-    yield b"*%d\r\n" % sum(map(len, command))
-    plain: list[Any] = []
-    for part in command:
-        if isinstance(part, Bulk):
-            yield _bare(plain)
-            yield part.raw
-            plain.clear()
-        else:
-            plain += part
-    yield _bare(plain)
-
-
-def _bare(arguments: list[Any]) -> bytes:
-    """Arguments as they travel, without their number."""
-    packed: bytes = hiredis.pack_command(tuple(arguments))
-    return packed.partition(b"\r\n")[2]
 
 
 def _is_cluster(client: Any) -> bool:

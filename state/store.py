@@ -40,11 +40,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from state.bulk import Bulk
 from state.commit import ShardCommit, StoredShard
+from state.commit_command import CommitCommands, Part
 from state.example_store import ExampleStore
 from state.outbox import Outbox
-from state.servers import TROUBLE, Command, Sent, Servers
+from state.servers import TROUBLE, Sent, Servers
 from state.store_errors import FencedOff, StoreMismatch, StoreUnavailable, in_words
 
 FORMAT = 1
@@ -94,6 +94,7 @@ class Store:
         self._give_up_s = give_up_s
         script = resources.files("state").joinpath("commit.lua").read_bytes()
         self._servers = Servers(url, timeout_s, script)
+        self._commands = CommitCommands(self.key, self._servers.sha)
         self._fences: dict[int, bytes] = {}
         self._sent: list[ShardCommit] = []
         self._on_way: Sent | None = None
@@ -335,48 +336,12 @@ class Store:
             "Run one engine per shard: stop the other one first if it is not meant to run"
         )
 
-    def _command(self, c: ShardCommit) -> Command:
-        """The EVALSHA command of one shard, see ``commit.lua``."""
-        keys: list[Any] = [self.key("commit", c.shard), self.key("outbox", c.shard)]
-        work: list[Sequence[Any] | Bulk] = []
-
-        def write(command: str, key: str, arguments: Sequence[Any] | Bulk) -> None:
-            keys.append(key)
-            work.append((command, len(keys), len(arguments)))
-            work.append(arguments)
-
-        for kind in ("profile", "state", "candidates") if c.gone else ():
-            write("HDEL", self.key(kind, c.shard), c.gone)
-        if len(c.users):
-            write("HSET", self.key("profile", c.shard), c.profiles)
-            write("HSET", self.key("state", c.shard), c.states)
-        if len(c.listed):
-            write("HSET", self.key("candidates", c.shard), c.candidates)
-        for name, table in c.tables.items():
-            if len(table.removed):
-                write("HDEL", self.key(name, c.shard), table.removed)
-            if len(table.changed):
-                write("HSET", self.key(name, c.shard), table.changed)
-        for segment in c.former:
-            write("UNLINK", self.key("members", c.shard, segment), [])
-        for segment, users in c.left.items():
-            write("SREM", self.key("members", c.shard, segment), users)
-        for segment, users in c.joined.items():
-            write("SADD", self.key("members", c.shard, segment), users)
-        for bucket, block in c.dedup.items():
-            write("APPEND", self.key("dedup", c.shard, str(bucket)), [block])
-        if c.examples:
-            write("XADD", self.key("examples", c.shard), [f"{c.seq}-*", "examples", c.examples])
-        for bucket in c.dedup_dropped:
-            write("UNLINK", self.key("dedup", c.shard, str(bucket)), [])
+    def _command(self, c: ShardCommit) -> list[Part]:
         # written forward: what the store has lost may not be published yet
         entries = self.outbox.after(c.shard, c.expected)
         if c.changes:
             entries.append((c.seq, c.changes))
-        flat = [part for entry in entries for part in entry]
-        record = [part for item in c.record.items() for part in item]
-        head = (self._fences[c.shard], c.expected, c.seq, len(flat), *flat, len(record), *record)
-        return [("EVALSHA", self._servers.sha, len(keys), *keys, *head), *work]
+        return self._commands.of(c, self._fences[c.shard], entries)
 
     # -- statistics and repair ----------------------------------------------------------------
 
