@@ -20,7 +20,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
-from numba import config, njit
+import numpy as np
+from numba import carray, config, njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -57,3 +60,26 @@ def inlined(step: F) -> F:
 def step(part: F) -> F:
     """A larger step of a compiled loop; stays a function."""
     return cast(F, njit(error_model="numpy")(part))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _pointer(_context: Any, address: Any) -> Any:
+    def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
+
+    return types.voidptr(address), code
+
+
+@inlined
+def words_at(address: int) -> Any:
+    """In a compiled loop: the words from an address on, as an array whose end is not known.
+
+    Whoever passes the address keeps what lies there until the loop is through.
+    """
+    return carray(_pointer(address), 1, np.uint64)
+
+
+@inlined
+def bytes_at(address: int) -> Any:
+    """As ``words_at``, byte by byte."""
+    return carray(_pointer(address), 1, np.uint8)

@@ -53,6 +53,10 @@ class Column:
 class Table:
     """A growing struct of arrays.
 
+    Attributes:
+        size: rows.
+        moves: grows whenever an array is replaced by another.
+
     >>> t = Table([Column("views", "i4"), Column("last_ms", "i8", -1)], capacity=2)
     >>> t.grow(3).tolist()
     [0, 1, 2]
@@ -62,7 +66,7 @@ class Table:
     """
 
     def __init__(self, columns: Sequence[Column] = (), capacity: int = 1024) -> None:
-        self.size = 0
+        self.size = self.moves = 0
         self._capacity = max(capacity, 1)
         self._columns: dict[str, Column] = {}
         self._arrays: dict[str, NDArray[Any]] = {}
@@ -77,6 +81,7 @@ class Table:
             self._columns[name] = replace(column, name=name)
             self._arrays[name] = self._fresh(column)
             self._arrays[name][: self.size] = column.initial
+        self.moves += 1
 
     def replace(self, column: Column, values: NDArray[Any] | None = None) -> None:
         """Declare a column in the place of the one of that name, with the values of all rows.
@@ -87,6 +92,7 @@ class Table:
         """
         held = self._arrays[column.name]
         self._columns[column.name] = column
+        self.moves += 1
         if values is not None:
             held = self._arrays[column.name] = self._fresh(column)
             held[: self.size] = values
@@ -135,6 +141,7 @@ class Table:
 
     def _reserve(self, capacity: int) -> None:
         self._capacity = capacity
+        self.moves += 1
         for name, old in self._arrays.items():
             new = self._fresh(self._columns[name])
             new[: self.size] = old[: self.size]
