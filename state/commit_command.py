@@ -6,7 +6,7 @@ in common is written once and kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -48,6 +48,7 @@ class CommitCommands:
         self._key = lru_cache(_KEPT)(
             lambda kind, shard, rest="": written(key(kind, shard, rest).encode())
         )
+        self._record: tuple[Mapping[str, bytes], bytes] = {}, _number(0)
 
     def of(self, c: ShardCommit, fence: bytes, entries: Sequence[tuple[int, bytes]]) -> list[Part]:
         """The command of one shard.
@@ -88,10 +89,10 @@ class CommitCommands:
         head = [written(fence), _number(c.expected), _number(c.seq), _number(2 * len(entries))]
         for seq, changes in entries:
             head += (_number(seq), written(changes))
-        head.append(_number(2 * len(c.record)))
-        for name, value in c.record.items():
-            head += (_word(name), written(value))
-        count = 3 + len(work.keys) + len(head) + work.count
+        if c.record is not self._record[0]:
+            self._record = c.record, _number(2 * len(c.record)) + _all(_flat(c.record))
+        head.append(self._record[1])
+        count = 3 + len(work.keys) + len(head) + 2 * len(c.record) + work.count
         begin = b"*%d\r\n" % count + self._begin + _number(len(work.keys))
         return [begin, *work.keys, *head, *work.parts]
 
@@ -124,6 +125,6 @@ def _all(arguments: Iterable[bytes]) -> bytes:
     return b"".join(map(written, arguments))
 
 
-@lru_cache(_KEPT)
-def _word(name: str) -> bytes:
-    return written(name.encode())
+def _flat(record: Mapping[str, bytes]) -> Iterator[bytes]:
+    for name, value in record.items():
+        yield from (name.encode(), value)

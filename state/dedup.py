@@ -77,6 +77,7 @@ class Dedup:
         self._untaken: dict[int, dict[int, list[U64]]] = {shard: {} for shard in shards}
         # the buckets in the store, oldest first
         self._stored: dict[int, dict[int, None]] = {shard: {} for shard in shards}
+        self._listed: tuple[list[int], bytes] = [], b""
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -146,20 +147,31 @@ class Dedup:
 
     def ended(self, shard: int) -> list[int]:
         """The shard's stored buckets that are out of the window: what a commit deletes."""
+        if self._lasts(shard):
+            return []
         return [b for b in self._stored[shard] if not self._holds(b)]
 
     def buckets(self, shard: int) -> list[int]:
         """The shard's buckets as they will be stored after a commit."""
         self._sort_out()
         stored, new = self._stored[shard], self._untaken[shard].keys()
-        if new <= stored.keys() and (not stored or self._holds(next(iter(stored)))):
+        if new <= stored.keys() and self._lasts(shard):
             return list(stored)
         return sorted(filter(self._holds, stored.keys() | new))
 
+    def listed(self, shard: int) -> bytes:
+        """The same for the commit record; most shards have what the last one had."""
+        buckets = self.buckets(shard)
+        if buckets != self._listed[0]:
+            self._listed = buckets, " ".join(map(str, buckets)).encode()
+        return self._listed[1]
+
     def settle(self, shard: int) -> None:
         """The shard's commit is written: what was taken is stored, what had ended is gone."""
-        self._stored[shard] = dict.fromkeys(self.buckets(shard))
-        self._untaken[shard].clear()
+        taken = self._untaken[shard]
+        if not (taken.keys() <= self._stored[shard].keys() and self._lasts(shard)):
+            self._stored[shard] = dict.fromkeys(self.buckets(shard))
+        taken.clear()
 
     def remembered(self, shard: int) -> dict[int, U64]:
         """All ids of a shard by bucket, for a store that lost some; new ones are among them."""
@@ -182,6 +194,11 @@ class Dedup:
             self._keep_cap()
 
     # -- within -------------------------------------------------------------------------------
+
+    def _lasts(self, shard: int) -> bool:
+        """Whether none of the shard's stored buckets is over."""
+        stored = self._stored[shard]
+        return not stored or self._holds(next(iter(stored)))
 
     def _holds(self, bucket: int) -> bool:
         """Whether a bucket, of any length, is not over."""

@@ -69,6 +69,7 @@ class Saver:
         self._fenced = dict.fromkeys(lane.shards, 0)
         self._saved_positions: dict[int, bytes] = {}
         self._saved_forms: dict[int, dict[str, bytes]] = {}
+        self._last_common: dict[str, bytes] = {}
 
     @property
     def side_tables(self) -> tuple[str, ...]:
@@ -182,25 +183,33 @@ class Saver:
     def _start(self, shard: int, expected: int, *, forgets: bool = False) -> ShardCommit:
         """An empty commit that follows on a sequence, with the shard's position and clock."""
         lane = self._lane
-        record = {
-            "positions": lane.positions.encode(shard),
-            "clock": str(lane.clock.now_ms).encode(),
-            "buckets": " ".join(map(str, lane.dedup.buckets(shard))).encode(),
-            **lane.measures.experiments.record(shard),
-        }
+        record = self._common(shard)
+        own = lane.measures.experiments.record(shard)
         epoch = self._epoch[shard] + forgets
         if epoch != self._fenced[shard]:
-            record["epoch"] = str(epoch).encode()
+            own["epoch"] = str(epoch).encode()
         forms = self.forms.record()
         if self._saved_forms.get(shard) != forms or expected != self._seq[shard]:
-            record |= forms
+            own |= forms
         return ShardCommit(
             shard=shard,
             seq=self._seq[shard] + 1,
             expected=expected,
-            record=record,
+            record=record | own if own else record,
             dedup_dropped=lane.dedup.ended(shard),
         )
+
+    def _common(self, shard: int) -> dict[str, bytes]:
+        """What the records of most shards say alike, and then are the same object."""
+        lane = self._lane
+        common = {
+            "positions": lane.positions.encode(shard),
+            "clock": str(lane.clock.now_ms).encode(),
+            "buckets": lane.dedup.listed(shard),
+        }
+        if common != self._last_common:
+            self._last_common = common
+        return self._last_common
 
     def _add_gone(self, commit: ShardCommit, rows: I64) -> list[tuple[bytes, bytes]]:
         """Users who have left; what that tells the memberships topic of those it may know."""
@@ -291,15 +300,17 @@ class Saver:
         table, pending = side.entries, side.entries.pending()
         out: dict[int, TableWrite] = defaultdict(TableWrite)
         serials, shard_of = self._lane.table["serial"], self._lane.table["shard"]
-        order, shards, bounds = _grouped(shard_of[table["owner"][pending.slots]])
-        fields, values = (t.take(order) for t in side.form.pack(pending.slots, serials))
-        for number, changed in zip(shards, Bulk.several(bounds, fields, values), strict=True):
-            out[number].changed = changed
-        order, shards, bounds = _grouped(shard_of[pending.removed_owners])
-        owners, keys = pending.removed_owners[order], pending.removed_keys[order]
-        ended = table.pack_fields(owners, keys, serials)
-        for number, removed in zip(shards, Bulk.several(bounds, ended), strict=True):
-            out[number].removed = removed
+        if len(pending.slots):
+            order, shards, bounds = _grouped(shard_of[table["owner"][pending.slots]])
+            fields, values = (t.take(order) for t in side.form.pack(pending.slots, serials))
+            for number, changed in zip(shards, Bulk.several(bounds, fields, values), strict=True):
+                out[number].changed = changed
+        if len(pending.removed_owners):
+            order, shards, bounds = _grouped(shard_of[pending.removed_owners])
+            owners, keys = pending.removed_owners[order], pending.removed_keys[order]
+            ended = table.pack_fields(owners, keys, serials)
+            for number, removed in zip(shards, Bulk.several(bounds, ended), strict=True):
+                out[number].removed = removed
         return out
 
     def _forward_table(

@@ -39,7 +39,7 @@ def test_what_is_committed_is_loaded(store, each_store_url):
         states=Bulk.of(users, Texts.of(["sa", "sb"])),
         tables={"orders": TableWrite(Bulk.of(*orders))},
         dedup={3: b"0123456789ab"},
-        joined={"vip": ["ann"]},
+        joined={"vip": [b"ann"]},
         changes=b"entry",
     )
     first.record["buckets"] = b"3"
