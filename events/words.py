@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from events.compiled import inlined
+from events.compiled import inlined, words_at
 
 U8 = NDArray[np.uint8]
 U64 = NDArray[np.uint64]
@@ -38,7 +38,12 @@ def open_words(out: U8, unit: str = "<u8") -> NDArray[Any]:
 
 @inlined
 def put_bytes(words: U64, at: int, held: U64, start: int, length: int) -> Any:
-    """Copy bytes, whole words at a time; what is too much is written over by what follows."""
-    for k in range(0, length, 8):
-        words[at + k] = held[start + k]
+    """Copy bytes, whole words at a time; what is too much is written over by what follows.
+
+    Words that begin at every place overlap, and the processor would copy them one by one; of words
+    that lie behind one another it takes as many at once as it can.
+    """
+    source, target = words_at(held.ctypes.data + start), words_at(words.ctypes.data + at)
+    for k in range((length + 7) >> 3):
+        target[k] = source[k]
     return at + length
