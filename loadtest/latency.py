@@ -13,6 +13,7 @@ those who did something with an item in the last seconds are looked at: each mus
 from __future__ import annotations
 
 import argparse
+import gc
 import re
 import time
 from collections import deque
@@ -27,7 +28,6 @@ import redis
 from confluent_kafka import Producer
 from rich.console import Console
 
-from dataflows.engine import settle_memory
 from events.hashing import shard_of
 from events.texts import Texts
 from loadtest.broker_way import Running, engine, until, user_key
@@ -207,7 +207,7 @@ def main() -> None:
         start_ms = int((time.time() + 1 + n * _GENERATING_S) * 1000)
         events = deque(plan(load, n, every, start_ms))
         recent = list(islice(reversed(events), int(chosen.rate * _RECENT_S)))
-        settle_memory()  # or collecting garbage among so many events holds up their sending
+        gc.freeze()  # or looking for garbage among so many events holds up their sending
         time.sleep(max(0.0, start_ms / 1000 - time.time()))
         spent_s = running.cpu_s()
         latencies_ms, worst_ms, missed = measure(running, events)

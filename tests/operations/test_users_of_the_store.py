@@ -109,9 +109,10 @@ def sent():
     for file in ("store", "item_store", "definition_store"):
         source = (ROOT / f"state/{file}.py").read_text()
         found |= set(re.findall(r"(?:client|pipe)\.([a-z]+)\(", source))
-        found |= {name.lower() for name in re.findall(r'write\("([A-Z]+)"', source)}
         found |= {name.lower() for name in re.findall(r"redis\.call\('([A-Z]+)'", source)}
         found |= {"hscan"} if "hscan_iter" in source else set()
+    command = (ROOT / "state/commit_command.py").read_text()
+    found |= {name.lower() for name in re.findall(r'b"([A-Z]+)"', command)}
     script = (ROOT / "state/commit.lua").read_text()
     found |= {name.lower() for name in re.findall(r"redis\.call\('([A-Z]+)'", script)}
     renamed = {"delete": "del", "execute": None, "pipeline": None, "close": None}
