@@ -34,9 +34,10 @@ Command = Sequence[bytes | memoryview]
 TROUBLE: Final = (RedisError, RedisClusterException, OSError)
 """What a server, or the way to it, may answer instead of an answer."""
 
-_SLICE: Final = 16
-"""Commands sent at once. The server works on them while the next are packed; it reads 16 KiB at a
-time, some five commands, and does these before it looks at anybody else's."""
+_SLICE: Final = 2
+"""Commands sent at once. The server works on them while the next are packed, and has no more than
+twice as many at hand: it would do all that it has read before it looks at anybody else's. With
+sixteen, one lookup in a hundred took 7.3 ms instead of 4.4 and 5.8."""
 
 
 @dataclass(slots=True)
