@@ -30,10 +30,9 @@ def words_of(block: bytes | U8) -> U64:
     return words
 
 
-def open_words(out: U8, unit: str = "<u8") -> NDArray[Any]:
-    """Every place of an array as a word of some type that may be written."""
-    room = len(out) - np.dtype(unit).itemsize + 1
-    return np.ndarray((room,), dtype=unit, buffer=out.data, strides=(1,))
+def open_words(out: U8) -> U64:
+    """Every place of an array as a word that may be written."""
+    return np.ndarray((len(out) - 7,), dtype="<u8", buffer=out.data, strides=(1,))
 
 
 @inlined

@@ -34,8 +34,7 @@ class ShardCommit:
         seq: the sequence of this commit, one above the last.
         expected: the sequence that the store must hold now; lower than ``seq - 1`` only when
             writing forward to a store that came back older.
-        record: fields of the commit record beside the sequence: positions, clock, layout. Several
-            commits may share one, so it is not to be written to.
+        record: fields of the commit record beside the sequence: positions, clock, layout.
         gone: ids of users who were forgotten; some may be among ``users`` anew.
         users: user ids, n.
         profiles, states: each user's id with the document or the record.

@@ -6,8 +6,9 @@ in common is written once and kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Final
 
 from state.commit import ShardCommit
@@ -48,7 +49,7 @@ class CommitCommands:
         self._key = lru_cache(_KEPT)(
             lambda kind, shard, rest="": written(key(kind, shard, rest).encode())
         )
-        self._record: tuple[Mapping[str, bytes], bytes] = {}, _number(0)
+        self._record: tuple[tuple[tuple[str, bytes], ...], bytes] = (), _number(0)
 
     def of(self, c: ShardCommit, fence: bytes, entries: Sequence[tuple[int, bytes]]) -> list[Part]:
         """The command of one shard.
@@ -89,12 +90,18 @@ class CommitCommands:
         head = [written(fence), _number(c.expected), _number(c.seq), _number(2 * len(entries))]
         for seq, changes in entries:
             head += (_number(seq), written(changes))
-        if c.record is not self._record[0]:
-            self._record = c.record, _number(2 * len(c.record)) + _all(_flat(c.record))
-        head.append(self._record[1])
+        head.append(self._record_of(c))
         count = 3 + len(work.keys) + len(head) + 2 * len(c.record) + work.count
         begin = b"*%d\r\n" % count + self._begin + _number(len(work.keys))
         return [begin, *work.keys, *head, *work.parts]
+
+    def _record_of(self, c: ShardCommit) -> bytes:
+        """The fields of the commit record and their number; most shards have those of the last."""
+        fields = tuple(c.record.items())
+        if fields != self._record[0]:
+            flat = chain.from_iterable((name.encode(), value) for name, value in fields)
+            self._record = fields, _number(2 * len(fields)) + _all(flat)
+        return self._record[1]
 
 
 class _Work:
@@ -123,8 +130,3 @@ def _number(n: int) -> bytes:
 
 def _all(arguments: Iterable[bytes]) -> bytes:
     return b"".join(map(written, arguments))
-
-
-def _flat(record: Mapping[str, bytes]) -> Iterator[bytes]:
-    for name, value in record.items():
-        yield from (name.encode(), value)

@@ -71,9 +71,7 @@ class RecordFormat:
         starts = ends - lengths
         out = np.empty(int(lengths.sum()) + len(PAD), dtype=np.uint8)
         if texts is not None:  # first, because a whole word reaches into the record behind it
-            _copy_texts(
-                texts.words, texts.start, texts.length, open_words(out, "<u8"), starts + size
-            )
+            _copy_texts(texts.words, texts.start, texts.length, open_words(out), starts + size)
         _copy_cells(self._columns_of(table), rows, out, open_words(out), starts)
         return Texts(out, starts, lengths)
 
@@ -119,8 +117,7 @@ class RecordFormat:
             kind, offset = fields[column.name][:2]
             held = table[column.name]
             if kind.shape == column.shape and kind.base == held.dtype:
-                cells, _ = _in_words(held)
-                _spread_cells(cells, rows, records.words, records.start, offset)
+                _spread_cells(_in_words(held), rows, records.words, records.start, offset)
                 continue
             if moved is None:
                 moved = stored_rows(records, layout)
@@ -147,11 +144,11 @@ def _little(kind: str) -> str:
     return np.dtype(kind).newbyteorder("<").str
 
 
-def _in_words(cells: NDArray[Any]) -> tuple[NDArray[Any], str]:
-    """A column as the largest words that its cells are made of, [n, words], and their type."""
+def _in_words(cells: NDArray[Any]) -> NDArray[Any]:
+    """A column as the largest words that its cells are made of, [n, words]."""
     width = cells[:1].nbytes
     unit = "<u8" if width % 8 == 0 else "<u4" if width % 4 == 0 else "u1"
-    return cells.reshape(len(cells), -1).view(unit), unit
+    return cells.reshape(len(cells), -1).view(unit)
 
 
 @compiled

@@ -69,7 +69,6 @@ class Saver:
         self._fenced = dict.fromkeys(lane.shards, 0)
         self._saved_positions: dict[int, bytes] = {}
         self._saved_forms: dict[int, dict[str, bytes]] = {}
-        self._last_common: dict[str, bytes] = {}
 
     @property
     def side_tables(self) -> tuple[str, ...]:
@@ -183,33 +182,25 @@ class Saver:
     def _start(self, shard: int, expected: int, *, forgets: bool = False) -> ShardCommit:
         """An empty commit that follows on a sequence, with the shard's position and clock."""
         lane = self._lane
-        record = self._common(shard)
-        own = lane.measures.experiments.record(shard)
+        record = {
+            "positions": lane.positions.encode(shard),
+            "clock": str(lane.clock.now_ms).encode(),
+            "buckets": lane.dedup.listed(shard),
+            **lane.measures.experiments.record(shard),
+        }
         epoch = self._epoch[shard] + forgets
         if epoch != self._fenced[shard]:
-            own["epoch"] = str(epoch).encode()
+            record["epoch"] = str(epoch).encode()
         forms = self.forms.record()
         if self._saved_forms.get(shard) != forms or expected != self._seq[shard]:
-            own |= forms
+            record |= forms
         return ShardCommit(
             shard=shard,
             seq=self._seq[shard] + 1,
             expected=expected,
-            record=record | own if own else record,
+            record=record,
             dedup_dropped=lane.dedup.ended(shard),
         )
-
-    def _common(self, shard: int) -> dict[str, bytes]:
-        """What the records of most shards say alike, and then are the same object."""
-        lane = self._lane
-        common = {
-            "positions": lane.positions.encode(shard),
-            "clock": str(lane.clock.now_ms).encode(),
-            "buckets": lane.dedup.listed(shard),
-        }
-        if common != self._last_common:
-            self._last_common = common
-        return self._last_common
 
     def _add_gone(self, commit: ShardCommit, rows: I64) -> list[tuple[bytes, bytes]]:
         """Users who have left; what that tells the memberships topic of those it may know."""

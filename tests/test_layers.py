@@ -42,7 +42,7 @@ ALONE = {
     "serving/afterglow_client/log.py": {"confluent_kafka"},
     "events/parquet.py": {"pyarrow"},
     "dataflows/profile_table.py": {"pyarrow"},
-    "state/servers.py": {"redis", "hiredis"},
+    "state/servers.py": {"redis"},
     "events/compiled.py": {"numba"},
     "serving/api/changes.py": {"confluent_kafka"},
     "serving/api/server.py": {"uvicorn"},
