@@ -28,8 +28,8 @@ class Chain:
     """
 
     def __init__(self) -> None:
-        self._owners = Table([Column("head", "i4", -1), Column("count", "i4")])
-        self._slots = Table([Column("next", "i4", -1), Column("prev", "i4", -1)])
+        self._owners = Table([Column("head", "i4", -1), Column("count", "i4")], together=True)
+        self._slots = Table([Column("next", "i4", -1), Column("prev", "i4", -1)], together=True)
 
     def link(self, owners: I64, slots: I64) -> None:
         """Put slots, each once and in no list yet, at the front of their owners' lists."""

@@ -244,7 +244,7 @@ class Decider:
             Column("cuts_version", "u4"),
             Column("changes", "u4"),
             Column("as_of", "i8", NEVER_MS),
-            Column("due_ms", "i8", FAR_MS),
+            Column("due_ms", "i8", FAR_MS, apart=True),
         ]
 
     def _record(

@@ -89,7 +89,7 @@ class KeyedTable:
         listed: bool = True,
         found: bool = True,
     ) -> None:
-        self._table = Table([*_OWN, *columns])
+        self._table = Table([*_OWN, *columns], together=True)
         self._index = KeyIndex() if found else None
         self._chain = Chain() if listed else None
         self._format = RecordFormat(columns, skip=transient)

@@ -77,7 +77,7 @@ class Lane:
         self.shards = tuple(shards)
         self.counters = Counters()
         self.clock = Clock(plan.lateness_ms, plan.wall_delay_ms)
-        self.table = Table([WRITTEN, *USER_COLUMNS, Column("seq", "i8")])
+        self.table = Table([WRITTEN, *USER_COLUMNS, Column("seq", "i8")], together=True)
         self.users = Users(self.table, plan.shards)
         self.measures = Measures(plan, self.table)
         self.learner = learner
@@ -483,7 +483,8 @@ class Lane:
     def _refresh_cuts(self) -> None:
         if self.population.is_stale(self.clock.now_ms, self.counters.events):
             sample = self.users.here(self.population.sample(self.table.size))
-            self.population.remeasure(self.view_now(sample), self.clock.now_ms, self.table.size)
+            buyers = self.view_now(self.measures.buyers(sample))
+            self.population.remeasure(buyers, self.clock.now_ms, self.table.size)
 
     def _sweep(self, occasion: Occasion) -> None:
         """One step on the way of the newest cuts through all users."""

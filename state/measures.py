@@ -115,12 +115,15 @@ class Measures:
         """Distinct users leave: delete their entries, and count them in no experiment."""
         orders = self.orders.entries  # not listed by user, so only buyers are looked for
         for side in self.tables().values():
-            some = (
-                rows if side.entries is not orders else rows[self.table["orders.count"][rows] > 0]
-            )
+            some = rows if side.entries is not orders else self.buyers(rows)
             if len(some) and len(side.entries):
                 side.entries.delete(side.entries.of(some)[0])
         self.experiments.forget(self.table, rows)
+
+    def buyers(self, rows: I64) -> I64:
+        """Those of some rows who have ordered."""
+        found: I64 = rows[self.table["orders.count"][rows] > 0]
+        return found
 
     def view(self, rows: I64, now_ms: I64, cuts: Cuts, ids: TextIndex) -> RowView:
         """Some rows at times of their own; a row's times must not go back."""

@@ -9,7 +9,7 @@ machines are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,18 +72,15 @@ class RecordFormat:
         out = np.empty(int(lengths.sum()) + len(PAD), dtype=np.uint8)
         if texts is not None:  # first, because a whole word reaches into the record behind it
             _copy_texts(texts.words, texts.start, texts.length, open_words(out), starts + size)
-        _copy_cells(self._columns_of(table), rows, out, open_words(out), starts)
+        _read_cells(self._places_in(table), rows, out, open_words(out), starts)
         return Texts(out, starts, lengths)
 
-    def _columns_of(self, table: Table) -> I64:
-        """Where each column lies, the bytes of its cells, their offset; int64[columns, 3]."""
+    def _places_in(self, table: Table) -> I64:
+        """Where the columns of a table lie, as ``_stretches`` says it."""
         if self._places is None or self._places[0] is not table or self._places[1] != table.moves:
             held = [table[column.name] for column in self._columns]
-            lines = [
-                (each.ctypes.data, each[:1].nbytes, offset)
-                for each, offset in zip(held, self._offsets, strict=True)
-            ]
-            self._places = table, table.moves, np.array(lines, dtype=np.int64).reshape(-1, 3)
+            places = _stretches(list(zip(held, self._offsets, strict=True)))
+            self._places = table, table.moves, places
         return self._places[2]
 
     def unpack(
@@ -110,6 +107,7 @@ class RecordFormat:
                 f"{records.length.max(initial=0)} came: the stored layout does not fit them"
             )
         fields: Mapping[str, Any] = stored.fields or {}
+        alike = []
         moved: NDArray[Any] | None = None
         for column in self._columns:
             if column.name not in fields:
@@ -117,7 +115,7 @@ class RecordFormat:
             kind, offset = fields[column.name][:2]
             held = table[column.name]
             if kind.shape == column.shape and kind.base == held.dtype:
-                _spread_cells(_in_words(held), rows, records.words, records.start, offset)
+                alike.append((held, int(offset)))
                 continue
             if moved is None:
                 moved = stored_rows(records, layout)
@@ -127,6 +125,7 @@ class RecordFormat:
             elif column.ranked and values.ndim == 1 + len(column.shape) == 2:
                 width = min(values.shape[1], *column.shape)
                 held[rows, :width] = values[:, :width]
+        _write_cells(_stretches(alike), rows, records.words, records.start)
 
 
 def stored_rows(records: Texts, layout: Layout) -> NDArray[Any]:
@@ -144,40 +143,52 @@ def _little(kind: str) -> str:
     return np.dtype(kind).newbyteorder("<").str
 
 
-def _in_words(cells: NDArray[Any]) -> NDArray[Any]:
-    """A column as the largest words that its cells are made of, [n, words]."""
-    width = cells[:1].nbytes
-    unit = "<u8" if width % 8 == 0 else "<u4" if width % 4 == 0 else "u1"
-    return cells.reshape(len(cells), -1).view(unit)
+def _stretches(columns: Sequence[tuple[NDArray[Any], int]]) -> I64:
+    """Where columns lie, and the offsets of their cells in records; int64[stretches, 4].
+
+    Each stretch has the address of its first cell, the bytes from one row to the next, the bytes
+    of a cell and the offset. Cells that lie side by side in both are one.
+    """
+    out: list[list[int]] = []
+    for cells, offset in columns:
+        address, step, size = cells.ctypes.data, cells.strides[0], cells[:1].nbytes
+        if out and out[-1][1] == step:
+            first, _, length, begin = out[-1]
+            if (first + length, begin + length) == (address, offset):
+                out[-1][2] += size
+                continue
+        out.append([address, step, size, offset])
+    return np.array(out, dtype=np.int64).reshape(-1, 4)
 
 
 @compiled
-def _copy_cells(columns: I64, rows: I64, out: U8, words: U64, starts: I64) -> None:
-    """Copy the cells of rows to their records, eight bytes at a time where a cell has as many."""
-    for c in range(len(columns)):
-        size, offset = columns[c, 1], columns[c, 2]
-        if size % 8 == 0:
-            cells, count = words_at(columns[c, 0]), size // 8
-            for i in range(len(rows)):
-                at, first = starts[i] + offset, rows[i] * count
-                for k in range(count):
-                    words[at + 8 * k] = cells[first + k]
-        else:
-            held = bytes_at(columns[c, 0])
-            for i in range(len(rows)):
-                at, first = starts[i] + offset, rows[i] * size
-                for k in range(size):
-                    out[at + k] = held[first + k]
-
-
-@compiled
-def _spread_cells(cells: NDArray[Any], rows: I64, words: U64, starts: I64, offset: int) -> None:
-    """Of a word of eight bytes a smaller cell takes the first ones, which are its lowest."""
-    size, count = cells.itemsize, cells.shape[1]
+def _read_cells(places: I64, rows: I64, out: U8, words: U64, starts: I64) -> None:
+    """Copy the cells of rows to their records, eight bytes at a time where there are as many."""
     for i in range(len(rows)):
-        at = starts[i] + offset
-        for k in range(count):
-            cells[rows[i], k] = words[at + size * k]
+        for j in range(len(places)):
+            begin, at = places[j, 0] + rows[i] * places[j, 1], starts[i] + places[j, 3]
+            size, whole = places[j, 2], places[j, 2] // 8
+            cells = words_at(begin)
+            for k in range(whole):
+                words[at + 8 * k] = cells[k]
+            rest = bytes_at(begin)
+            for k in range(8 * whole, size):
+                out[at + k] = rest[k]
+
+
+@compiled
+def _write_cells(places: I64, rows: I64, words: U64, starts: I64) -> None:
+    """Copy the cells of records to their rows."""
+    for i in range(len(rows)):
+        for j in range(len(places)):
+            begin, at = places[j, 0] + rows[i] * places[j, 1], starts[i] + places[j, 3]
+            size, whole = places[j, 2], places[j, 2] // 8
+            cells = words_at(begin)
+            for k in range(whole):
+                cells[k] = words[at + 8 * k]
+            rest = bytes_at(begin)
+            for k in range(8 * whole, size):
+                rest[k] = np.uint8(words[at + k])
 
 
 @compiled

@@ -60,7 +60,7 @@ class Redefiner:
         self.left = 0
         self._decider, self._table = decider, table
         self._cursor = 0
-        table.add_columns("", [Column(MARK, "u4", mark), Column(BEFORE, "u8")])
+        table.add_columns("", [Column(MARK, "u4", mark, apart=True), Column(BEFORE, "u8")])
 
     def adopt(self, plan: SegmentPlan, mark: int) -> None:
         """Put other definitions in force; everybody is stale then.
@@ -80,7 +80,7 @@ class Redefiner:
         table[BEFORE][: table.size] = before
         self.namings[mark] = plan.naming
         self.mark = mark
-        table.replace(Column(MARK, "u4", mark))
+        table.replace(Column(MARK, "u4", mark, apart=True))
         self.restored()
 
     def restored(self) -> None:
