@@ -36,13 +36,18 @@ def open_words(out: U8) -> U64:
 
 
 @inlined
-def put_bytes(words: U64, at: int, held: U64, start: int, length: int) -> Any:
-    """Copy bytes, whole words at a time; what is too much is written over by what follows.
+def copy_bytes(target: int, source: int, length: int) -> None:
+    """Copy bytes between addresses, whole words at a time; up to seven more may come along.
 
-    Words that begin at every place overlap, and the processor would copy them one by one; of words
-    that lie behind one another it takes as many at once as it can.
+    Words that lie behind one another the processor takes as many at once as it can.
     """
-    source, target = words_at(held.ctypes.data + start), words_at(words.ctypes.data + at)
+    held, out = words_at(source), words_at(target)
     for k in range((length + 7) >> 3):
-        target[k] = source[k]
+        out[k] = held[k]
+
+
+@inlined
+def put_bytes(words: U64, at: int, held: U64, start: int, length: int) -> Any:
+    """Copy bytes between blocks; what is too much is written over by what follows."""
+    copy_bytes(words.ctypes.data + at, held.ctypes.data + start, length)
     return at + length

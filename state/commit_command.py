@@ -11,13 +11,17 @@ from functools import lru_cache
 from itertools import chain
 from typing import Final
 
-from state.commit import ShardCommit
+from events.texts import Texts
+from state.commit import NOTHING, Operation, ShardCommit, Writes
+from state.commit_body import EMPTY, Body, bodies
 
 Part = bytes | memoryview
 """A piece of a command; of large arguments the memory in which they lie."""
 
 _KEPT: Final = 16_384
 """Names of keys that are kept in their written form: those of some hundred shards."""
+_KEPT_KINDS: Final = 64
+"""Kinds of keys whose names for all shards are kept together; buckets of ids come and go."""
 
 
 def written(argument: bytes) -> bytes:
@@ -29,9 +33,8 @@ def written(argument: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(argument), argument)
 
 
-_HSET, _HDEL, _SADD, _SREM, _APPEND, _UNLINK, _XADD, _EVALSHA, _EXAMPLES = map(
-    written,
-    (b"HSET", b"HDEL", b"SADD", b"SREM", b"APPEND", b"UNLINK", b"XADD", b"EVALSHA", b"examples"),
+_HDEL, _SADD, _SREM, _UNLINK, _XADD, _EVALSHA, _EXAMPLES = map(
+    written, (b"HDEL", b"SADD", b"SREM", b"UNLINK", b"XADD", b"EVALSHA", b"examples")
 )
 _NUMBERS: Final = [written(b"%d" % n) for n in range(1024)]
 
@@ -49,7 +52,9 @@ class CommitCommands:
         self._key = lru_cache(_KEPT)(
             lambda kind, shard, rest="": written(key(kind, shard, rest).encode())
         )
+        self._names = lru_cache(_KEPT_KINDS)(self._names_of)
         self._record: tuple[tuple[tuple[str, bytes], ...], bytes] = (), _number(0)
+        self._bodies: tuple[Writes, list[Body]] = NOTHING, []
 
     def of(self, c: ShardCommit, fence: bytes, entries: Sequence[tuple[int, bytes]]) -> list[Part]:
         """The command of one shard.
@@ -59,41 +64,47 @@ class CommitCommands:
             fence: of whoever writes it.
             entries: of the outbox: sequences and changes.
         """
-        key, shard = self._key, c.shard
-        work = _Work(key("commit", shard), key("outbox", shard))
-        if c.gone:
-            for kind in ("profile", "state", "candidates"):
-                work.add(_HDEL, key(kind, shard), len(c.gone), _all(c.gone))
-        if len(c.users):
-            work.add(_HSET, key("profile", shard), len(c.profiles), c.profiles.raw)
-            work.add(_HSET, key("state", shard), len(c.states), c.states.raw)
-        if len(c.listed):
-            work.add(_HSET, key("candidates", shard), len(c.candidates), c.candidates.raw)
-        for name, table in c.tables.items():
-            if len(table.removed):
-                work.add(_HDEL, key(name, shard), len(table.removed), table.removed.raw)
-            if len(table.changed):
-                work.add(_HSET, key(name, shard), len(table.changed), table.changed.raw)
-        for segment in c.former:
-            work.add(_UNLINK, key("members", shard, segment), 0, b"")
-        for segment, users in c.left.items():
-            work.add(_SREM, key("members", shard, segment), len(users), _all(users))
-        for segment, users in c.joined.items():
-            work.add(_SADD, key("members", shard, segment), len(users), _all(users))
-        for bucket, block in c.dedup.items():
-            work.add(_APPEND, key("dedup", shard, str(bucket)), 1, written(block))
-        if c.examples:
-            example = written(b"%d-*" % c.seq) + _EXAMPLES + written(c.examples)
-            work.add(_XADD, key("examples", shard), 3, example)
-        for bucket in c.dedup_dropped:
-            work.add(_UNLINK, key("dedup", shard, str(bucket)), 0, b"")
+        body, key, shard = self._body_of(c), self._key, c.shard
+        keys: list[Part] = [key("commit", shard), key("outbox", shard), body.keys]
         head = [written(fence), _number(c.expected), _number(c.seq), _number(2 * len(entries))]
         for seq, changes in entries:
             head += (_number(seq), written(changes))
         head.append(self._record_of(c))
-        count = 3 + len(work.keys) + len(head) + 2 * len(c.record) + work.count
-        begin = b"*%d\r\n" % count + self._begin + _number(len(work.keys))
-        return [begin, *work.keys, *head, *work.parts]
+        own = _Own(2 + body.key_count)
+        if c.gone:
+            for kind in ("profile", "state", "candidates"):
+                own.add(_HDEL, key(kind, shard), len(c.gone), _all(c.gone))
+        own.parts.append(body.operations)
+        for segment in c.former:
+            own.add(_UNLINK, key("members", shard, segment), 0, b"")
+        for segment, users in c.left.items():
+            own.add(_SREM, key("members", shard, segment), len(users), _all(users))
+        for segment, users in c.joined.items():
+            own.add(_SADD, key("members", shard, segment), len(users), _all(users))
+        if c.examples:
+            example = written(b"%d-*" % c.seq) + _EXAMPLES + written(c.examples)
+            own.add(_XADD, key("examples", shard), 3, example)
+        for bucket in c.dedup_dropped:
+            own.add(_UNLINK, key("dedup", shard, str(bucket)), 0, b"")
+        shared = 2 * len(c.record) + body.argument_count
+        count = 3 + own.number + len(head) + shared + own.count
+        begin = b"*%d\r\n" % count + self._begin + _number(own.number)
+        return [begin, *keys, *own.keys, *head, *own.parts]
+
+    def _body_of(self, c: ShardCommit) -> Body:
+        """What it has of the columns that it shares with others: all are written at once."""
+        if not c.writes.operations:
+            return EMPTY
+        if c.writes is not self._bodies[0]:
+            self._bodies = c.writes, bodies(c.writes, self._keys_of)
+        return self._bodies[1][c.place]
+
+    def _keys_of(self, operation: Operation, most: int) -> Texts:
+        """The keys of an operation, of all shards from 0 on."""
+        return self._names(operation.kind, operation.rest, most)
+
+    def _names_of(self, kind: str, rest: str, most: int) -> Texts:
+        return Texts.of_bytes([self._key(kind, shard, rest) for shard in range(most)])
 
     def _record_of(self, c: ShardCommit) -> bytes:
         """The fields of the commit record and their number; most shards have those of the last."""
@@ -104,23 +115,26 @@ class CommitCommands:
         return self._record[1]
 
 
-class _Work:
-    """Operations of a command, and the keys that they name by their numbers.
+class _Own:
+    """Operations of one shard alone, and the keys that they name by their numbers.
 
     Attributes:
-        keys: as they travel.
+        number: how many keys the command has.
+        keys: those added here, as they travel.
         parts: of the operations.
-        count: of their arguments.
+        count: of the arguments added here.
     """
 
-    def __init__(self, *keys: bytes) -> None:
-        self.keys = list(keys)
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.keys: list[Part] = []
         self.parts: list[Part] = []
         self.count = 0
 
     def add(self, command: bytes, key: bytes, count: int, arguments: Part) -> None:
+        self.number += 1
         self.keys.append(key)
-        self.parts += (command, _number(len(self.keys)), _number(count), arguments)
+        self.parts += (command, _number(self.number), _number(count), arguments)
         self.count += 3 + count
 
 

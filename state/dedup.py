@@ -18,6 +18,7 @@ and are not read, or else the event they stand for would be lost.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
@@ -36,6 +37,24 @@ U64 = NDArray[np.uint64]
 _NEVER_OLD: Final = np.int64(2**62)
 _ENTRY: Final = np.dtype([("hash", "<u8"), ("seq", "<u4")])
 
+ID_BYTES: Final = _ENTRY.itemsize
+"""Of each id in the store."""
+
+
+@dataclass(slots=True, frozen=True)
+class Taken:
+    """New ids of one bucket.
+
+    Attributes:
+        bucket: the time at which it begins.
+        shard: of each, ascending, int64[n].
+        hashes: uint64[n].
+    """
+
+    bucket: int
+    shard: I64
+    hashes: U64
+
 
 class Dedup:
     """The ids of a lane's recent events.
@@ -51,8 +70,8 @@ class Dedup:
     >>> dedup = Dedup([0, 1], window_ms=600, bucket_ms=60, cap=1_000)
     >>> hashes, ts_ms = np.array([7, 8, 7], np.uint64), np.array([900, 1_000, 900])
     >>> fresh, unchecked = dedup.check(hashes, ts_ms, np.array([0, 1, 0]), newest_ms=0)
-    >>> fresh.tolist(), dedup.taken()[0]
-    ([True, True, False], {900: array([7], dtype=uint64)})
+    >>> fresh.tolist(), [(each.bucket, each.hashes.tolist()) for each in dedup.taken()]
+    ([True, True, False], [(900, [7]), (960, [8])])
     """
 
     def __init__(self, shards: Sequence[int], window_ms: int, bucket_ms: int, cap: int) -> None:
@@ -64,7 +83,7 @@ class Dedup:
                 f"than {bucket_ms} ms, or the window shorter than {window_ms} ms"
             )
         self._window_ms, self._bucket_ms, self._cap = window_ms, bucket_ms, cap
-        self._shards = list(shards)
+        self._shards = np.array(shards, dtype=np.int64)
         self._lane_shard = np.zeros(max(shards, default=0) + 1, dtype=np.int64)
         self._lane_shard[self._shards] = np.arange(len(shards))
         self._ids = IdSet()
@@ -72,12 +91,12 @@ class Dedup:
         # which bucket each slot holds, and how many ids
         self._bucket_of = np.full(self._slots, NEVER_MS)
         self._count_of = np.zeros(self._slots, dtype=np.int64)
-        # new since the last commit, as it came; then sorted out by shard and bucket
+        # new since the last commit, as it came; then by bucket, with the places of their shards
         self._new: list[tuple[U64, U16]] = []
-        self._untaken: dict[int, dict[int, list[U64]]] = {shard: {} for shard in shards}
-        # the buckets in the store, oldest first
-        self._stored: dict[int, dict[int, None]] = {shard: {} for shard in shards}
-        self._listed: tuple[list[int], bytes] = [], b""
+        self._untaken: dict[int, tuple[I64, U64]] = {}
+        # the buckets in the store, oldest first, and which places of shards have each
+        self._stored: I64 = np.empty(0, dtype=np.int64)
+        self._has: Bools = np.empty((0, len(shards)), dtype=np.bool_)
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -90,8 +109,7 @@ class Dedup:
     def bytes_held(self) -> int:
         """Bytes of the ids in memory, those not yet committed counted once more."""
         new = sum(hashes.nbytes + tags.nbytes for hashes, tags in self._new)
-        for buckets in self._untaken.values():
-            new += sum(part.nbytes for parts in buckets.values() for part in parts)
+        new += sum(at.nbytes + hashes.nbytes for at, hashes in self._untaken.values())
         return self._ids.bytes_held() + new
 
     # -- events -------------------------------------------------------------------------------
@@ -136,42 +154,43 @@ class Dedup:
 
     # -- commit -------------------------------------------------------------------------------
 
-    def taken(self) -> dict[int, dict[int, U64]]:
-        """New ids since each shard's last commit, by shard and bucket: what a commit appends."""
+    def taken(self) -> list[Taken]:
+        """New ids since each shard's last commit, by bucket: what a commit appends."""
         self._sort_out()
-        return {
-            shard: {b: _joined(parts) for b, parts in held.items() if self._holds(b)}
-            for shard, held in self._untaken.items()
-            if held
-        }
+        return [
+            Taken(bucket, self._shards[places], hashes)
+            for bucket, (places, hashes) in self._untaken.items()
+            if self._holds(bucket)
+        ]
 
-    def ended(self, shard: int) -> list[int]:
-        """The shard's stored buckets that are out of the window: what a commit deletes."""
-        if self._lasts(shard):
-            return []
-        return [b for b in self._stored[shard] if not self._holds(b)]
+    def ended(self, shards: Sequence[int]) -> dict[int, list[int]]:
+        """Of some shards the stored buckets that are out of the window: what a commit deletes."""
+        over = self._stored + self._bucket_ms <= self._floor_ms
+        if not over.any():
+            return {}
+        places, buckets = self._places(shards), self._stored[over]
+        ended = ((s, buckets[self._has[over, at]]) for s, at in zip(shards, places, strict=True))
+        return {shard: mine.tolist() for shard, mine in ended if len(mine)}
 
-    def buckets(self, shard: int) -> list[int]:
-        """The shard's buckets as they will be stored after a commit."""
-        self._sort_out()
-        stored, new = self._stored[shard], self._untaken[shard].keys()
-        if new <= stored.keys() and self._lasts(shard):
-            return list(stored)
-        return sorted(filter(self._holds, stored.keys() | new))
+    def listed(self, shards: Sequence[int]) -> list[bytes]:
+        """The buckets of some shards as they will be stored after a commit, for its record."""
+        buckets, _, then = self._committed()
+        mine = then[:, self._places(shards)]
+        if not (mine == mine[:, :1]).all():
+            return [_listing(buckets[each]) for each in mine.T]
+        return [_listing(buckets[mine[:, 0]])] * len(shards) if len(shards) else []
 
-    def listed(self, shard: int) -> bytes:
-        """The same for the commit record; most shards have what the last one had."""
-        buckets = self.buckets(shard)
-        if buckets != self._listed[0]:
-            self._listed = buckets, " ".join(map(str, buckets)).encode()
-        return self._listed[1]
-
-    def settle(self, shard: int) -> None:
-        """The shard's commit is written: what was taken is stored, what had ended is gone."""
-        taken = self._untaken[shard]
-        if not (taken.keys() <= self._stored[shard].keys() and self._lasts(shard)):
-            self._stored[shard] = dict.fromkeys(self.buckets(shard))
-        taken.clear()
+    def settle(self, shards: Sequence[int]) -> None:
+        """The shards' commits are written: what was taken is stored, what had ended is gone."""
+        places = self._places(shards)
+        buckets, has, then = self._committed()
+        has[:, places] = then[:, places]
+        kept = has.any(axis=1)
+        self._stored, self._has = buckets[kept], has[kept]
+        done = np.zeros(len(self._shards), dtype=np.bool_)
+        done[places] = True
+        left = {b: (at[~done[at]], ids[~done[at]]) for b, (at, ids) in self._untaken.items()}
+        self._untaken = {b: part for b, part in left.items() if len(part[0])}
 
     def remembered(self, shard: int) -> dict[int, U64]:
         """All ids of a shard by bucket, for a store that lost some; new ones are among them."""
@@ -186,7 +205,11 @@ class Dedup:
 
         Buckets may come in any order. The length of a bucket may have been another.
         """
-        self._stored[shard] = dict.fromkeys(sorted({*self._stored[shard], bucket}))
+        at = int(np.searchsorted(self._stored, bucket))
+        if bucket not in self._stored[at : at + 1]:
+            self._stored = np.insert(self._stored, at, bucket)
+            self._has = np.insert(self._has, at, False, axis=0)
+        self._has[at, self._lane_shard[shard]] = True
         self._raise_floor(bucket - self._window_ms)
         if self._is_alive(bucket, self._floor_ms):
             ids = _usable(hashes)
@@ -195,10 +218,29 @@ class Dedup:
 
     # -- within -------------------------------------------------------------------------------
 
-    def _lasts(self, shard: int) -> bool:
-        """Whether none of the shard's stored buckets is over."""
-        stored = self._stored[shard]
-        return not stored or self._holds(next(iter(stored)))
+    def _places(self, shards: Sequence[int]) -> I64:
+        """The places of some shards in the lane."""
+        return self._lane_shard[np.array(shards, dtype=np.int64)]
+
+    def _committed(self) -> tuple[I64, Bools, Bools]:
+        """Which places of shards have which buckets.
+
+        Returns:
+            buckets: the oldest first, int64[k].
+            now: in the store, bool[k, shards].
+            then: after a commit of all shards, bool[k, shards].
+        """
+        self._sort_out()
+        buckets, now = self._stored, self._has.copy()
+        if new := self._untaken.keys() - set(buckets.tolist()):
+            buckets = np.sort(np.array([*buckets.tolist(), *new], dtype=np.int64))
+            now = np.zeros((len(buckets), len(self._shards)), dtype=np.bool_)
+            now[np.searchsorted(buckets, self._stored)] = self._has
+        then = now.copy()
+        for bucket, (places, _) in self._untaken.items():
+            then[np.searchsorted(buckets, bucket), places] = True
+        then &= (buckets + self._bucket_ms > self._floor_ms)[:, None]
+        return buckets, now, then
 
     def _holds(self, bucket: int) -> bool:
         """Whether a bucket, of any length, is not over."""
@@ -249,12 +291,13 @@ class Dedup:
         self._new.clear()
         order = np.argsort(tags, kind="stable")  # 16 bits: a radix sort
         hashes, tags = hashes[order], tags[order]
-        cuts = np.flatnonzero(np.diff(tags)) + 1
-        for start, stop in pairwise([0, *cuts.tolist(), len(tags)]):
-            if start < stop:
-                slot, at = divmod(int(tags[start]), len(self._shards))
-                buckets = self._untaken[self._shards[at]]
-                buckets.setdefault(int(self._bucket_of[slot]), []).append(hashes[start:stop])
+        slots, places = np.divmod(tags, np.uint16(len(self._shards)))
+        bounds = np.flatnonzero(np.diff(slots, prepend=-1, append=-1)).tolist()
+        for start, stop in pairwise(bounds):
+            bucket = int(self._bucket_of[slots[start]])
+            part = places[start:stop].astype(np.int64), hashes[start:stop]
+            held = self._untaken.get(bucket)
+            self._untaken[bucket] = part if held is None else _together(held, part)
 
 
 def bucket_length_ms(window_ms: int) -> int:
@@ -262,8 +305,13 @@ def bucket_length_ms(window_ms: int) -> int:
     return max(window_ms // 10, 1)
 
 
-def pack_ids(hashes: U64, seq: int) -> bytes:
-    """The entries that the commit ``seq`` appends to a bucket, 12 bytes each."""
+def pack_ids(hashes: U64, seq: int | I64) -> bytes:
+    """The entries that a commit appends to a bucket, 12 bytes each.
+
+    Args:
+        hashes: n.
+        seq: of the commit, or of each id's shard, int64[n].
+    """
     entries = np.empty(len(hashes), dtype=_ENTRY)
     entries["hash"], entries["seq"] = hashes, seq
     return entries.tobytes()
@@ -329,8 +377,15 @@ def _count(tags: U16, new: Bools, each: int, count_of: I64) -> int:
     return count
 
 
-def _joined(parts: list[U64]) -> U64:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+def _together(first: tuple[I64, U64], then: tuple[I64, U64]) -> tuple[I64, U64]:
+    """Ids of one bucket in the order of their shards."""
+    places, hashes = (np.concatenate(pair) for pair in zip(first, then, strict=True))
+    order = np.argsort(places, kind="stable")
+    return places[order], hashes[order]
+
+
+def _listing(buckets: I64) -> bytes:
+    return " ".join(map(str, buckets.tolist())).encode()
 
 
 def _usable(hashes: U64) -> U64:

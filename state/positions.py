@@ -44,7 +44,6 @@ class Positions:
         self._place = {shard: i for i, shard in enumerate(shards)}
         self._next: I64 = np.full((len(shards), 0), UNKNOWN, dtype=np.int64)
         self._place_of: I64 = np.full(max(shards, default=-1) + 1, UNKNOWN, dtype=np.int64)
-        self._encoded = b"", b"{}"
         for shard, place in self._place.items():
             self._place_of[shard] = place
 
@@ -56,8 +55,7 @@ class Positions:
 
     def of(self, shard: int) -> dict[int, int]:
         """A shard's known positions by partition."""
-        row = self._next[self._place[shard]]
-        return {p: offset for p, offset in enumerate(row.tolist()) if offset != UNKNOWN}
+        return _known(self._next[self._place[shard]])
 
     def fresh(
         self,
@@ -100,12 +98,12 @@ class Positions:
             known = self._next[:, span.partition]
             np.maximum(known, span.stop, out=known)
 
-    def encode(self, shard: int) -> bytes:
-        """A shard's positions for the commit record; most shards stand where the last one did."""
-        offsets = self._next[self._place[shard]].tobytes()
-        if offsets != self._encoded[0]:
-            self._encoded = offsets, msgspec.json.encode(self.of(shard))
-        return self._encoded[1]
+    def encoded(self, shards: Sequence[int]) -> list[bytes]:
+        """The positions of some shards for their commit records; mostly all stand alike."""
+        held = self._next[self._place_of[np.array(shards, dtype=np.int64)]]
+        if (held == held[:1]).all():
+            return [msgspec.json.encode(_known(each)) for each in held[:1]] * len(shards)
+        return [msgspec.json.encode(_known(each)) for each in held]
 
     @staticmethod
     def decode(raw: bytes | None) -> dict[int, int]:
@@ -117,3 +115,7 @@ class Positions:
         if missing > 0:
             more = np.full((self._next.shape[0], missing), UNKNOWN, dtype=np.int64)
             self._next = np.concatenate([self._next, more], axis=1)
+
+
+def _known(offsets: I64) -> dict[int, int]:
+    return {p: offset for p, offset in enumerate(offsets.tolist()) if offset != UNKNOWN}

@@ -16,8 +16,7 @@ of each of these rows, and the sets of segments that are no more are written as 
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
@@ -26,17 +25,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.texts import Texts
-from state.bulk import Bulk
 from state.changes import Gone, encode_entry
-from state.commit import ShardCommit, StoredShard, TableWrite
+from state.commit import ShardCommit, StoredShard, Writes
+from state.commit_columns import Column, Columns
 from state.decisions import Records
-from state.dedup import pack_ids, unpack_ids
+from state.dedup import unpack_ids
 from state.forms import Forms
+from state.groups import distinct
 from state.positions import Positions
 from state.recommending import Lists
 from state.record import Layout
 from state.sessions import COUNTRY, DEVICE
-from state.side import SideTable
 from state.text_index import TextIndex
 from state.times import NEVER_MS
 
@@ -47,6 +46,8 @@ I64 = NDArray[np.int64]
 
 _TEXTS: Final = (DEVICE, COUNTRY)
 _OWN: Final = ("shard", "seq", *_TEXTS)
+_BEYOND: Final = 2**15
+"""Above all numbers of shards."""
 Layouts = dict[str, Layout]
 
 
@@ -64,6 +65,7 @@ class Saver:
         transient = [*measures.transient(), *(lane.offering.transient if lane.offering else ())]
         layouts = {name: side.entries.layout() for name, side in self._tables.items()}
         self.forms = Forms(lane.table, lane.decider, lane.redefiner, [*_OWN, *transient], layouts)
+        self._columns = Columns(lane, self.forms, self._tables)
         self._seq = dict.fromkeys(lane.shards, 0)
         self._epoch = dict.fromkeys(lane.shards, 0)
         self._fenced = dict.fromkeys(lane.shards, 0)
@@ -87,52 +89,45 @@ class Saver:
         """One commit per shard that has something to write.
 
         Args:
-            rows: those changed, int64[n], with all that have new lists.
+            rows: those changed, ascending, int64[n], with all that have new lists.
             lists: of items.
             heartbeat: also for shards whose positions alone have moved.
             stored: sequences found in the store.
         """
-        lane, by_shard = self._lane, self._by_shard(rows)
+        lane, shard_of = self._lane, self._lane.table["shard"]
         next_seq = {shard: seq + 1 for shard, seq in self._seq.items()}
-        shard_of = lane.table["shard"]
+        seq_of = self._by_number(next_seq)
         changes = lane.decider.waiting.records(shard_of, next_seq, self._epoch)
-        entries = {name: self._pending_by_shard(side) for name, side in self._tables.items()}
-        ids = {shard: taken for shard, taken in lane.dedup.taken().items() if taken}
-        learner = lane.learner
-        examples = {} if learner is None else learner.outgoing(shard_of)
+        examples = {} if lane.learner is None else lane.learner.outgoing(shard_of)
         left = self._by_shard(lane.users.left)
-        wanted = {*by_shard, *ids, *examples, *(s for held in entries.values() for s in held)}
-        wanted |= left.keys()
-        if heartbeat:
-            wanted |= {s for s in lane.shards if self._is_behind(s)}
+        columns = self._columns.changed(rows, lists, seq_of)
+        wanted = {*examples, *left, *distinct(np.concatenate([c.shard for c in columns])).tolist()}
         wanted |= {shard for shard, seq in stored.items() if seq < self._seq[shard]}
-        commits = []
-        for shard in sorted(wanted):
-            commit = self._start(shard, self._seq[shard], forgets=shard in left)
-            commit.tables = {name: held[shard] for name, held in entries.items() if shard in held}
-            commit.dedup = _packed(ids.get(shard, {}), commit.seq)
+        if heartbeat:
+            positions = zip(lane.shards, lane.positions.encoded(lane.shards), strict=True)
+            wanted |= {s for s, now in positions if now != self._saved_positions.get(s)}
+        commits = self._begun(sorted(wanted), columns, forgets=left.keys())
+        for commit in commits:
+            shard = commit.shard
             commit.examples = examples.get(shard, b"")
             told = self._add_gone(commit, left[shard]) if shard in left else []
             if shard in changes or told:
                 _add_changes(commit, changes.get(shard), told)
-            commits.append(commit)
-        self._add_users(commits, by_shard)
-        self._add_lists(commits, lists)
         return commits
 
     def settle(self, commits: Sequence[ShardCommit]) -> None:
-        """These are stored."""
+        """These are stored: all that was collected at once."""
         lane = self._lane
+        self._seq |= {commit.shard: commit.seq for commit in commits}
         for commit in commits:
-            self._seq[commit.shard] = commit.seq
             self._epoch[commit.shard] += bool(commit.gone)
             self._saved_positions[commit.shard] = commit.record["positions"]
             if "layout" in commit.record:
                 self._saved_forms[commit.shard] = _forms_in(commit.record)
-            lane.counters.committed += len(commit.users)
-            lane.dedup.settle(commit.shard)
-        seq_of = np.zeros(max(lane.shards) + 1, dtype=np.int64)
-        seq_of[list(self._seq)] = list(self._seq.values())
+        if commits:
+            lane.counters.committed += commits[0].writes.count("profile")
+            lane.dedup.settle([commit.shard for commit in commits])
+        seq_of = self._by_number(self._seq)
         for side in self._tables.values():
             entries = side.entries
             slots = entries.pending().slots
@@ -156,51 +151,71 @@ class Saver:
             stored: the fields it holds of each side table and of the states, of which some may have
                 ended.
         """
-        lane, shard = self._lane, commit.shard
+        lane, shard, seq = self._lane, commit.shard, commit.seq
         table = lane.table
         of_shard = table["shard"][: table.size] == shard
         newer = of_shard & (table["seq"][: table.size] > have)
         newer[lane.users.ids.find(commit.users)] = True
-        out = self._start(shard, have, forgets=bool(commit.gone))
-        out.seq, out.changes, out.change_count = commit.seq, commit.changes, commit.change_count
-        out.examples = commit.examples
-        for name, side in self._tables.items():
-            out.tables[name] = self._forward_table(side, of_shard, have, stored[name])
-        out.dedup = _packed(lane.dedup.remembered(shard), out.seq)
         rows = np.flatnonzero(newer)
+        columns = self._columns.newer(rows, lane.lists(rows), shard, seq, have, stored)
+        (out,) = self._begun([shard], columns, forgets=[shard] if commit.gone else (), have=have)
+        out.seq, out.changes, out.change_count = seq, commit.changes, commit.change_count
+        out.examples = commit.examples
         # some of those it holds were forgotten since, and some of these have come back
         strangers = _unknown(lane.users.ids, stored["state"])
         out.gone = [*strangers, *commit.gone, *lane.users.ids.texts(rows).bytes_list()]
-        self._add_users([out], {shard: rows})
         self._add_memberships(out, rows)
         self._add_former(out, np.flatnonzero(of_shard))
         for name in lane.decider.plan.names if strangers else ():
             out.left[name] = [*out.left.get(name, ()), *strangers]
-        self._add_lists([out], lane.lists(rows))
         return out
 
-    def _start(self, shard: int, expected: int, *, forgets: bool = False) -> ShardCommit:
-        """An empty commit that follows on a sequence, with the shard's position and clock."""
-        lane = self._lane
-        record = {
-            "positions": lane.positions.encode(shard),
-            "clock": str(lane.clock.now_ms).encode(),
-            "buckets": lane.dedup.listed(shard),
-            **lane.measures.experiments.record(shard),
-        }
-        epoch = self._epoch[shard] + forgets
-        if epoch != self._fenced[shard]:
-            record["epoch"] = str(epoch).encode()
-        forms = self.forms.record()
-        if self._saved_forms.get(shard) != forms or expected != self._seq[shard]:
-            record |= forms
-        return ShardCommit(
-            shard=shard,
-            seq=self._seq[shard] + 1,
-            expected=expected,
-            record=record,
-            dedup_dropped=lane.dedup.ended(shard),
-        )
+    def _begun(
+        self,
+        shards: Sequence[int],
+        columns: Sequence[Column],
+        *,
+        forgets: Collection[int],
+        have: int | None = None,
+    ) -> list[ShardCommit]:
+        """Commits of these columns, with the shards' positions and clock.
+
+        Args:
+            shards: ascending.
+            columns: of these shards.
+            forgets: which of them have users who leave.
+            have: the sequence on which they follow; None for that of the last commit.
+        """
+        lane, forms = self._lane, self.forms.record()
+        edges = np.array([*shards, _BEYOND], dtype=np.int64)
+        writes = Writes(shards, [each.operation(edges) for each in columns if len(each.shard)])
+        clock, ended = str(lane.clock.now_ms).encode(), lane.dedup.ended(shards)
+        alike: dict[tuple[bytes, bytes], dict[str, bytes]] = {}
+        out = []
+        places = lane.positions.encoded(shards), lane.dedup.listed(shards)
+        for place, (shard, positions, buckets) in enumerate(zip(shards, *places, strict=True)):
+            record = alike.get((positions, buckets))
+            if record is None:
+                record = {"positions": positions, "clock": clock, "buckets": buckets}
+                alike[positions, buckets] = record
+            own = lane.measures.experiments.record(shard)
+            epoch, seq = self._epoch[shard] + (shard in forgets), self._seq[shard]
+            if epoch != self._fenced[shard]:
+                own["epoch"] = str(epoch).encode()
+            if self._saved_forms.get(shard) != forms or have is not None:
+                own |= forms
+            out.append(
+                ShardCommit(
+                    shard,
+                    seq + 1,
+                    seq if have is None else have,
+                    record | own if own else record,
+                    writes=writes,
+                    place=place,
+                    dedup_dropped=ended.get(shard, ()),
+                )
+            )
+        return out
 
     def _add_gone(self, commit: ShardCommit, rows: I64) -> list[tuple[bytes, bytes]]:
         """Users who have left; what that tells the memberships topic of those it may know."""
@@ -213,39 +228,11 @@ class Saver:
             if (n := lane.users.counted(name))
         ]
 
-    def _add_users(self, commits: Sequence[ShardCommit], by_shard: dict[int, I64]) -> None:
-        """Encode profiles and states of all shards' rows in one go, then share them out."""
-        with_users = [c for c in commits if c.shard in by_shard]
-        if not with_users:
-            return
-        lane = self._lane
-        rows = np.concatenate([by_shard[c.shard] for c in with_users])
-        counts = [len(by_shard[c.shard]) for c in with_users]
-        lane.table["seq"][rows] = np.repeat([c.seq for c in with_users], counts)
-        order = np.argsort(rows)  # columns are read from front to back
-        back = np.empty_like(order)
-        back[order] = np.arange(len(rows))
-        ascending = rows[order]
-        users = lane.users.ids.texts(rows)
-        profiles = lane.portraits.encode(ascending)
-        states = self.forms.pack(ascending, self._texts(ascending))
-        bounds = np.cumsum([0, *counts]).tolist()
-        written = (Bulk.several(bounds, users, part.take(back)) for part in (profiles, states))
-        for commit, (a, b), *parts in zip(with_users, pairwise(bounds), *written, strict=True):
-            commit.users = users.between(a, b)
-            commit.profiles, commit.states = parts
-
-    def _add_lists(self, commits: list[ShardCommit], lists: Lists) -> None:
-        """Share new lists out."""
-        if not len(lists.rows):
-            return
-        shards = self._lane.table["shard"][lists.rows]
-        order = np.argsort(shards, kind="stable")
-        users = self._lane.users.ids.texts(lists.rows[order])
-        bounds = np.searchsorted(shards[order], [*(c.shard for c in commits), 2**15 - 1]).tolist()
-        lists_of = Bulk.several(bounds, users, lists.documents.take(order))
-        for commit, pairs, (first, stop) in zip(commits, lists_of, pairwise(bounds), strict=True):
-            commit.listed, commit.candidates = users.between(first, stop), pairs
+    def _by_number(self, seqs: Mapping[int, int]) -> I64:
+        """What shards have, by their number."""
+        out = np.zeros(max(self._lane.shards) + 1, dtype=np.int64)
+        out[list(seqs)] = list(seqs.values())
+        return out
 
     def _add_memberships(self, commit: ShardCommit, rows: I64) -> None:
         """All memberships of some rows, whatever changed; of stale ones those that were told."""
@@ -272,54 +259,11 @@ class Saver:
             for name in former & set(names):
                 commit.joined.setdefault(name, []).append(lane.users.ids[row].encode())
 
-    def _texts(self, rows: I64) -> Texts:
-        """Device and country of each row, as they follow the record."""
-        codes = [self._lane.table[name][rows].astype(np.int64) for name in _TEXTS]
-        pairs, which = np.unique((codes[0] << 32) + codes[1] + 1, return_inverse=True)
-        texts = self._lane.measures.session_texts
-        known = [texts(pair >> 32, (pair & 0xFFFFFFFF) - 1) for pair in pairs.tolist()]
-        return Texts.of_bytes(known).take(which)
-
     def _by_shard(self, rows: I64) -> dict[int, I64]:
         """Rows by their shard."""
         order, shards, bounds = _grouped(self._lane.table["shard"][rows])
         rows = rows[order]
         return {s: rows[a:b] for s, (a, b) in zip(shards, pairwise(bounds), strict=True)}
-
-    def _pending_by_shard(self, side: SideTable) -> dict[int, TableWrite]:
-        """The changed and ended entries of a side table, by the shard of their users."""
-        table, pending = side.entries, side.entries.pending()
-        out: dict[int, TableWrite] = defaultdict(TableWrite)
-        serials, shard_of = self._lane.table["serial"], self._lane.table["shard"]
-        if len(pending.slots):
-            order, shards, bounds = _grouped(shard_of[table["owner"][pending.slots]])
-            fields, values = (t.take(order) for t in side.form.pack(pending.slots, serials))
-            for number, changed in zip(shards, Bulk.several(bounds, fields, values), strict=True):
-                out[number].changed = changed
-        if len(pending.removed_owners):
-            order, shards, bounds = _grouped(shard_of[pending.removed_owners])
-            owners, keys = pending.removed_owners[order], pending.removed_keys[order]
-            ended = table.pack_fields(owners, keys, serials)
-            for number, removed in zip(shards, Bulk.several(bounds, ended), strict=True):
-                out[number].removed = removed
-        return out
-
-    def _forward_table(
-        self, side: SideTable, of_shard: NDArray[np.bool_], have: int, stored: list[bytes]
-    ) -> TableWrite:
-        table = side.entries
-        live = table.live()
-        live = live[of_shard[table["owner"][live]]]
-        serials = self._lane.table["serial"]
-        owners, keys = table["owner"][live], table["key"][live]
-        known = set(table.pack_fields(owners, keys, serials).bytes_list())
-        newer = live[(table["seq"][live] > have) | table["dirty"][live]]
-        fields, values = side.form.pack(newer, serials)
-        gone = [name for name in stored if name not in known]
-        return TableWrite(Bulk.of(fields, values), Bulk.of(Texts.of_bytes(gone)))
-
-    def _is_behind(self, shard: int) -> bool:
-        return self._lane.positions.encode(shard) != self._saved_positions.get(shard)
 
     # -- in -----------------------------------------------------------------------------------
 
@@ -353,7 +297,7 @@ class Saver:
 
     def reread(self, rows: I64) -> None:
         """Write to some rows what their records say, which is what they have."""
-        states = self.forms.pack(rows, self._texts(rows))
+        states = self.forms.pack(rows, self._columns.texts(rows))
         self._read(rows, states, self.forms.record())
 
     def _restore_users(self, stored: StoredShard) -> I64:
@@ -401,8 +345,3 @@ def _unknown(ids: TextIndex, names: Sequence[bytes]) -> list[bytes]:
     """Those of some users who are not there."""
     found = ids.find(Texts.of_bytes(names)) if names else ()
     return [name for name, row in zip(names, found, strict=True) if row < 0]
-
-
-def _packed(ids: dict[int, NDArray[np.uint64]], seq: int) -> dict[int, bytes]:
-    """Ids by bucket as the blocks that the commit ``seq`` appends."""
-    return {bucket: pack_ids(hashes, seq) for bucket, hashes in ids.items()}

@@ -2,28 +2,22 @@
 
 import time
 
+import numpy as np
 import pytest
 import redis
 
 from dataflows.embedded_cluster import EmbeddedCluster
 from events.texts import Texts
-from state.bulk import Bulk
-from state.commit import ShardCommit
+from state.commit import Operation, ShardCommit, Writes
 from state.store import Store
 
 
 def commit(shard, seq):
     record = {"positions": b'{"0":%d}' % seq, "clock": b"5", "buckets": b""}
-    users = Texts.of([f"u{shard}"])
-    return ShardCommit(
-        shard=shard,
-        seq=seq,
-        expected=seq - 1,
-        record=record,
-        users=users,
-        profiles=Bulk.of(users, Texts.of([f"p{seq}"])),
-        states=Bulk.of(users, Texts.of(["s"])),
-    )
+    users, bounds = Texts.of([f"u{shard}"]), np.array([0, 1])
+    profiles = Operation("HSET", "profile", bounds, users, Texts.of([f"p{seq}"]))
+    states = Operation("HSET", "state", bounds, users, Texts.of(["s"]))
+    return ShardCommit(shard, seq, seq - 1, record, writes=Writes([shard], [profiles, states]))
 
 
 @pytest.mark.servers

@@ -1,26 +1,25 @@
-"""The command of a shard's commit, read back by a parser of the protocol, beside a plain one."""
+"""The commands of a commit's shards, read back by a parser of the protocol, beside plain ones."""
 
 import hiredis
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from events.texts import Texts
-from state.bulk import Bulk
-from state.commit import ShardCommit, TableWrite
+from state.commit import Operation, ShardCommit, Writes
 from state.commit_command import CommitCommands
 
 SHA = "0" * 40
 COMMANDS = CommitCommands(lambda kind, shard, rest: f"t:{kind}:{{{shard:02d}}}:{rest}", SHA)
 """One for all examples, so that what it keeps of one must not show in the next."""
 
-raw = st.binary(max_size=40)
+raw = st.binary(max_size=40) | st.binary(min_size=95, max_size=120)
 names = st.text("abc:", min_size=1, max_size=4)
 some = st.lists(raw, max_size=4)
 pairs = st.lists(st.tuples(raw, raw), max_size=4)
 large = st.integers(0, 5_000)
-commits = st.fixed_dictionaries(
+parts_of_a_shard = st.fixed_dictionaries(
     {
-        "shard": st.integers(0, 63),
         "seq": large,
         "expected": large,
         "record": st.dictionaries(names, raw, max_size=3),
@@ -42,72 +41,109 @@ def flat(held):
     return [each for pair in held for each in pair]
 
 
-def bulk(held):
-    return Bulk.of(*(Texts.of_bytes(list(side)) for side in zip(*held, strict=True)))
+def operation(command, kind, held, rest=""):
+    """Of what each shard has, pairs or single arguments."""
+    bounds = np.cumsum([0, *map(len, held)])
+    every = [each for some in held for each in some]
+    sides = zip(*every, strict=True) if every and isinstance(every[0], tuple) else [every]
+    return Operation(command, kind, bounds, *(Texts.of_bytes(side) for side in sides), rest=rest)
 
 
-def commit_of(parts):
-    """The commit; of what is empty nothing is given."""
-    given_ = {k: v for k, v in parts.items() if k not in ("users", "listed", "tables")}
-    out = ShardCommit(**given_)
-    if parts["users"]:
-        out.users = Texts.of_bytes([user for user, _ in parts["users"]])
-        out.profiles = out.states = bulk(parts["users"])
-    if parts["listed"]:
-        out.listed = Texts.of_bytes([user for user, _ in parts["listed"]])
-        out.candidates = bulk(parts["listed"])
-    for name, (changed, removed) in parts["tables"].items():
-        table = out.tables[name] = TableWrite()
-        if changed:
-            table.changed = bulk(changed)
-        if removed:
-            table.removed = Bulk.of(Texts.of_bytes(removed))
-    return out
+def writes_of(every):
+    """The columns of all shards; what nobody has is left out."""
+    tables = dict.fromkeys(name for parts in every for name in parts["tables"])
+    buckets = dict.fromkeys(bucket for parts in every for bucket in parts["dedup"])
+    none = [], []
+    found = [
+        operation("HSET", "profile", [parts["users"] for parts in every]),
+        operation("HSET", "state", [parts["users"] for parts in every]),
+        operation("HSET", "candidates", [parts["listed"] for parts in every]),
+    ]
+    for name in tables:
+        held = [parts["tables"].get(name, none) for parts in every]
+        found.append(operation("HDEL", name, [removed for _, removed in held]))
+        found.append(operation("HSET", name, [changed for changed, _ in held]))
+    for bucket in buckets:
+        blocks = [[p["dedup"][bucket]] if bucket in p["dedup"] else [] for p in every]
+        found.append(operation("APPEND", "dedup", blocks, str(bucket)))
+    shards = [parts["shard"] for parts in every]
+    return Writes(shards, [each for each in found if len(each.fields)]), tables, buckets
 
 
-def plainly(parts, fence, entries):
-    """All arguments, as ``commit.lua`` describes them."""
+def commits_of(every):
+    writes, *orders = writes_of(every)
+    columns = ("users", "listed", "tables", "dedup")
+    return [
+        ShardCommit(
+            **{name: part for name, part in parts.items() if name not in columns},
+            writes=writes,
+            place=place,
+        )
+        for place, parts in enumerate(every)
+    ], orders
+
+
+def plainly(parts, orders, fence, entries):
+    """All arguments, as ``commit.lua`` describes them; keys have another order than operations."""
     key = lambda kind, rest="": f"t:{kind}:{{{parts['shard']:02d}}}:{rest}"  # noqa: E731
-    work = []
+    tables, buckets = orders
+    gone, work, own = [], [], []
     if parts["gone"]:
-        work += [("HDEL", key(kind), parts["gone"]) for kind in ("profile", "state", "candidates")]
+        gone = [("HDEL", key(kind), parts["gone"]) for kind in ("profile", "state", "candidates")]
     if parts["users"]:
         work += [("HSET", key(kind), flat(parts["users"])) for kind in ("profile", "state")]
     if parts["listed"]:
         work.append(("HSET", key("candidates"), flat(parts["listed"])))
-    for name, (changed, removed) in parts["tables"].items():
+    for name in tables:
+        changed, removed = parts["tables"].get(name, ([], []))
         work += [("HDEL", key(name), removed)] if removed else []
         work += [("HSET", key(name), flat(changed))] if changed else []
-    work += [("UNLINK", key("members", name), []) for name in parts["former"]]
-    work += [("SREM", key("members", name), who) for name, who in parts["left"].items()]
-    work += [("SADD", key("members", name), who) for name, who in parts["joined"].items()]
-    work += [("APPEND", key("dedup", str(b)), [block]) for b, block in parts["dedup"].items()]
+    ids = parts["dedup"]
+    work += [("APPEND", key("dedup", str(b)), [ids[b]]) for b in buckets if b in ids]
+    own += [("UNLINK", key("members", name), []) for name in parts["former"]]
+    own += [("SREM", key("members", name), who) for name, who in parts["left"].items()]
+    own += [("SADD", key("members", name), who) for name, who in parts["joined"].items()]
     if parts["examples"]:
         example = [f"{parts['seq']}-*", "examples", parts["examples"]]
-        work.append(("XADD", key("examples"), example))
-    work += [("UNLINK", key("dedup", str(bucket)), []) for bucket in parts["dedup_dropped"]]
-    keys = [key("commit"), key("outbox"), *(name for _, name, _ in work)]
+        own.append(("XADD", key("examples"), example))
+    own += [("UNLINK", key("dedup", str(bucket)), []) for bucket in parts["dedup_dropped"]]
+    named = [*work, *gone, *own]
+    keys = [key("commit"), key("outbox"), *(name for _, name, _ in named)]
     record = flat(parts["record"].items())
     head = [fence, parts["expected"], parts["seq"], 2 * len(entries), *flat(entries)]
     operations = [
         each
-        for number, (command, _, arguments) in enumerate(work, 3)
+        for command, number, arguments in [
+            (command, number, arguments)
+            for part, first in ((gone, len(work)), (work, 0), (own, len(work) + len(gone)))
+            for number, (command, _, arguments) in enumerate(part, first + 3)
+        ]
         for each in (command, number, len(arguments), *arguments)
     ]
     every = ["EVALSHA", SHA, len(keys), *keys, *head, len(record), *record, *operations]
     return [each if isinstance(each, bytes) else str(each).encode() for each in every]
 
 
-@given(commits, raw, st.lists(st.tuples(large, raw), max_size=3))
-def test_a_command_says_what_a_plain_one_says(parts, fence, entries):
-    reader = hiredis.Reader()
-    reader.feed(b"".join(COMMANDS.of(commit_of(parts), fence, entries)))
-    assert reader.gets() == plainly(parts, fence, entries)
-    assert reader.gets() is False  # and nothing behind it
+@given(
+    st.dictionaries(st.integers(0, 63), parts_of_a_shard, min_size=1, max_size=3),
+    raw,
+    st.lists(st.tuples(large, raw), max_size=3),
+)
+def test_commands_say_what_plain_ones_say(by_shard, fence, entries):
+    every = [{"shard": shard, **by_shard[shard]} for shard in sorted(by_shard)]
+    commits, orders = commits_of(every)
+    for commit, parts in zip(commits, every, strict=True):
+        reader = hiredis.Reader()
+        reader.feed(b"".join(COMMANDS.of(commit, fence, entries)))
+        assert reader.gets() == plainly(parts, orders, fence, entries)
+        assert reader.gets() is False  # and nothing behind it
+        assert commit.users.bytes_list() == [user for user, _ in parts["users"]]
+        assert commit.listed.bytes_list() == [user for user, _ in parts["listed"]]
 
 
 def test_a_record_that_was_written_to_is_written_anew():
-    commit = ShardCommit(shard=3, seq=2, expected=1, record={"clock": b"1"})
+    record = {"clock": b"1"}
+    commit = ShardCommit(shard=3, seq=2, expected=1, record=record)
     COMMANDS.of(commit, b"f", [])
-    commit.record["clock"] = b"22"
+    record["clock"] = b"22"
     assert b"$5\r\nclock\r\n$2\r\n22\r\n" in b"".join(COMMANDS.of(commit, b"f", []))

@@ -35,6 +35,17 @@ def in_batches(data, events):
     return [events[a:b] for a, b in pairwise([0, *cuts, len(events)])]
 
 
+def taken_of(dedup, shard):
+    """What a shard's commit appends: ids by bucket."""
+    found = {each.bucket: each.hashes[each.shard == shard] for each in dedup.taken()}
+    assert all((np.diff(each.shard) >= 0).all() for each in dedup.taken())
+    return {bucket: ids for bucket, ids in found.items() if len(ids)}
+
+
+def ended_of(dedup, shard):
+    return dedup.ended([shard]).get(shard, [])
+
+
 def one_by_one(events):
     """The definition, for duplicates that have their original's time."""
     newest, seen, fresh, unchecked = NEVER_MS, set(), [], []
@@ -68,8 +79,8 @@ def test_any_batching_judges_as_one_by_one(ts, data):
         unchecked += u
         for shard in SHARDS:
             assert in_right_buckets(dedup.remembered(shard), shard, dict(log))
-            assert in_right_buckets(dedup.taken().get(shard, {}), shard, dict(log))
-            assert sorted(dedup.taken().get(shard, {})) == sorted(dedup.remembered(shard))
+            assert in_right_buckets(taken_of(dedup, shard), shard, dict(log))
+            assert sorted(taken_of(dedup, shard)) == sorted(dedup.remembered(shard))
     assert (fresh, unchecked) == one_by_one(log)
 
 
@@ -118,16 +129,17 @@ class Disk:
 
     def commit(self, dedup, shard, torn=False):
         seq = self.seq[shard] + 1
-        for bucket, ids in dedup.taken().get(shard, {}).items():
+        for bucket, ids in taken_of(dedup, shard).items():
             held = self.blocks[shard].get(bucket, b"")
             self.blocks[shard][bucket] = held + pack_ids(ids, seq)
         if torn:
             return
-        for bucket in dedup.ended(shard):
+        for bucket in ended_of(dedup, shard):
             self.blocks[shard].pop(bucket, None)
-        self.listed[shard] = dedup.buckets(shard)
+        (listed,) = dedup.listed([shard])
+        self.listed[shard] = [int(bucket) for bucket in listed.split()]
         self.seq[shard] = seq
-        dedup.settle(shard)
+        dedup.settle([shard])
 
     def open(self, window_ms, cap=9_999):
         dedup = Dedup(SHARDS, window_ms, BUCKET_MS, cap)
@@ -190,17 +202,17 @@ def test_buckets_that_ended_leave_the_store_once():
     disk.commit(dedup, 3)
     assert disk.listed[3] == [0, 48]
     checked(dedup, [(9, 130)], 50)
-    assert (dedup.ended(3), list(dedup.taken().get(3, {}))) == ([0], [120])
+    assert (ended_of(dedup, 3), list(taken_of(dedup, 3))) == ([0], [120])
     disk.commit(dedup, 3)
-    assert (disk.listed[3], dedup.ended(3), dedup.taken().get(3, {})) == ([48, 120], [], {})
+    assert (disk.listed[3], ended_of(dedup, 3), taken_of(dedup, 3)) == ([48, 120], [], {})
 
 
 def test_ids_forgotten_before_a_commit_are_not_stored_in_a_later_bucket():
     dedup = Dedup(SHARDS, WINDOW_MS, BUCKET_MS, 999)
     for n in range(40):  # every slot is used several times
         checked(dedup, [(3 * n, n * BUCKET_MS)], NEVER_MS)
-    assert all(ids.tolist() == [bucket // 4] for bucket, ids in dedup.taken().get(3, {}).items())
-    assert len(dedup.taken().get(3, {})) == len(dedup)
+    assert all(ids.tolist() == [bucket // 4] for bucket, ids in taken_of(dedup, 3).items())
+    assert len(taken_of(dedup, 3)) == len(dedup)
 
 
 def test_an_idle_shards_old_buckets_load_in_any_order_and_end():
@@ -208,7 +220,7 @@ def test_an_idle_shards_old_buckets_load_in_any_order_and_end():
     dedup.load(3, 12_000, np.array([3], np.uint64))
     dedup.load(4, 0, np.array([4], np.uint64))
     dedup.load(9, 12_012, np.array([5, 5], np.uint64))
-    assert [dedup.ended(s) for s in SHARDS] == [[], [0], []]
+    assert dedup.ended(SHARDS) == {4: [0]}
     assert checked(dedup, [(3, 12_000), (4, 12_001), (5, 12_012)], 12_012)[0] == [
         False,
         True,
@@ -219,8 +231,9 @@ def test_an_idle_shards_old_buckets_load_in_any_order_and_end():
 def test_what_a_store_lost_can_be_written_again():
     dedup = Dedup(SHARDS, WINDOW_MS, BUCKET_MS, 999)
     checked(dedup, [(3, 10), (4, 10), (6, 14), (9, 13)], NEVER_MS)
-    for shard in SHARDS:
-        dedup.settle(shard)
+    assert dedup.listed(SHARDS) == [b"0 12", b"0", b""]
+    dedup.settle(SHARDS)
+    assert dedup.taken() == []
     found = {bucket: sorted(ids.tolist()) for bucket, ids in dedup.remembered(3).items()}
     assert found == {0: [3], 12: [6, 9]}
 

@@ -2,12 +2,12 @@
 
 from contextlib import closing
 
+import numpy as np
 import pytest
 
 from events.texts import Texts
 from loadtest.chaos.clients import open_client
-from state.bulk import Bulk
-from state.commit import ShardCommit, TableWrite
+from state.commit import Operation, ShardCommit, Writes
 from state.store import Store
 from state.store_errors import FencedOff, StoreMismatch, StoreUnavailable
 
@@ -20,6 +20,17 @@ def commit(seq, expected=None, **parts):
     return ShardCommit(shard=7, seq=seq, expected=expected, record=record, **parts)
 
 
+def writes(*operations):
+    """Columns of shard 7 alone: command, kind, fields and perhaps values, all bytes."""
+    return Writes(
+        [7],
+        [
+            Operation(command, kind, np.array([0, len(sides[0])]), *map(Texts.of_bytes, sides))
+            for command, kind, *sides in operations
+        ],
+    )
+
+
 @pytest.fixture
 def store(each_store_url):
     store = Store(each_store_url, prefix="t", give_up_s=0.5)
@@ -30,22 +41,29 @@ def store(each_store_url):
 def test_what_is_committed_is_loaded(store, each_store_url):
     store.check_meta()
     store.load(7, ["orders"])
-    users = Texts.of(["ann", "bör"])
-    orders = Texts.of_bytes([b"\x00k1", b"k2"]), Texts.of_bytes([b"v1", b"\xffv2"])
+    users = [b"ann", "bör".encode()]
+    ids = Operation(
+        "APPEND", "dedup", np.array([0, 1]), Texts.of_bytes([b"0123456789ab"]), rest="3"
+    )
     first = commit(
         1,
-        users=users,
-        profiles=Bulk.of(users, Texts.of(["pa", "pb"])),
-        states=Bulk.of(users, Texts.of(["sa", "sb"])),
-        tables={"orders": TableWrite(Bulk.of(*orders))},
-        dedup={3: b"0123456789ab"},
+        writes=Writes(
+            [7],
+            [
+                *writes(
+                    ("HSET", "profile", users, [b"pa", b"pb"]),
+                    ("HSET", "state", users, [b"sa", b"sb"]),
+                    ("HSET", "orders", [b"\x00k1", b"k2"], [b"v1", b"\xffv2"]),
+                ).operations,
+                ids,
+            ],
+        ),
         joined={"vip": [b"ann"]},
         changes=b"entry",
     )
     first.record["buckets"] = b"3"
     assert store.commit([first]) == {}
-    ended = TableWrite(removed=Bulk.of(Texts.of(["k2"])))
-    assert store.commit([commit(2, tables={"orders": ended})]) == {}
+    assert store.commit([commit(2, writes=writes(("HDEL", "orders", [b"k2"])))]) == {}
     assert store.profile(7, "bör") == b"pb"
     assert store.members(7, "vip") == {"ann"}
     assert store.outbox.entries(7) == [(1, b"entry")]
