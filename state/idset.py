@@ -1,8 +1,10 @@
 """A set of 64-bit hashes with a small tag each, asked and filled whole arrays at a time.
 
 Open addressing as in ``state.hashset``, with less to it, since millions of ids must fit: ten bytes
-a place, and from four tenths to five eighths of the places in use, so 16 to 25 bytes per id. The
-number of places is prime: any stride meets every place, and sizes can be chosen so.
+a place, and from four tenths to five eighths of the places in use, so 16 to 25 bytes per id. A walk
+goes through all places of a cache line before it takes a stride to another, because a line is what
+memory gives at once; and the first is asked for some ids ahead. The number of lines is prime: any
+stride meets every line, and sizes can be chosen so.
 
 A full table is not rewritten at once: at millions of ids that would stop the stream for a second.
 A new one is begun, and every addition carries some places of the old one over; until that is done
@@ -18,8 +20,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from events.compiled import compiled, inlined
+from events.compiled import come_closer, compiled, inlined
 from state.hashset import mixed
+from state.memory import zeros
 
 Bools = NDArray[np.bool_]
 I64 = NDArray[np.int64]
@@ -34,8 +37,13 @@ _REMOVED: Final = np.uint64(1)
 _LOW: Final = np.uint64(2**32 - 1)
 _HALF: Final = np.uint64(32)
 _NO_PLACES: Final = np.zeros(0, dtype=np.uint64)
+_LINE: Final = 8
+"""Places of a line, as the processor's caches have it."""
+_IN_LINE: Final = np.uint64(_LINE - 1)
 _FULL: Final = 0.625
 _AT_FIRST: Final = 0.4
+_AHEAD: Final = 12
+"""So many ids before it is looked for, the first place of an id's walk is asked for."""
 _CARRY: Final = 16
 """Places carried over per id added, so that the old table is empty before the new one is full."""
 
@@ -126,10 +134,10 @@ class _Places:
     """One table of at least ``count`` places; ``used`` of them hold an id or the mark of one."""
 
     def __init__(self, count: int) -> None:
-        self.count = _prime_from(count)
+        self.count = _LINE * _prime_from(-(-count // _LINE))
         self.used = 0
-        self._hashes = np.zeros(self.count, dtype=np.uint64)
-        self._tags = np.zeros(self.count, dtype=np.uint16)
+        self._hashes = zeros((self.count,), np.dtype(np.uint64))
+        self._tags = zeros((self.count,), np.dtype(np.uint16))
 
     @property
     def nbytes(self) -> int:
@@ -168,20 +176,36 @@ class _Places:
 
 @inlined
 def _walk(word: Any, count: int) -> Any:
-    """Where a walk starts, and its stride, from 1 to one less than the places."""
-    whole, places = mixed(word), np.uint64(count)
-    place = ((whole >> _HALF) * places) >> _HALF
-    stride = (((whole & _LOW) * (places - np.uint64(1))) >> _HALF) + np.uint64(1)
-    return np.int64(place), np.int64(stride)
+    """Where a walk starts, and its stride from line to line: from 1 line to all but one."""
+    whole, lines = mixed(word), np.uint64(count // _LINE)
+    line = ((whole >> _HALF) * lines) >> _HALF
+    stride = (((whole & _LOW) * (lines - np.uint64(1))) >> _HALF) + np.uint64(1)
+    return np.int64(line) * _LINE + np.int64(whole & _IN_LINE), np.int64(stride) * _LINE
+
+
+@inlined
+def _beyond(place: int, stride: int, steps: int, count: int) -> Any:
+    """The place after so many steps: all of a line, from anywhere on, then those of another."""
+    if steps % _LINE:
+        return place - place % _LINE + (place + 1) % _LINE
+    place += stride
+    return place - count if place >= count else place
+
+
+@inlined
+def _ask_for(held: U64, tags: U16, word: Any) -> None:
+    """Let the first place of a walk come closer."""
+    place = _walk(word, len(held))[0]
+    come_closer(held, place)
+    come_closer(tags, place)
 
 
 @inlined
 def _holds(held: U64, word: Any, count: int) -> Any:
-    place, stride = _walk(word, count)
+    (place, stride), steps = _walk(word, count), 0
     while held[place] != word and held[place] != 0:
-        place += stride
-        if place >= count:
-            place -= count
+        steps += 1
+        place = _beyond(place, stride, steps, count)
     return held[place] == word
 
 
@@ -196,11 +220,12 @@ def _put(held: U64, held_tags: U16, hashes: U64, tags: U16) -> int:
     """How many places were never used before."""
     count, used = len(held), 0
     for i in range(len(hashes)):
-        place, stride = _walk(hashes[i], count)
+        if i + _AHEAD < len(hashes):
+            _ask_for(held, held_tags, hashes[i + _AHEAD])
+        (place, stride), steps = _walk(hashes[i], count), 0
         while held[place] >= LEAST_HASH:
-            place += stride
-            if place >= count:
-                place -= count
+            steps += 1
+            place = _beyond(place, stride, steps, count)
         used += held[place] == 0
         held[place], held_tags[place] = hashes[i], tags[i]
     return used
@@ -211,17 +236,20 @@ def _add(held: U64, held_tags: U16, old: U64, hashes: U64, tags: U16, new: Bools
     """Put what neither table holds; how many places were never used before."""
     count, used = len(held), 0
     for i in range(len(hashes)):
+        if i + _AHEAD < len(hashes):
+            _ask_for(held, held_tags, hashes[i + _AHEAD])
+            if len(old):
+                come_closer(old, _walk(hashes[i + _AHEAD], len(old))[0])
         new[i] = False
         if len(old) and _holds(old, hashes[i], len(old)):
             continue
-        place, stride = _walk(hashes[i], count)
+        (place, stride), steps = _walk(hashes[i], count), 0
         vacant = np.int64(-1)
         while held[place] != hashes[i] and held[place] != 0:
             if held[place] == _REMOVED and vacant < 0:
                 vacant = place
-            place += stride
-            if place >= count:
-                place -= count
+            steps += 1
+            place = _beyond(place, stride, steps, count)
         if held[place] == hashes[i]:
             continue
         if vacant < 0:

@@ -10,7 +10,7 @@ those are evaluated like any others.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
@@ -80,17 +80,17 @@ class Population:
         """The rows to measure out of ``size``: all, or every k-th."""
         return np.arange(0, size, 1 + size // SAMPLE, dtype=np.int64)
 
-    def remeasure(self, view: RowView, as_of_ms: int, size: int) -> None:
-        """Put the cuts at the quintiles of the view's rows, unless they are fixed.
+    def remeasure(self, views: Iterable[RowView], as_of_ms: int, size: int) -> None:
+        """Put the cuts at the quintiles of some views' rows, unless they are fixed.
 
         Args:
-            view: the measured users.
+            views: the measured users, at least one view.
             as_of_ms: the time of the new cuts.
             size: how many users there are to be checked against them.
         """
         if self._rfm.spec.fixed is not None:
             return
-        found = self._rfm.measure(view, self.cuts.version + 1, as_of_ms)
+        found = self._rfm.measure(views, self.cuts.version + 1, as_of_ms)
         if replace(found, version=0, as_of_ms=0) != replace(self.cuts, version=0, as_of_ms=0):
             self.cuts = self._shared = found
             self._unchecked = self._size = size

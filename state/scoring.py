@@ -6,6 +6,8 @@ kept as columns only so that a new set of cuts can tell whom it moves.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -52,16 +54,21 @@ class RfmFeatures:
 
         return view.once("rfm.known", known)
 
-    def measure(self, view: RowView, version: int, as_of_ms: int) -> Cuts:
-        """The cuts at the quintiles of the buyers among the view's rows."""
-        index = np.flatnonzero(buyers(view))
-        frequency, monetary = self._basis(view)
+    def measure(self, views: Iterable[RowView], version: int, as_of_ms: int) -> Cuts:
+        """The cuts at the quintiles of the buyers among all rows of some views, at least one."""
+        rows, measures, ids = [], [], TextIndex()
+        for view in views:
+            ids = view.ids
+            index = np.flatnonzero(buyers(view))
+            rows.append(view.rows[index])
+            measures.append([each[index] for each in (days_since_order(view), *self._basis(view))])
+        days, frequency, monetary = (np.concatenate(parts) for parts in zip(*measures, strict=True))
         return quintiles(
             self.spec,
-            days_since_order(view)[index],
-            frequency[index],
-            monetary[index],
-            _Names(view.ids, view.rows[index]),
+            days,
+            frequency,
+            monetary,
+            _Names(ids, np.concatenate(rows)),
             version=version,
             as_of_ms=as_of_ms,
         )

@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from events.compiled import compiled
+from events.compiled import come_closer, compiled
 from events.texts import I32, I64, U64, Texts, same_at
 from events.words import PAD, words_of
 
@@ -27,6 +27,8 @@ _LEAST_PLACES: Final = 64
 _LEAST_BYTES: Final = 1024
 _HIGH: Final = np.uint64(0xFFFFFFFF00000000)
 _LOW: Final = np.uint64(0xFFFFFFFF)
+_AHEAD: Final = 8
+"""So many texts before one is compared, what is needed for that is asked for."""
 _MARK: Final = np.uint64(1 << 32)
 """A place whose text was forgotten: searches walk over it, and it names no number."""
 
@@ -219,6 +221,12 @@ def _find(
     mask = np.uint64(len(places) - 1)
     unknown = False
     for i in range(len(start)):
+        if i + 2 * _AHEAD < len(start):
+            come_closer(places, np.int64(hashes[i + 2 * _AHEAD] & mask))
+        if i + _AHEAD < len(start):
+            number = np.int64(places[hashes[i + _AHEAD] & mask] & _LOW) - 1
+            come_closer(starts, number)
+            come_closer(lengths, number)
         out[i] = -1
         n = length[i]
         if n < 0:
