@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.batch import Batch
-from events.compiled import compiled
+from events.compiled import come_closer, compiled
 from events.schema import ADD_TO_CART, PRODUCT_VIEW
 from events.texts import Texts
 from state.carts import Carts
@@ -38,6 +38,9 @@ from state.view import Kind
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
+
+_AHEAD: Final = 8
+"""So many events before it is touched, a row is asked for."""
 
 _SPARE_TEXTS: Final = 10_000
 """Devices, or countries, of nobody that may gather before they are dropped."""
@@ -279,6 +282,8 @@ def _see(
     index: I64, row_of: I64, ts_ms: I64, events: NDArray[np.uint32], first: I64, last: I64
 ) -> None:
     for k in range(len(index)):
+        if k + _AHEAD < len(index):
+            come_closer(first, row_of[k + _AHEAD])
         ts, row = ts_ms[index[k]], row_of[k]
         events[row] += np.uint32(1)
         first[row], last[row] = min(first[row], ts), max(last[row], ts)

@@ -22,7 +22,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from events.compiled import compiled, inlined
+from events.compiled import come_closer, compiled, inlined
 from state.groups import Groups
 from state.latest import NO_TEXT, Latest
 from state.table import Column, Table
@@ -33,6 +33,9 @@ I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 Bools = NDArray[np.bool_]
 Times = I64 | int
+
+_AHEAD: Final = 8
+"""So many users before one is touched, the row is asked for."""
 
 KEPT: Final = 3
 """How many stretches of activity a user holds."""
@@ -267,6 +270,10 @@ def _update(
 ) -> None:
     """Unite each row's events with its stretches; ``held`` is room for those of one row."""
     for u in range(len(starts)):
+        if u + _AHEAD < len(starts):
+            ahead = row_of[starts[u + _AHEAD]]
+            come_closer(start, ahead)
+            come_closer(views, ahead)
         first, stop = starts[u], ends[u]
         row = row_of[first]
         low = high = ts_ms[index[first]]
