@@ -88,8 +88,8 @@ def _prefetch(_context: Any, address: Any) -> Any:
 def come_closer(array: Any, place: Any) -> None:
     """In a compiled loop: let the processor fetch what will be read soon, and go on meanwhile.
 
-    For places in memory that no order foretells, as in a hash table, or rows here and there: without
-    it the loop waits for one after another. It is a hint, so a place beyond the end does no harm.
+    For places that no order foretells, as in a hash table, or rows here and there: without it the
+    loop waits for one after another. It is a hint, so a place beyond the end does no harm.
     """
     _prefetch(array.ctypes.data + place * array.strides[0])
 
