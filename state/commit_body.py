@@ -33,6 +33,7 @@ _DOLLAR, _RETURN, _NEWLINE = ord("$"), ord("\r"), ord("\n")
 _NAMES: Final = ("HSET", "HDEL", "APPEND")
 _COMMANDS: Final = Texts.of([f"${len(name)}\r\n{name}\r\n" for name in _NAMES])
 
+_NONE: Final = Texts.absent(0)
 _KEYS_BEFORE: Final = 2
 """The commit record and the outbox."""
 
@@ -66,13 +67,10 @@ def bodies(writes: Writes, names: Callable[[Operation, int], Texts]) -> list[Bod
     most = int(shards.max(initial=-1)) + 1
     keys = [names(each, most).take(shards) for each in operations]
     heads = _COMMANDS.take(np.array([_NAMES.index(each.command) for each in operations]))
-    sides = [(each.fields, each.values or each.fields.between(0, 0)) for each in operations]
-    start, length = (
-        np.concatenate([part for side in sides for part in (getattr(t, name) for t in side)])
-        for name in ("start", "length")
-    )
-    first = np.cumsum([0, *(len(text) for side in sides for text in side)])[:-1]
-    held = _addresses([text for side in sides for text in side])
+    sides = [side for each in operations for side in (each.fields, each.values or _NONE)]
+    start = np.concatenate([each.start for each in sides])
+    length = np.concatenate([each.length for each in sides])
+    first = np.cumsum([0, *map(len, sides)])[:-1]
     has_values = np.array([each.values is not None for each in operations])
     bounds = np.stack([each.bounds for each in operations])
     n = len(shards)
@@ -82,7 +80,7 @@ def bodies(writes: Writes, names: Callable[[Operation, int], Texts]) -> list[Bod
     ends, counts = np.zeros((2, n + 1), dtype=np.int64), np.empty((2, n), dtype=np.int64)
     _write(
         bounds,
-        held,
+        _addresses(sides),
         first,
         has_values,
         start,
