@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 import numpy as np
-from llvmlite import ir  # type: ignore[import-untyped]
+from llvmlite import ir
 from numba import carray, config, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
+import hiredis
 import msgspec
 import numpy as np
 import redis
@@ -32,7 +33,6 @@ from events.hashing import shard_of
 from events.texts import Texts
 from loadtest.broker_way import Running, engine, until, user_key
 from loadtest.stream import SHOP, Load
-from state.commit_command import written
 
 _SHARDS: Final = 64
 _PARTITIONS: Final = 4
@@ -97,8 +97,8 @@ def _marker(number: int, due_s: float) -> Event:
         f'{{"event_id":"m{number}","user_id":"{user}","type":"product_view","ts":{ts_ms},'
         '"item_id":"i00001","category":"c01","country":"DE"}'
     )
-    question = b"".join(map(written, (b"HGET", key.encode(), user.encode())))
-    return Event(line.encode(), user.encode(), due_s, Marker(b"*3\r\n" + question, ts_ms, due_s))
+    question = hiredis.pack_command(("HGET", key, user))  # type: ignore[arg-type]
+    return Event(line.encode(), user.encode(), due_s, Marker(question, ts_ms, due_s))
 
 
 class Prober:

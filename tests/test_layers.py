@@ -43,7 +43,7 @@ ALONE = {
     "events/parquet.py": {"pyarrow"},
     "dataflows/profile_table.py": {"pyarrow"},
     "state/servers.py": {"redis"},
-    "events/compiled.py": {"numba"},
+    "events/compiled.py": {"llvmlite", "numba"},
     "serving/api/changes.py": {"confluent_kafka"},
     "serving/api/server.py": {"uvicorn"},
     "serving/api/tail.py": {"confluent_kafka"},
