@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -341,6 +342,6 @@ def _stamps_ms(messages: Sequence[Message]) -> I64:
     Most topics hold the producer's time, and a producer whose clock is wrong by years must not move
     time for everybody. Within a day it may as well be this machine's clock that is wrong.
     """
-    stamps = (stamp for _, stamp in map(Message.timestamp, messages))
+    stamps = map(itemgetter(1), map(Message.timestamp, messages))
     found = np.fromiter(stamps, np.int64, len(messages))
     return np.minimum(found, time.time_ns() // 1_000_000 + _BELIEVED_MS, out=found)
