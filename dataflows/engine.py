@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import time
@@ -280,7 +281,11 @@ def settle_memory() -> None:
 
     A full collection would walk all of it, tens of milliseconds each time, to find nothing. The
     young are looked through seldom: the engine makes no cycles, but thousands of messages a read.
+    What loading needed and needs no more goes back to the system, where the C library can do that.
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECT_EVERY)
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
