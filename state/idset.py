@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from events.compiled import come_closer, compiled, inlined
 from state.hashset import mixed
-from state.memory import zeros
 
 Bools = NDArray[np.bool_]
 I64 = NDArray[np.int64]
@@ -136,8 +135,8 @@ class _Places:
     def __init__(self, count: int) -> None:
         self.count = _LINE * _prime_from(-(-count // _LINE))
         self.used = 0
-        self._hashes = zeros((self.count,), np.dtype(np.uint64))
-        self._tags = zeros((self.count,), np.dtype(np.uint16))
+        self._hashes = np.zeros(self.count, dtype=np.uint64)
+        self._tags = np.zeros(self.count, dtype=np.uint16)
 
     @property
     def nbytes(self) -> int:

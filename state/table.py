@@ -13,15 +13,24 @@ whole. So the reserve is address space and no memory.
 
 from __future__ import annotations
 
+import math
+import mmap
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from events.compiled import compiled
-from state.memory import zeros
+
+_PAGES_BYTES: Final = 1 << 20
+"""From this length on arrays are mapped; shorter ones come from the heap."""
+
+_HUGE_BYTES: Final = 2 << 20
+"""From this length on in huge pages, where the system has them: rows are read here and there, and
+most of what that costs is finding the page. Of shorter ones they would leave too much unused."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -184,7 +193,7 @@ class Table:
     def _lay(self) -> None:
         """Lay the cells of each row side by side, in a block that is long and wide enough."""
         old, width = self._block, max(self._width + -self._width % 8, 8)
-        self._block = zeros((self._capacity, width), np.dtype(np.uint8))
+        self._block = _zeros((self._capacity, width), np.dtype(np.uint8))
         self._block[: self.size, : old.shape[1]] = old[: self.size]
         kind = np.dtype(
             {
@@ -198,12 +207,23 @@ class Table:
         self._arrays |= {name: rows[name] for name in self._offsets}
 
     def _fresh(self, column: Column) -> NDArray[Any]:
-        return zeros((self._capacity, *column.shape), np.dtype(column.dtype))
+        return _zeros((self._capacity, *column.shape), np.dtype(column.dtype))
 
 
 def _kind(column: Column) -> np.dtype[Any]:
     """The type of a whole cell."""
     return np.dtype((column.dtype, column.shape))
+
+
+def _zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    length = math.prod(shape) * dtype.itemsize
+    if length < _PAGES_BYTES:
+        return np.zeros(shape, dtype)
+    pages = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if length >= _HUGE_BYTES and hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # a kernel without them
+            pages.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(pages, dtype).reshape(shape)
 
 
 @compiled
