@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.texts import Texts
+from state.groups import distinct
 
 I64 = NDArray[np.int64]
 
@@ -22,20 +23,19 @@ _NOBODY: Final = Texts.absent(0)
 
 @dataclass(slots=True, frozen=True)
 class Operation:
-    """One command on one kind of key, for each of some shards.
+    """One command on one kind of key, for each shard that has arguments.
 
     Attributes:
         command: its name.
         kind, rest: which of a shard's keys.
-        bounds: the i-th shard's arguments begin at ``bounds[i]`` and end before ``bounds[i + 1]``,
-            int64[shards + 1]; a shard without any has no command.
+        shard: of each argument, ascending, int64[k].
         fields: arguments, k.
         values: the argument behind each of them, k; None for none.
     """
 
     command: Literal["HSET", "HDEL", "APPEND"]
     kind: str
-    bounds: I64
+    shard: I64
     fields: Texts
     values: Texts | None = None
     rest: str = ""
@@ -46,18 +46,23 @@ class Writes:
     """What some shards write, in columns.
 
     Attributes:
-        shards: which, in order.
-        operations: in the order in which each shard does them.
+        operations: in the order in which each shard does them, none of them empty.
     """
 
-    shards: Sequence[int] = ()
     operations: Sequence[Operation] = ()
 
-    def set(self, kind: str, place: int) -> Texts:
-        """The fields of a kind of hash that the shard at a place sets."""
+    @property
+    def shards(self) -> list[int]:
+        """All that write any of it, ascending."""
+        held = [np.empty(0, dtype=np.int64), *(each.shard for each in self.operations)]
+        found: list[int] = distinct(np.concatenate(held)).tolist()
+        return found
+
+    def set(self, kind: str, shard: int) -> Texts:
+        """The fields of a kind of hash that a shard sets."""
         for each in self.operations:
             if (each.command, each.kind) == ("HSET", kind):
-                return each.fields.between(int(each.bounds[place]), int(each.bounds[place + 1]))
+                return each.fields.take(np.flatnonzero(each.shard == shard))
         return _NOBODY
 
     def count(self, kind: str) -> int:
@@ -81,8 +86,7 @@ class ShardCommit:
         record: fields of the commit record beside the sequence: positions, clock, layout. Shards
             may share it.
         gone: ids of users who were forgotten; some may be among ``users`` anew.
-        writes: where it has its columns: users, side tables, ids of events.
-        place: its own place there.
+        writes: its columns, shared with other shards: users, side tables, ids of events.
         dedup_dropped: buckets that ended.
         joined, left: user ids by segment.
         former: segments that are no more; in their sets is who has ``joined``, and nobody else.
@@ -97,7 +101,6 @@ class ShardCommit:
     record: Mapping[str, bytes] = field(default_factory=dict)
     gone: list[bytes] = field(default_factory=list)
     writes: Writes = NOTHING
-    place: int = 0
     dedup_dropped: Sequence[int] = ()
     joined: dict[str, list[bytes]] = field(default_factory=dict)
     left: dict[str, list[bytes]] = field(default_factory=dict)
@@ -109,12 +112,12 @@ class ShardCommit:
     @property
     def users(self) -> Texts:
         """The ids of its users."""
-        return self.writes.set("profile", self.place)
+        return self.writes.set("profile", self.shard)
 
     @property
     def listed(self) -> Texts:
         """The ids of users with new lists of items."""
-        return self.writes.set("candidates", self.place)
+        return self.writes.set("candidates", self.shard)
 
 
 @dataclass(slots=True)

@@ -56,15 +56,15 @@ class Body:
 EMPTY: Final = Body(memoryview(b""), 0, memoryview(b""), 0)
 
 
-def bodies(writes: Writes, names: Callable[[Operation, int], Texts]) -> list[Body]:
-    """The bodies of all shards' commands.
+def bodies(writes: Writes, names: Callable[[Operation, int], Texts]) -> dict[int, Body]:
+    """The bodies of all shards' commands, by shard.
 
     Args:
-        writes: the columns, at least one.
+        writes: the columns, not none.
         names: the keys of so many shards, from 0 on, for an operation, as they travel.
     """
     operations, shards = writes.operations, np.array(writes.shards, dtype=np.int64)
-    most = int(shards.max(initial=-1)) + 1
+    most = int(shards[-1]) + 1
     keys = [names(each, most).take(shards) for each in operations]
     heads = _COMMANDS.take(np.array([_NAMES.index(each.command) for each in operations]))
     sides = [side for each in operations for side in (each.fields, each.values or _NONE)]
@@ -72,7 +72,8 @@ def bodies(writes: Writes, names: Callable[[Operation, int], Texts]) -> list[Bod
     length = np.concatenate([each.length for each in sides])
     first = np.cumsum([0, *map(len, sides)])[:-1]
     has_values = np.array([each.values is not None for each in operations])
-    bounds = np.stack([each.bounds for each in operations])
+    edges = np.append(shards, most)
+    bounds = np.stack([np.searchsorted(each.shard, edges) for each in operations])
     n = len(shards)
     room = int(np.maximum(length, 0).sum()) + _AROUND * len(length) + _OPENING * bounds.size
     key_room = sum(int(each.length.sum()) for each in keys)
@@ -102,7 +103,8 @@ def bodies(writes: Writes, names: Callable[[Operation, int], Texts]) -> list[Bod
         strict=True,
     )
     key_raw, raw = key_out.data, out.data
-    return [Body(key_raw[a:b], keys, raw[c:d], count) for (a, b), keys, (c, d), count in parts]
+    found = (Body(key_raw[a:b], keys, raw[c:d], count) for (a, b), keys, (c, d), count in parts)
+    return dict(zip(shards.tolist(), found, strict=True))
 
 
 def _addresses(texts: Sequence[Texts]) -> I64:

@@ -6,15 +6,14 @@ All of it in the order of the shards, so that each shard's part is a stretch.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from events.texts import Texts
 from events.words import PAD
-from state.commit import Operation
+from state.commit import Operation, Writes
 from state.dedup import ID_BYTES, pack_ids
 from state.forms import Forms
 from state.recommending import Lists
@@ -31,30 +30,6 @@ _NONE: Final = Texts.absent(0)
 _NOBODY: Final = np.empty(0, dtype=np.int64)
 
 
-@dataclass(slots=True, frozen=True)
-class Column:
-    """Arguments of one operation, in the order of their shards.
-
-    Attributes:
-        command, kind, rest: of the operation.
-        shard: of each argument, ascending, int64[k].
-        fields: the arguments, k.
-        values: what stands behind each, k; None for nothing.
-    """
-
-    command: Literal["HSET", "HDEL", "APPEND"]
-    kind: str
-    shard: I64
-    fields: Texts
-    values: Texts | None = None
-    rest: str = ""
-
-    def operation(self, edges: I64) -> Operation:
-        """The same, shared out; ``edges`` are the shards, and one beyond all of them."""
-        bounds = np.searchsorted(self.shard, edges)
-        return Operation(self.command, self.kind, bounds, self.fields, self.values, self.rest)
-
-
 class Columns:
     """Makes the columns of one lane's commits.
 
@@ -67,8 +42,8 @@ class Columns:
     def __init__(self, lane: Lane, forms: Forms, tables: Mapping[str, SideTable]) -> None:
         self._lane, self._forms, self._tables = lane, forms, tables
 
-    def changed(self, rows: I64, lists: Lists, seq_of: I64) -> list[Column]:
-        """What has changed since the last commit, some columns perhaps empty.
+    def changed(self, rows: I64, lists: Lists, seq_of: I64) -> Writes:
+        """What has changed since the last commit.
 
         Args:
             rows: the users, ascending, int64[n].
@@ -81,7 +56,8 @@ class Columns:
             out.append(self._ended(name, side, pending.removed_owners, pending.removed_keys))
             out.append(self._entries(name, side, pending.slots))
         taken = self._lane.dedup.taken()
-        return out + [_ids(each.bucket, each.shard, each.hashes, seq_of) for each in taken]
+        out += [_ids(each.bucket, each.shard, each.hashes, seq_of) for each in taken]
+        return _writes(out)
 
     def newer(
         self,
@@ -91,7 +67,7 @@ class Columns:
         seq: int,
         have: int,
         stored: Mapping[str, list[bytes]],
-    ) -> list[Column]:
+    ) -> Writes:
         """What a store lacks of a shard.
 
         Args:
@@ -112,12 +88,12 @@ class Columns:
             owners, keys = table["owner"][live], table["key"][live]
             known = set(table.pack_fields(owners, keys, lane.table["serial"]).bytes_list())
             gone = [field for field in stored[name] if field not in known]
-            out.append(Column("HDEL", name, np.full(len(gone), shard), Texts.of_bytes(gone)))
+            out.append(Operation("HDEL", name, np.full(len(gone), shard), Texts.of_bytes(gone)))
             newer = live[(table["seq"][live] > have) | table["dirty"][live]]
             out.append(self._entries(name, side, newer))
         for bucket, hashes in lane.dedup.remembered(shard).items():
             out.append(_ids(bucket, np.full(len(hashes), shard), hashes, seq_of))
-        return out
+        return _writes(out)
 
     def texts(self, rows: I64) -> Texts:
         """Device and country of each row, as they follow the record."""
@@ -127,7 +103,7 @@ class Columns:
         known = [texts(pair >> 32, (pair & 0xFFFFFFFF) - 1) for pair in pairs.tolist()]
         return Texts.of_bytes(known).take(which)
 
-    def _users(self, rows: I64, seq_of: I64) -> list[Column]:
+    def _users(self, rows: I64, seq_of: I64) -> list[Operation]:
         """Profiles and states; of ascending rows, because cells are read from front to back."""
         lane = self._lane
         shard, order = self._by_shard(rows)
@@ -138,32 +114,32 @@ class Columns:
         states = self._forms.pack(rows, self.texts(rows))
         users = lane.users.ids.texts(rows[order])
         return [
-            Column("HSET", "profile", shard, users, profiles.take(order)),
-            Column("HSET", "state", shard, users, states.take(order)),
+            Operation("HSET", "profile", shard, users, profiles.take(order)),
+            Operation("HSET", "state", shard, users, states.take(order)),
         ]
 
-    def _listed(self, lists: Lists) -> Column:
+    def _listed(self, lists: Lists) -> Operation:
         """New lists of items."""
         shard, order = self._by_shard(lists.rows)
         users = self._lane.users.ids.texts(lists.rows[order])
-        return Column("HSET", "candidates", shard, users, lists.documents.take(order))
+        return Operation("HSET", "candidates", shard, users, lists.documents.take(order))
 
-    def _ended(self, name: str, side: SideTable, owners: I64, keys: U64) -> Column:
+    def _ended(self, name: str, side: SideTable, owners: I64, keys: U64) -> Operation:
         """Entries of a side table that are no more."""
         if not len(owners):
-            return Column("HDEL", name, _NOBODY, _NONE)
+            return Operation("HDEL", name, _NOBODY, _NONE)
         shard, order = self._by_shard(owners)
         serials = self._lane.table["serial"]
         gone = side.entries.pack_fields(owners[order], keys[order], serials)
-        return Column("HDEL", name, shard, gone)
+        return Operation("HDEL", name, shard, gone)
 
-    def _entries(self, name: str, side: SideTable, slots: I64) -> Column:
+    def _entries(self, name: str, side: SideTable, slots: I64) -> Operation:
         """Entries of a side table."""
         if not len(slots):
-            return Column("HSET", name, _NOBODY, _NONE, _NONE)
+            return Operation("HSET", name, _NOBODY, _NONE, _NONE)
         shard, order = self._by_shard(side.entries["owner"][slots])
         packed = side.form.pack(slots[order], self._lane.table["serial"])
-        return Column("HSET", name, shard, *packed)
+        return Operation("HSET", name, shard, *packed)
 
     def _by_shard(self, rows: NDArray[np.integer]) -> tuple[I64, I64]:
         """The shards of some rows, ascending, and the order that makes them so."""
@@ -172,9 +148,13 @@ class Columns:
         return shard[order].astype(np.int64), order
 
 
-def _ids(bucket: int, shard: I64, hashes: U64, seq_of: I64) -> Column:
+def _writes(operations: list[Operation]) -> Writes:
+    return Writes([each for each in operations if len(each.shard)])
+
+
+def _ids(bucket: int, shard: I64, hashes: U64, seq_of: I64) -> Operation:
     """Ids of one bucket, in the order of their shards: each appends them in a block."""
     first = np.flatnonzero(np.diff(shard, prepend=-1))
     size = np.diff(first, append=len(shard)).astype(np.int32) * np.int32(ID_BYTES)
     blocks = Texts(pack_ids(hashes, seq_of[shard]) + PAD, first * ID_BYTES, size)
-    return Column("APPEND", "dedup", shard[first], blocks, rest=str(bucket))
+    return Operation("APPEND", "dedup", shard[first], blocks, rest=str(bucket))

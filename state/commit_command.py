@@ -54,7 +54,7 @@ class CommitCommands:
         )
         self._names = lru_cache(_KEPT_KINDS)(self._names_of)
         self._record: tuple[tuple[tuple[str, bytes], ...], bytes] = (), _number(0)
-        self._bodies: tuple[Writes, list[Body]] = NOTHING, []
+        self._bodies: tuple[Writes, dict[int, Body]] = NOTHING, {}
 
     def of(self, c: ShardCommit, fence: bytes, entries: Sequence[tuple[int, bytes]]) -> list[Part]:
         """The command of one shard.
@@ -97,7 +97,7 @@ class CommitCommands:
             return EMPTY
         if c.writes is not self._bodies[0]:
             self._bodies = c.writes, bodies(c.writes, self._keys_of)
-        return self._bodies[1][c.place]
+        return self._bodies[1].get(c.shard, EMPTY)
 
     def _keys_of(self, operation: Operation, most: int) -> Texts:
         """The keys of an operation, of all shards from 0 on."""

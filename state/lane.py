@@ -16,7 +16,6 @@ batches and the same times always lead to the same state.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,9 +55,6 @@ from state.users import COLUMNS as USER_COLUMNS
 from state.users import Users
 
 I64 = NDArray[np.int64]
-
-_PART: Final = 2_048
-"""Rows that are measured together where there are very many."""
 
 
 class Lane:
@@ -490,13 +486,9 @@ class Lane:
             self._measure(sample, self.clock.now_ms)
 
     def _measure(self, rows: I64, now_ms: int) -> None:
-        """Put the cuts at the quintiles of some users: of those who buy, a part after another.
-
-        A part's cells stay in the processor's caches while one measure after another reads them.
-        """
+        """Put the cuts at the quintiles of some users."""
         buyers = self.measures.buyers(rows)
-        parts = np.split(buyers, range(_PART, len(buyers), _PART))
-        self.population.remeasure(map(self.view_now, parts), now_ms, self.table.size)
+        self.population.remeasure(buyers, self.view_now, now_ms, self.table.size)
 
     def _sweep(self, occasion: Occasion) -> None:
         """One step on the way of the newest cuts through all users."""

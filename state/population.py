@@ -10,7 +10,7 @@ those are evaluated like any others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -24,6 +24,9 @@ from state.table import Table
 from state.times import NEVER_MS
 
 I64 = NDArray[np.int64]
+
+_PART: Final = 2_048
+"""Users that are measured together."""
 
 SAMPLE: Final = 2**18
 """From larger populations a sample of at least half as many users is measured."""
@@ -80,17 +83,23 @@ class Population:
         """The rows to measure out of ``size``: all, or every k-th."""
         return np.arange(0, size, 1 + size // SAMPLE, dtype=np.int64)
 
-    def remeasure(self, views: Iterable[RowView], as_of_ms: int, size: int) -> None:
-        """Put the cuts at the quintiles of some views' rows, unless they are fixed.
+    def remeasure(
+        self, rows: I64, view_of: Callable[[I64], RowView], as_of_ms: int, size: int
+    ) -> None:
+        """Put the cuts at the quintiles of some users, unless they are fixed.
+
+        A part after another is measured: its cells stay in the processor's caches meanwhile.
 
         Args:
-            views: the measured users, at least one view.
+            rows: the measured users, ascending; only those who buy count.
+            view_of: gives a view of some rows.
             as_of_ms: the time of the new cuts.
             size: how many users there are to be checked against them.
         """
         if self._rfm.spec.fixed is not None:
             return
-        found = self._rfm.measure(views, self.cuts.version + 1, as_of_ms)
+        parts = np.split(rows, range(_PART, len(rows), _PART))
+        found = self._rfm.measure(map(view_of, parts), self.cuts.version + 1, as_of_ms)
         if replace(found, version=0, as_of_ms=0) != replace(self.cuts, version=0, as_of_ms=0):
             self.cuts = self._shared = found
             self._unchecked = self._size = size

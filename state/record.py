@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from events.compiled import bytes_at, compiled, words_at
+from events.compiled import bytes_at, compiled, inlined, words_at
 from events.texts import I32, I64, U64, Texts
 from events.words import PAD, open_words, put_bytes
 from state.table import Column, Table
@@ -72,7 +72,7 @@ class RecordFormat:
         out = np.empty(int(lengths.sum()) + len(PAD), dtype=np.uint8)
         if texts is not None:  # first, because a whole word reaches into the record behind it
             _copy_texts(texts.words, texts.start, texts.length, open_words(out), starts + size)
-        _read_cells(self._places_in(table), rows, out, open_words(out), starts)
+        _read_cells(self._places_in(table), rows, out, starts)
         return Texts(out, starts, lengths)
 
     def _places_in(self, table: Table) -> I64:
@@ -161,19 +161,25 @@ def _stretches(columns: Sequence[tuple[NDArray[Any], int]]) -> I64:
     return np.array(out, dtype=np.int64).reshape(-1, 4)
 
 
+@inlined
+def _copy_cell(target: int, source: int, size: int) -> None:
+    """Copy so many bytes between addresses and no more, eight at a time where there are as many."""
+    whole = size // 8
+    words, held = words_at(target), words_at(source)
+    for k in range(whole):
+        words[k] = held[k]
+    rest, last = bytes_at(target), bytes_at(source)
+    for k in range(8 * whole, size):
+        rest[k] = last[k]
+
+
 @compiled
-def _read_cells(places: I64, rows: I64, out: U8, words: U64, starts: I64) -> None:
-    """Copy the cells of rows to their records, eight bytes at a time where there are as many."""
+def _read_cells(places: I64, rows: I64, out: U8, starts: I64) -> None:
+    """Copy the cells of rows to their records."""
     for i in range(len(rows)):
         for j in range(len(places)):
-            begin, at = places[j, 0] + rows[i] * places[j, 1], starts[i] + places[j, 3]
-            size, whole = places[j, 2], places[j, 2] // 8
-            cells = words_at(begin)
-            for k in range(whole):
-                words[at + 8 * k] = cells[k]
-            rest = bytes_at(begin)
-            for k in range(8 * whole, size):
-                out[at + k] = rest[k]
+            cell, record = places[j, 0] + rows[i] * places[j, 1], out.ctypes.data + starts[i]
+            _copy_cell(record + places[j, 3], cell, places[j, 2])
 
 
 @compiled
@@ -181,14 +187,8 @@ def _write_cells(places: I64, rows: I64, words: U64, starts: I64) -> None:
     """Copy the cells of records to their rows."""
     for i in range(len(rows)):
         for j in range(len(places)):
-            begin, at = places[j, 0] + rows[i] * places[j, 1], starts[i] + places[j, 3]
-            size, whole = places[j, 2], places[j, 2] // 8
-            cells = words_at(begin)
-            for k in range(whole):
-                cells[k] = words[at + 8 * k]
-            rest = bytes_at(begin)
-            for k in range(8 * whole, size):
-                rest[k] = np.uint8(words[at + k])
+            cell, record = places[j, 0] + rows[i] * places[j, 1], words.ctypes.data + starts[i]
+            _copy_cell(cell, record + places[j, 3], places[j, 2])
 
 
 @compiled

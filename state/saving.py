@@ -27,11 +27,10 @@ from numpy.typing import NDArray
 from events.texts import Texts
 from state.changes import Gone, encode_entry
 from state.commit import ShardCommit, StoredShard, Writes
-from state.commit_columns import Column, Columns
+from state.commit_columns import Columns
 from state.decisions import Records
 from state.dedup import unpack_ids
 from state.forms import Forms
-from state.groups import distinct
 from state.positions import Positions
 from state.recommending import Lists
 from state.record import Layout
@@ -46,8 +45,6 @@ I64 = NDArray[np.int64]
 
 _TEXTS: Final = (DEVICE, COUNTRY)
 _OWN: Final = ("shard", "seq", *_TEXTS)
-_BEYOND: Final = 2**15
-"""Above all numbers of shards."""
 Layouts = dict[str, Layout]
 
 
@@ -100,13 +97,13 @@ class Saver:
         changes = lane.decider.waiting.records(shard_of, next_seq, self._epoch)
         examples = {} if lane.learner is None else lane.learner.outgoing(shard_of)
         left = self._by_shard(lane.users.left)
-        columns = self._columns.changed(rows, lists, seq_of)
-        wanted = {*examples, *left, *distinct(np.concatenate([c.shard for c in columns])).tolist()}
+        writes = self._columns.changed(rows, lists, seq_of)
+        wanted = {*writes.shards, *examples, *left}
         wanted |= {shard for shard, seq in stored.items() if seq < self._seq[shard]}
         if heartbeat:
             positions = zip(lane.shards, lane.positions.encoded(lane.shards), strict=True)
             wanted |= {s for s, now in positions if now != self._saved_positions.get(s)}
-        commits = self._begun(sorted(wanted), columns, forgets=left.keys())
+        commits = self._begun(sorted(wanted), writes, forgets=left.keys())
         for commit in commits:
             shard = commit.shard
             commit.examples = examples.get(shard, b"")
@@ -157,8 +154,8 @@ class Saver:
         newer = of_shard & (table["seq"][: table.size] > have)
         newer[lane.users.ids.find(commit.users)] = True
         rows = np.flatnonzero(newer)
-        columns = self._columns.newer(rows, lane.lists(rows), shard, seq, have, stored)
-        (out,) = self._begun([shard], columns, forgets=[shard] if commit.gone else (), have=have)
+        writes = self._columns.newer(rows, lane.lists(rows), shard, seq, have, stored)
+        (out,) = self._begun([shard], writes, forgets=[shard] if commit.gone else (), have=have)
         out.seq, out.changes, out.change_count = seq, commit.changes, commit.change_count
         out.examples = commit.examples
         # some of those it holds were forgotten since, and some of these have come back
@@ -173,27 +170,25 @@ class Saver:
     def _begun(
         self,
         shards: Sequence[int],
-        columns: Sequence[Column],
+        writes: Writes,
         *,
         forgets: Collection[int],
         have: int | None = None,
     ) -> list[ShardCommit]:
-        """Commits of these columns, with the shards' positions and clock.
+        """Commits with these columns, and with the shards' positions and clock.
 
         Args:
             shards: ascending.
-            columns: of these shards.
+            writes: their columns.
             forgets: which of them have users who leave.
             have: the sequence on which they follow; None for that of the last commit.
         """
         lane, forms = self._lane, self.forms.record()
-        edges = np.array([*shards, _BEYOND], dtype=np.int64)
-        writes = Writes(shards, [each.operation(edges) for each in columns if len(each.shard)])
         clock, ended = str(lane.clock.now_ms).encode(), lane.dedup.ended(shards)
         alike: dict[tuple[bytes, bytes], dict[str, bytes]] = {}
         out = []
         places = lane.positions.encoded(shards), lane.dedup.listed(shards)
-        for place, (shard, positions, buckets) in enumerate(zip(shards, *places, strict=True)):
+        for shard, positions, buckets in zip(shards, *places, strict=True):
             record = alike.get((positions, buckets))
             if record is None:
                 record = {"positions": positions, "clock": clock, "buckets": buckets}
@@ -211,7 +206,6 @@ class Saver:
                     seq if have is None else have,
                     record | own if own else record,
                     writes=writes,
-                    place=place,
                     dedup_dropped=ended.get(shard, ()),
                 )
             )

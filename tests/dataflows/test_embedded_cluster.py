@@ -14,10 +14,10 @@ from state.store import Store
 
 def commit(shard, seq):
     record = {"positions": b'{"0":%d}' % seq, "clock": b"5", "buckets": b""}
-    users, bounds = Texts.of([f"u{shard}"]), np.array([0, 1])
-    profiles = Operation("HSET", "profile", bounds, users, Texts.of([f"p{seq}"]))
-    states = Operation("HSET", "state", bounds, users, Texts.of(["s"]))
-    return ShardCommit(shard, seq, seq - 1, record, writes=Writes([shard], [profiles, states]))
+    users, of = Texts.of([f"u{shard}"]), np.array([shard])
+    profiles = Operation("HSET", "profile", of, users, Texts.of([f"p{seq}"]))
+    states = Operation("HSET", "state", of, users, Texts.of(["s"]))
+    return ShardCommit(shard, seq, seq - 1, record, writes=Writes([profiles, states]))
 
 
 @pytest.mark.servers

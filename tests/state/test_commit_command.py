@@ -41,33 +41,32 @@ def flat(held):
     return [each for pair in held for each in pair]
 
 
-def operation(command, kind, held, rest=""):
+def operation(command, kind, shards, held, rest=""):
     """Of what each shard has, pairs or single arguments."""
-    bounds = np.cumsum([0, *map(len, held)])
+    shard = np.repeat(np.array(shards, dtype=np.int64), [len(some) for some in held])
     every = [each for some in held for each in some]
     sides = zip(*every, strict=True) if every and isinstance(every[0], tuple) else [every]
-    return Operation(command, kind, bounds, *(Texts.of_bytes(side) for side in sides), rest=rest)
+    return Operation(command, kind, shard, *(Texts.of_bytes(side) for side in sides), rest=rest)
 
 
 def writes_of(every):
     """The columns of all shards; what nobody has is left out."""
     tables = dict.fromkeys(name for parts in every for name in parts["tables"])
     buckets = dict.fromkeys(bucket for parts in every for bucket in parts["dedup"])
-    none = [], []
+    none, shards = ([], []), [parts["shard"] for parts in every]
     found = [
-        operation("HSET", "profile", [parts["users"] for parts in every]),
-        operation("HSET", "state", [parts["users"] for parts in every]),
-        operation("HSET", "candidates", [parts["listed"] for parts in every]),
+        operation("HSET", "profile", shards, [parts["users"] for parts in every]),
+        operation("HSET", "state", shards, [parts["users"] for parts in every]),
+        operation("HSET", "candidates", shards, [parts["listed"] for parts in every]),
     ]
     for name in tables:
         held = [parts["tables"].get(name, none) for parts in every]
-        found.append(operation("HDEL", name, [removed for _, removed in held]))
-        found.append(operation("HSET", name, [changed for changed, _ in held]))
+        found.append(operation("HDEL", name, shards, [removed for _, removed in held]))
+        found.append(operation("HSET", name, shards, [changed for changed, _ in held]))
     for bucket in buckets:
         blocks = [[p["dedup"][bucket]] if bucket in p["dedup"] else [] for p in every]
-        found.append(operation("APPEND", "dedup", blocks, str(bucket)))
-    shards = [parts["shard"] for parts in every]
-    return Writes(shards, [each for each in found if len(each.fields)]), tables, buckets
+        found.append(operation("APPEND", "dedup", shards, blocks, str(bucket)))
+    return Writes([each for each in found if len(each.fields)]), tables, buckets
 
 
 def commits_of(every):
@@ -77,15 +76,17 @@ def commits_of(every):
         ShardCommit(
             **{name: part for name, part in parts.items() if name not in columns},
             writes=writes,
-            place=place,
         )
-        for place, parts in enumerate(every)
+        for parts in every
     ], orders
 
 
 def plainly(parts, orders, fence, entries):
     """All arguments, as ``commit.lua`` describes them; keys have another order than operations."""
-    key = lambda kind, rest="": f"t:{kind}:{{{parts['shard']:02d}}}:{rest}"  # noqa: E731
+
+    def key(kind, rest=""):
+        return f"t:{kind}:{{{parts['shard']:02d}}}:{rest}"
+
     tables, buckets = orders
     gone, work, own = [], [], []
     if parts["gone"]:

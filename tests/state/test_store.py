@@ -23,9 +23,8 @@ def commit(seq, expected=None, **parts):
 def writes(*operations):
     """Columns of shard 7 alone: command, kind, fields and perhaps values, all bytes."""
     return Writes(
-        [7],
         [
-            Operation(command, kind, np.array([0, len(sides[0])]), *map(Texts.of_bytes, sides))
+            Operation(command, kind, np.full(len(sides[0]), 7), *map(Texts.of_bytes, sides))
             for command, kind, *sides in operations
         ],
     )
@@ -42,13 +41,10 @@ def test_what_is_committed_is_loaded(store, each_store_url):
     store.check_meta()
     store.load(7, ["orders"])
     users = [b"ann", "bör".encode()]
-    ids = Operation(
-        "APPEND", "dedup", np.array([0, 1]), Texts.of_bytes([b"0123456789ab"]), rest="3"
-    )
+    ids = Operation("APPEND", "dedup", np.array([7]), Texts.of_bytes([b"0123456789ab"]), rest="3")
     first = commit(
         1,
         writes=Writes(
-            [7],
             [
                 *writes(
                     ("HSET", "profile", users, [b"pa", b"pb"]),
