@@ -6,7 +6,10 @@ PYTHON ?= $(shell for p in /usr/bin/python3.12 /usr/bin/python3.11 python3.12 py
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import ensurepip, sys, venv; \
 	sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
+# without compiling all of what comes: only a part is ever imported
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt
 READY := .venv/.ready
+DEVELOPER := .venv/.developer
 COMPILED := .compiled/.ready
 
 .DEFAULT_GOAL := help
@@ -27,8 +30,13 @@ $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 with its venv module is needed, but neither python3.11, \
 	python3.12 nor a fitting python3 is on the PATH; set PYTHON=/path/to/python" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(INSTALL) -e .
 	@touch $(READY)
+
+# What tests, checks and comparisons need beside it.
+$(DEVELOPER): $(READY)
+	$(INSTALL) -e '.[dev]'
+	@touch $(DEVELOPER)
 
 # Loops are compiled when their sources have changed; all else that a start would compile, too.
 $(COMPILED): $(READY) $(wildcard events/*.py state/*.py models/*.py)
@@ -42,18 +50,18 @@ demo: venv
 # On all cores, each with servers of its own; what is slow hurts engines by the clock, one at a time.
 MARKED ?= not slow
 JOBS ?= $(if $(filter-out slow,$(MARKED)),auto,0)
-test: venv
+test: venv $(DEVELOPER)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "$(MARKED)" $(TESTS)
 
-check: venv
+check: venv $(DEVELOPER)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: venv
+bench: venv $(DEVELOPER)
 	$(BIN)/python -m loadtest.bench $(BENCH)
 
-evaluate: venv
+evaluate: venv $(DEVELOPER)
 	$(BIN)/python -m loadtest.evaluate $(EVALUATE)
 
 # A real Kafka needs Java and Maven; CHAOS=--embedded does without.

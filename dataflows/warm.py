@@ -6,11 +6,12 @@ result kept (``events.compiled``). Installing does this. What was compiled from 
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, wait
 from multiprocessing import get_context
 from typing import Final
 
@@ -19,7 +20,7 @@ import numpy as np
 from dataflows import plans
 from dataflows.settings import load
 from events.batch import Batch, Read, Span
-from events.catalog import read_facts
+from events.catalog import Facts, read_facts
 from events.compiled import kept_in
 from events.decode import Decoder
 from events.schema import EventRules
@@ -28,9 +29,9 @@ from events.shop_messages import item_id
 from events.thorough import ThoroughDecoder
 from models.adwin import Adwin
 from models.alive import BgNbd
+from models.arranging import arranged
 from models.challengers import Challenger
 from models.clusters import Clusters
-from models.recommender import ItemRecommender
 from models.rules import Pin, Rule, RuleSet, encode_rules
 from models.stability import FeatureDrift
 from state.lane import Lane
@@ -53,12 +54,30 @@ def decoder() -> None:
 
 
 def lane() -> None:
-    """Compile what a lane calls, without the scanner, which is compiled beside it."""
+    """Compile what a lane calls that neither learns nor makes lists."""
+    _run_lane((*_ALL_AT_ONCE, "models.enabled=false", "recommend.enabled=false"))
+
+
+def whole_lane() -> None:
+    """Compile what is left of a lane."""
+    engine = _run_lane(_ALL_AT_ONCE)
+    recommender = engine.recommender
+    if recommender is not None:
+        recommender.take_facts(_facts())
+        engine.steer(_START_MS)
+        recommender.think()
+        recommender.take_rules(_rules())
+        engine.steer(_START_MS)
+        engine.lists(np.arange(min(engine.table.size, 10)))
+
+
+def _run_lane(sets: Sequence[str]) -> Lane:
     read = _read()
+    # without the scanner, which is compiled beside it
     found = ThoroughDecoder(EventRules())(read, np.arange(len(read.payloads)))
     batch: Batch = pickle.loads(pickle.dumps(found.batch))
     batch.spans = read.spans
-    settings = load(env={}, sets=_ALL_AT_ONCE)
+    settings = load(env={}, sets=sets)
     learner = plans.learner(settings, trains=True, at_once=True)
     recommender = plans.recommender(settings, keeps=True)
     engine = Lane(plans.lane_plan(settings), range(settings.redis.shards), learner, recommender)
@@ -70,21 +89,31 @@ def lane() -> None:
     experiments, rows = engine.measures.experiments, np.arange(1)
     experiments.expose(engine.table, "warm", rows, rows + _START_MS)
     experiments.restore(engine.table)
-    if recommender is not None:
-        _steer(engine, recommender)
+    return engine
 
 
-def _steer(engine: Lane, recommender: ItemRecommender) -> None:
-    """Compile what catalogue and rules call."""
+def lists() -> None:
+    """Compile what makes lists of items, and what a catalogue calls."""
+    recommender = plans.recommender(load(env={}), keeps=True)
+    if recommender is None:
+        return
+    recommender.take_facts(_facts())
+    recommender.take_rules(_rules())
+    recommender.steering.look(_START_MS)
+    recommender.think()
+    rows = np.array([[0, 1]])
+    found = recommender.gatherer.gather(rows, rows, 2)
+    arranged(found, recommender.items, rows, rows, recommender.steering.pins, 1, 1)
+
+
+def _facts() -> Facts:
     mug, cup = b'{"title": "A mug", "tags": ["a"]}', b'{"title": "A mug", "available": false}'
     facts, _ = read_facts([(item_id(1).encode(), mug), (item_id(2).encode(), cup)], EventRules())
-    recommender.take_facts(facts)
-    engine.steer(_START_MS)
-    recommender.think()
-    rule = Rule(pin=Pin((item_id(1),)))
-    recommender.take_rules(encode_rules(RuleSet(_START_MS, {"pin": rule})))
-    engine.steer(_START_MS)
-    engine.lists(np.arange(min(engine.table.size, 10)))
+    return facts
+
+
+def _rules() -> bytes:
+    return encode_rules(RuleSet(_START_MS, {"pin": Rule(pin=Pin((item_id(1),)))}))
 
 
 def models() -> None:
@@ -122,9 +151,11 @@ def main() -> None:
     for other in here.parent.glob("*") if here.parent.is_dir() else ():
         if other != here and len(other.name) == len(here.name):
             shutil.rmtree(other, ignore_errors=True)
-    parts: list[Callable[[], None]] = [decoder, lane, models]
-    with ProcessPoolExecutor(len(parts), get_context("spawn")) as pool:
-        for done in [pool.submit(part) for part in parts]:
+    with ProcessPoolExecutor(min(os.cpu_count() or 1, 4), get_context("spawn")) as pool:
+        longest, others = [lane, lists], [models, decoder]
+        running = [pool.submit(part) for part in (*longest, *others)]
+        wait(running[: len(longest)])
+        for done in (*running, pool.submit(whole_lane)):
             done.result()
     print(f"compiled in {time.monotonic() - begun_s:.0f} s")
 

@@ -378,7 +378,7 @@ def _fuse_listed(
     slots: U64, fused: Any, hidden: int, given: int,
 ) -> int:  # fmt: skip
     """Let items that are in order already speak; how many spots are given then."""
-    rank = 0
+    rank: Any = np.int64(0)  # no literal: a step is compiled anew for each
     for k in range(len(rows)):
         if rank >= most or rows[k] < 0:
             break
@@ -479,7 +479,7 @@ def _gather(
             n = _rank(near, n, order, sums)
             given = _fuse_near(n, order, near, source, says[source], offset, slots, fused, given)
         if says[REMINDERS] > 0.0:
-            rank = 0
+            rank: Any = np.int64(0)
             for k in range(1, len(own)):
                 row = own[k]
                 if row < 0:
@@ -488,28 +488,28 @@ def _gather(
                     amount = says[REMINDERS] / (offset + rank + 1.0)
                     given = _fuse(row, rank, REMINDERS, row, amount, slots, fused, given)
                 rank += 1
-        if says[CATEGORY] > 0.0 and own[0] >= 0 and items.category[own[0]] >= 0:
-            category = items.category[own[0]]
-            if category + 1 < len(items.category_start):
+        for source in (CATEGORY, POPULAR, TRENDING, SEGMENT):
+            if says[source] <= 0.0:
+                continue
+            because: Any = np.int64(-1)
+            if source == POPULAR:
+                listed = items.popular
+            elif source == TRENDING:
+                listed = items.trending
+            elif source == SEGMENT:
+                if not 0 <= segment[i] < len(items.segment_items):
+                    continue
+                listed = items.segment_items[segment[i]]
+            else:
+                category = items.category[own[0]] if own[0] >= 0 else np.int32(-1)
+                if not 0 <= category < len(items.category_start) - 1:
+                    continue
+                because = own[0]
                 first, stop = items.category_start[category], items.category_start[category + 1]
-                given = _fuse_listed(
-                    items.category_items[first:stop], length, CATEGORY, own[0], says[CATEGORY],
-                    offset, blocked, slots, fused, hidden, given,
-                )  # fmt: skip
-        if says[POPULAR] > 0.0:
+                listed = items.category_items[first:stop]
             given = _fuse_listed(
-                items.popular, length, POPULAR, -1, says[POPULAR], offset, blocked, slots, fused,
+                listed, length, source, because, says[source], offset, blocked, slots, fused,
                 hidden, given,
-            )  # fmt: skip
-        if says[TRENDING] > 0.0:
-            given = _fuse_listed(
-                items.trending, length, TRENDING, -1, says[TRENDING], offset, blocked, slots,
-                fused, hidden, given,
-            )  # fmt: skip
-        if says[SEGMENT] > 0.0 and 0 <= segment[i] < len(items.segment_items):
-            given = _fuse_listed(
-                items.segment_items[segment[i]], length, SEGMENT, -1, says[SEGMENT], offset,
-                blocked, slots, fused, hidden, given,
             )  # fmt: skip
         # the best of them, kept in order; spots stand where rows will
         n = 0

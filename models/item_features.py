@@ -120,7 +120,8 @@ def _fill(
 ) -> None:
     low = np.uint64(255)
     for i in range(len(price)):
-        n, own, counts = 0, buckets[i], out[i]
+        n: Any = np.int64(0)  # no literal: a step is compiled anew for each
+        own, counts = buckets[i], out[i]
         first, size = category_start[i], category_length[i]
         for k in range(1, size + 1):
             byte = category[first + k] & low if k < size else np.uint64(_DOT)

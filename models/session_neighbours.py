@@ -346,15 +346,37 @@ def _find(own: I64, places: int, key: Any, index: Any) -> int:
 
 @step
 def _latest(many: int, index: Any) -> int:
-    """The latest of the sessions found, in order; how many."""
-    found = index.found[:many]
-    recency = index.recency[found]
-    if many > index.sample:
-        least = np.partition(recency, many - index.sample)[many - index.sample]
-        found, recency = found[recency >= least], recency[recency >= least]
-    many = min(many, index.sample)
-    index.found[:many] = found[np.argsort(-recency)][:many]
-    return many
+    """The latest of the sessions found, in order; how many.
+
+    A heap by hand, the oldest on top: to compile numpy's ``partition`` and ``argsort`` takes as long
+    as all else that makes lists.
+    """
+    found, recency = index.found, index.recency
+    kept: int = min(many, index.sample)
+    for top in range(kept // 2 - 1, -1, -1):
+        _sink(top, kept, found, recency)
+    for k in range(kept, many):
+        if recency[found[k]] > recency[found[0]]:
+            found[0] = found[k]
+            _sink(0, kept, found, recency)
+    for last in range(kept - 1, 0, -1):
+        found[0], found[last] = found[last], found[0]
+        _sink(0, last, found, recency)
+    return kept
+
+
+@step
+def _sink(top: int, stop: int, heap: I32, recency: I64) -> None:
+    """Let the session at a place of a heap sink below all that are older."""
+    session, at = heap[top], top
+    while 2 * at + 1 < stop:
+        child = 2 * at + 1
+        if child + 1 < stop and recency[heap[child + 1]] < recency[heap[child]]:
+            child += 1
+        if recency[heap[child]] >= recency[session]:
+            break
+        heap[at], at = heap[child], child
+    heap[at] = session
 
 
 @step

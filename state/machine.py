@@ -103,7 +103,8 @@ def run(
     Returns:
         How many flips there are.
     """
-    found, n = 0, registers.shape[1]
+    found: Any = np.int64(0)  # no literal: a step is compiled anew for each
+    n = registers.shape[1]
     floats = registers.view(np.float64)
     for lo in range(0, n, _BLOCK):
         hi = min(lo + _BLOCK, n)
@@ -143,7 +144,7 @@ def run(
                 )
             else:
                 _calculate(code[k], constants, lo, hi, registers, floats)
-    return found
+    return int(found)
 
 
 @step

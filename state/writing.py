@@ -216,7 +216,8 @@ def write(
             if kind >= TEXT:
                 _texts(kind, at, out, words, held, start[a, first:stop], length[a, first:stop])
             elif kind != NOTHING:
-                before[:] = at
+                for i in range(rows):
+                    before[i] = at[i]
                 _numbers(kind, at, out, words, numbers[a, first:stop])
                 if b >= 0:
                     _nulls(at, before, out, numbers[b, first:stop])
