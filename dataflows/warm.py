@@ -26,6 +26,7 @@ from events.decode import Decoder
 from events.schema import EventRules
 from events.shop import Habits, Shop
 from events.shop_messages import item_id
+from events.texts import Texts
 from events.thorough import ThoroughDecoder
 from models.adwin import Adwin
 from models.alive import BgNbd
@@ -34,8 +35,10 @@ from models.challengers import Challenger
 from models.clusters import Clusters
 from models.rules import Pin, Rule, RuleSet, encode_rules
 from models.stability import FeatureDrift
+from state.commit_body import bodies
+from state.idset import LEAST_HASH, IdSet
 from state.lane import Lane
-from state.runs import in_order
+from state.runs import in_order, merged
 
 _EVENTS: Final = 2_000
 _START_MS: Final = 1_790_000_000_000
@@ -69,6 +72,7 @@ def whole_lane() -> None:
         recommender.take_rules(_rules())
         engine.steer(_START_MS)
         engine.lists(np.arange(min(engine.table.size, 10)))
+        recommender.take(recommender.outgoing())
 
 
 def _run_lane(sets: Sequence[str]) -> Lane:
@@ -83,13 +87,27 @@ def _run_lane(sets: Sequence[str]) -> Lane:
     engine = Lane(plans.lane_plan(settings), range(settings.redis.shards), learner, recommender)
     engine.apply(Batch.chained([batch, batch]), _START_MS + 10**7)
     engine.finish(_START_MS + 10**10)  # beyond every window, so that things leave them
-    engine.settle(engine.collect(heartbeat=True))
+    commits = engine.collect(heartbeat=True)
+    bodies(commits[0].writes, lambda _, most: Texts.of([""] * most))
+    engine.settle(commits)
     engine.reread(engine.users.everybody())
     engine.restored(None, None if learner is None else learner.memory())
     experiments, rows = engine.measures.experiments, np.arange(1)
     experiments.expose(engine.table, "warm", rows, rows + _START_MS)
     experiments.restore(engine.table)
+    _grow()
     return engine
+
+
+def _grow() -> None:
+    """Compile what runs and sets of ids call as they grow."""
+    keys, rows = np.arange(10_000)[::-1], np.arange(10_000, dtype=np.int32)
+    for kind in (np.int64, np.complex128):
+        run = in_order(keys.astype(kind)).astype(kind), rows
+        merged(run, run)
+    ids = IdSet()
+    for some in np.split(keys.astype(np.uint64) + LEAST_HASH, 10):
+        ids.add(some, np.ones(len(some), np.uint16))
 
 
 def lists() -> None:
@@ -129,7 +147,6 @@ def models() -> None:
     watch = FeatureDrift(["a", "b"], rows=len(X) // 2)
     watch.note(X)
     watch.psi()
-    in_order(np.arange(10_000)[::-1].copy())
     BgNbd(1.0, 1.0, 1.0, 1.0).expected_purchases(X[:, 0], X[:, 0], X[:, 0] + 1.0, 1.0)
 
 

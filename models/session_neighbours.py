@@ -348,35 +348,37 @@ def _find(own: I64, places: int, key: Any, index: Any) -> int:
 def _latest(many: int, index: Any) -> int:
     """The latest of the sessions found, in order; how many.
 
-    A heap by hand, the oldest on top: to compile numpy's ``partition`` and ``argsort`` takes as long
-    as all else that makes lists.
+    By a heap of its own, the oldest on top: to compile numpy's ``partition`` and ``argsort`` takes as
+    long as all else that makes lists.
     """
-    found, recency = index.found, index.recency
-    kept: int = min(many, index.sample)
+    found, kept = index.found, min(many, index.sample)
+    recency = np.empty(many, np.int64)
+    for k in range(many):
+        recency[k] = index.recency[found[k]]
     for top in range(kept // 2 - 1, -1, -1):
-        _sink(top, kept, found, recency)
+        _put(found[top], recency[top], top, kept, found, recency)
     for k in range(kept, many):
-        if recency[found[k]] > recency[found[0]]:
-            found[0] = found[k]
-            _sink(0, kept, found, recency)
+        if recency[k] > recency[0]:
+            _put(found[k], recency[k], 0, kept, found, recency)
     for last in range(kept - 1, 0, -1):
-        found[0], found[last] = found[last], found[0]
-        _sink(0, last, found, recency)
-    return kept
+        session, when = found[last], recency[last]
+        found[last], recency[last] = found[0], recency[0]
+        _put(session, when, 0, last, found, recency)
+    return int(kept)
 
 
 @step
-def _sink(top: int, stop: int, heap: I32, recency: I64) -> None:
-    """Let the session at a place of a heap sink below all that are older."""
-    session, at = heap[top], top
-    while 2 * at + 1 < stop:
-        child = 2 * at + 1
-        if child + 1 < stop and recency[heap[child + 1]] < recency[heap[child]]:
-            child += 1
-        if recency[heap[child]] >= recency[session]:
-            break
-        heap[at], at = heap[child], child
-    heap[at] = session
+def _put(session: int, when: int, at: int, stop: int, found: I32, recency: I64) -> None:
+    """Put a session where another is on a heap, or below: what is older comes up."""
+    top, child = at, 2 * at + 1
+    while child < stop:  # down to the end first: most go there
+        child += child + 1 < stop and recency[child + 1] < recency[child]
+        found[at], recency[at] = found[child], recency[child]
+        at, child = child, 2 * child + 1
+    while at > top and recency[(at - 1) // 2] > when:
+        found[at], recency[at] = found[(at - 1) // 2], recency[(at - 1) // 2]
+        at = (at - 1) // 2
+    found[at], recency[at] = session, when
 
 
 @step
