@@ -348,8 +348,8 @@ def _find(own: I64, places: int, key: Any, index: Any) -> int:
 def _latest(many: int, index: Any) -> int:
     """The latest of the sessions found, in order; how many.
 
-    By a heap of its own, the oldest on top: to compile numpy's ``partition`` and ``argsort`` takes as
-    long as all else that makes lists.
+    By a heap of its own, the oldest on top: to compile numpy's ``partition`` and ``argsort`` takes
+    as long as all else that makes lists.
     """
     found, kept = index.found, min(many, index.sample)
     recency = np.empty(many, np.int64)

@@ -1,4 +1,4 @@
-"""What installing compiles is all that an engine calls: a first start does not wait for a compiler."""
+"""What installing compiles is all that a demo calls: its first start waits for no compiler."""
 
 import os
 import subprocess
