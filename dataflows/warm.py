@@ -26,7 +26,6 @@ from events.decode import Decoder
 from events.schema import EventRules
 from events.shop import Habits, Shop
 from events.shop_messages import item_id
-from events.texts import Texts
 from events.thorough import ThoroughDecoder
 from models.adwin import Adwin
 from models.alive import BgNbd
@@ -35,7 +34,7 @@ from models.challengers import Challenger
 from models.clusters import Clusters
 from models.rules import Pin, Rule, RuleSet, encode_rules
 from models.stability import FeatureDrift
-from state.commit_body import bodies
+from state.commit_command import CommitCommands
 from state.idset import LEAST_HASH, IdSet
 from state.lane import Lane
 from state.runs import in_order, merged
@@ -88,7 +87,8 @@ def _run_lane(sets: Sequence[str]) -> Lane:
     engine.apply(Batch.chained([batch, batch]), _START_MS + 10**7)
     engine.finish(_START_MS + 10**10)  # beyond every window, so that things leave them
     commits = engine.collect(heartbeat=True)
-    bodies(commits[0].writes, lambda _, most: Texts.of([""] * most))
+    none = [b""] * len(commits)
+    CommitCommands(lambda kind, *_: kind, "").of(commits, none, [()] * len(commits))
     engine.settle(commits)
     engine.reread(engine.users.everybody())
     engine.restored(None, None if learner is None else learner.memory())

@@ -1,25 +1,29 @@
-"""The command that writes one shard, in the form in which it travels; see ``commit.lua``.
+"""The commands that write shards, in the form in which they travel; see ``commit.lua``.
 
-A lane under load sends one for each of its shards every few milliseconds, so what most of them have
-in common is written once and kept.
+A lane under load sends one for each of its shards every few milliseconds. What they have in columns
+is written from there (``state.commit_writing``), and what is alike in most of them once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from itertools import chain
+from itertools import groupby
 from typing import Final
 
-from events.texts import Texts
-from state.commit import NOTHING, Operation, ShardCommit, Writes
-from state.commit_body import EMPTY, Body, bodies
+import numpy as np
+from numpy.typing import NDArray
 
-Part = bytes | memoryview
-"""A piece of a command; of large arguments the memory in which they lie."""
+from events.texts import Texts
+from state.commit import ShardCommit, Writes
+from state.commit_writing import Frames, Keys, commands, key_counts
+
+I64 = NDArray[np.int64]
 
 _KEPT: Final = 16_384
 """Names of keys that are kept in their written form: those of some hundred shards."""
+_KEPT_FIELDS: Final = 1_024
+"""Fields of commit records that are kept in their written form: shards have many alike."""
 _KEPT_KINDS: Final = 64
 """Kinds of keys whose names for all shards are kept together; buckets of ids come and go."""
 
@@ -33,8 +37,16 @@ def written(argument: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(argument), argument)
 
 
-_HDEL, _SADD, _SREM, _UNLINK, _XADD, _EVALSHA, _EXAMPLES = map(
-    written, (b"HDEL", b"SADD", b"SREM", b"UNLINK", b"XADD", b"EVALSHA", b"examples")
+_KEYS_BEFORE: Final = 2
+"""The commit record and the outbox."""
+_ALL: Final = 4
+"""The place of the number of all arguments that are not of the columns."""
+_EMPTY: Final = Texts.of_bytes([b""])
+_IN_HEAD: Final = 5
+"""Arguments between the keys and the operations, entries and fields of the record aside."""
+
+_HDEL, _SADD, _SREM, _UNLINK, _XADD, _EVALSHA = map(
+    written, (b"HDEL", b"SADD", b"SREM", b"UNLINK", b"XADD", b"EVALSHA")
 )
 _NUMBERS: Final = [written(b"%d" % n) for n in range(1024)]
 
@@ -48,99 +60,177 @@ class CommitCommands:
     """
 
     def __init__(self, key: Callable[[str, int, str], str], sha: str) -> None:
-        self._begin = _EVALSHA + written(sha.encode())
+        self._begin = Texts.of_bytes([_EVALSHA + written(sha.encode())])
         self._key = lru_cache(_KEPT)(
             lambda kind, shard, rest="": written(key(kind, shard, rest).encode())
         )
+        self._keys = lru_cache(_KEPT_KINDS)(self._keys_of)
         self._names = lru_cache(_KEPT_KINDS)(self._names_of)
-        self._record: tuple[tuple[tuple[str, bytes], ...], bytes] = (), _number(0)
-        self._bodies: tuple[Writes, dict[int, Body]] = NOTHING, {}
+        self._first_keys = lru_cache(_KEPT_KINDS)(self._first_keys_of)
 
-    def of(self, c: ShardCommit, fence: bytes, entries: Sequence[tuple[int, bytes]]) -> list[Part]:
-        """The command of one shard.
+    def of(
+        self,
+        commits: Sequence[ShardCommit],
+        fences: Sequence[bytes],
+        entries: Sequence[Sequence[tuple[int, bytes]]],
+    ) -> list[memoryview]:
+        """The commands of some shards.
 
         Args:
-            c: what is written.
-            fence: of whoever writes it.
-            entries: of the outbox: sequences and changes.
+            commits: what is written, n.
+            fences: of whoever writes it, n.
+            entries: of each shard's outbox: sequences and changes, n.
         """
-        body, key, shard = self._body_of(c), self._key, c.shard
-        keys: list[Part] = [key("commit", shard), key("outbox", shard), body.keys]
-        head = [written(fence), _number(c.expected), _number(c.seq), _number(2 * len(entries))]
-        for seq, changes in entries:
-            head += (_number(seq), written(changes))
-        head.append(self._record_of(c))
-        own = _Own(2 + body.key_count)
+        out: list[memoryview] = []
+        shared = groupby(
+            zip(commits, fences, entries, strict=True), lambda each: id(each[0].writes)
+        )
+        for _, some in shared:
+            out += self._with_columns(*zip(*some, strict=True))
+        return out
+
+    def _with_columns(
+        self,
+        commits: Sequence[ShardCommit],
+        fences: Sequence[bytes],
+        entries: Sequence[Sequence[tuple[int, bytes]]],
+    ) -> list[memoryview]:
+        """The commands of shards that share their columns."""
+        writes, n = commits[0].writes, len(commits)
+        shards = np.array([c.shard for c in commits], dtype=np.int64)
+        most = int(shards.max()) + 1
+        own = self._own(commits, writes, shards)
+        counts = [len(each) for each in entries]
+        fields = [len(c.record) for c in commits]
+        beside = [0] * n if own is None else [each.count for each in own]
+        numbers = np.array(
+            [
+                [c.expected for c in commits],
+                [c.seq for c in commits],
+                [2 * count for count in counts],
+                [0] * n if own is None else [len(each.keys) for each in own],
+                [_IN_HEAD + 2 * sum(some) for some in zip(counts, fields, strict=True)],
+            ]
+        )
+        numbers[_ALL] += beside
+        nothing = _EMPTY.take(np.zeros(n, dtype=np.int64))
+        parts = [
+            self._begin.take(np.zeros(n, dtype=np.int64)),
+            self._first_keys(most).take(shards),
+            nothing if own is None else Texts.of_bytes([b"".join(each.keys) for each in own]),
+            _fences_of(tuple(fences)),
+            Texts.of_bytes(list(map(_entries_of, entries))) if any(counts) else nothing,
+            _records_of([c.record for c in commits]),
+            nothing if own is None else Texts.of_bytes([b"".join(each.before) for each in own]),
+            nothing if own is None else Texts.of_bytes([b"".join(each.after) for each in own]),
+        ]
+        keys = self._keys(tuple((each.kind, each.rest) for each in writes.operations), most)
+        return commands(writes, keys, Frames(shards, numbers, parts))
+
+    def _own(
+        self, commits: Sequence[ShardCommit], writes: Writes, shards: I64
+    ) -> list[_Own] | None:
+        """What each shard has that no other has; None where nobody has anything."""
+        if not any(map(_has_own, commits)):
+            return None
+        first = (key_counts(writes, shards) + _KEYS_BEFORE).tolist()
+        return [
+            self._own_of(c, number) if _has_own(c) else _NO_OWN
+            for c, number in zip(commits, first, strict=True)
+        ]
+
+    def _own_of(self, c: ShardCommit, number: int) -> _Own:
+        """The operations of one shard alone; so many keys come before theirs."""
+        own, key, shard = _Own(number), self._key, c.shard
         if c.gone:
             for kind in ("profile", "state", "candidates"):
-                own.add(_HDEL, key(kind, shard), len(c.gone), _all(c.gone))
-        own.parts.append(body.operations)
+                own.add(_HDEL, key(kind, shard), c.gone, first=True)
         for segment in c.former:
-            own.add(_UNLINK, key("members", shard, segment), 0, b"")
+            own.add(_UNLINK, key("members", shard, segment))
         for segment, users in c.left.items():
-            own.add(_SREM, key("members", shard, segment), len(users), _all(users))
+            own.add(_SREM, key("members", shard, segment), users)
         for segment, users in c.joined.items():
-            own.add(_SADD, key("members", shard, segment), len(users), _all(users))
+            own.add(_SADD, key("members", shard, segment), users)
         if c.examples:
-            example = written(b"%d-*" % c.seq) + _EXAMPLES + written(c.examples)
-            own.add(_XADD, key("examples", shard), 3, example)
+            own.add(_XADD, key("examples", shard), (b"%d-*" % c.seq, b"examples", c.examples))
         for bucket in c.dedup_dropped:
-            own.add(_UNLINK, key("dedup", shard, str(bucket)), 0, b"")
-        shared = 2 * len(c.record) + body.argument_count
-        count = 3 + own.number + len(head) + shared + own.count
-        begin = b"*%d\r\n" % count + self._begin + _number(own.number)
-        return [begin, *keys, *own.keys, *head, *own.parts]
+            own.add(_UNLINK, key("dedup", shard, str(bucket)))
+        return own
 
-    def _body_of(self, c: ShardCommit) -> Body:
-        """What it has of the columns that it shares with others: all are written at once."""
-        if not c.writes.operations:
-            return EMPTY
-        if c.writes is not self._bodies[0]:
-            self._bodies = c.writes, bodies(c.writes, self._keys_of)
-        return self._bodies[1].get(c.shard, EMPTY)
-
-    def _keys_of(self, operation: Operation, most: int) -> Texts:
-        """The keys of an operation, of all shards from 0 on."""
-        return self._names(operation.kind, operation.rest, most)
+    def _keys_of(self, kinds: tuple[tuple[str, str], ...], most: int) -> Keys:
+        """The keys of operations on some kinds, of all shards from 0 on."""
+        return Keys.of([self._names(kind, rest, most) for kind, rest in kinds])
 
     def _names_of(self, kind: str, rest: str, most: int) -> Texts:
         return Texts.of_bytes([self._key(kind, shard, rest) for shard in range(most)])
 
-    def _record_of(self, c: ShardCommit) -> bytes:
-        """The fields of the commit record and their number; most shards have those of the last."""
-        fields = tuple(c.record.items())
-        if fields != self._record[0]:
-            flat = chain.from_iterable((name.encode(), value) for name, value in fields)
-            self._record = fields, _number(2 * len(fields)) + _all(flat)
-        return self._record[1]
+    def _first_keys_of(self, most: int) -> Texts:
+        """The commit record and the outbox of all shards from 0 on."""
+        kinds = ("commit", "outbox")
+        return Texts.of_bytes([b"".join(self._key(k, s) for k in kinds) for s in range(most)])
 
 
 class _Own:
     """Operations of one shard alone, and the keys that they name by their numbers.
 
     Attributes:
-        number: how many keys the command has.
-        keys: those added here, as they travel.
-        parts: of the operations.
-        count: of the arguments added here.
+        keys: of them.
+        before: those that come before the operations of the columns, as they travel.
+        after: those that come after them.
+        count: of all their arguments.
     """
 
     def __init__(self, number: int) -> None:
-        self.number = number
-        self.keys: list[Part] = []
-        self.parts: list[Part] = []
+        self._number = number
+        self.keys: list[bytes] = []
+        self.before: list[bytes] = []
+        self.after: list[bytes] = []
         self.count = 0
 
-    def add(self, command: bytes, key: bytes, count: int, arguments: Part) -> None:
-        self.number += 1
+    def add(
+        self, command: bytes, key: bytes, arguments: Sequence[bytes] = (), *, first: bool = False
+    ) -> None:
         self.keys.append(key)
-        self.parts += (command, _number(self.number), _number(count), arguments)
-        self.count += 3 + count
+        number, count = _number(self._number + len(self.keys)), _number(len(arguments))
+        side = self.before if first else self.after
+        side += (command, number, count, *map(written, arguments))
+        self.count += 3 + len(arguments)
+
+
+_NO_OWN: Final = _Own(0)
 
 
 def _number(n: int) -> bytes:
     return _NUMBERS[n] if n < len(_NUMBERS) else written(b"%d" % n)
 
 
-def _all(arguments: Iterable[bytes]) -> bytes:
-    return b"".join(map(written, arguments))
+def _has_own(c: ShardCommit) -> bool:
+    return bool(c.gone or c.former or c.left or c.joined or c.examples or c.dedup_dropped)
+
+
+@lru_cache(_KEPT_KINDS)
+def _fences_of(fences: tuple[bytes, ...]) -> Texts:
+    return Texts.of_bytes(list(map(written, fences)))
+
+
+def _entries_of(entries: Sequence[tuple[int, bytes]]) -> bytes:
+    """Entries of the outbox."""
+    return b"".join([_number(seq) + written(changes) for seq, changes in entries])
+
+
+def _records_of(records: Sequence[Mapping[str, bytes]]) -> Texts:
+    """The fields of commit records, and before them how many arguments they are."""
+    distinct: dict[int, int] = {}
+    which = [distinct.setdefault(id(record), len(distinct)) for record in records]
+    found = {id(record): record for record in records}
+    return Texts.of_bytes(list(map(_record_of, found.values()))).take(np.array(which))
+
+
+def _record_of(record: Mapping[str, bytes]) -> bytes:
+    fields = [_field(name, value) for name, value in record.items()]
+    return b"".join([_number(2 * len(fields)), *fields])
+
+
+@lru_cache(_KEPT_FIELDS)
+def _field(name: str, value: bytes) -> bytes:
+    return written(name.encode()) + written(value)

@@ -41,7 +41,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from state.commit import ShardCommit, StoredShard
-from state.commit_command import CommitCommands, Part
+from state.commit_command import CommitCommands
 from state.example_store import ExampleStore
 from state.outbox import Outbox
 from state.servers import TROUBLE, Sent, Servers
@@ -264,7 +264,7 @@ class Store:
         self._sent = list(commits)
         if self._sent:
             keys = [self.key("commit", c.shard) for c in self._sent]
-            self._on_way = self._servers.send(keys, lambda i: self._command(self._sent[i]))
+            self._on_way = self._servers.send(keys, self._commands_of(self._sent))
 
     def finish(self) -> dict[int, int]:
         """Wait until what was sent is written; returns and raises what ``commit`` does."""
@@ -296,10 +296,8 @@ class Store:
     def _try(self, waiting: dict[int, ShardCommit], behind: dict[int, int]) -> Exception | None:
         """One round trip; removes from ``waiting`` what is settled, gives the last failure."""
         tried = list(waiting)
-        answers = self._servers.exchange(
-            [self.key("commit", shard) for shard in tried],
-            lambda i: self._command(waiting[tried[i]]),
-        )
+        keys = [self.key("commit", shard) for shard in tried]
+        answers = self._servers.exchange(keys, self._commands_of(list(waiting.values())))
         return self._take(tried, answers, waiting, behind)
 
     def _take(
@@ -336,12 +334,16 @@ class Store:
             "Run one engine per shard: stop the other one first if it is not meant to run"
         )
 
-    def _command(self, c: ShardCommit) -> list[Part]:
+    def _commands_of(self, commits: Sequence[ShardCommit]) -> list[memoryview]:
+        fences = [self._fences[c.shard] for c in commits]
+        return self._commands.of(commits, fences, list(map(self._entries_of, commits)))
+
+    def _entries_of(self, c: ShardCommit) -> list[tuple[int, bytes]]:
         # written forward: what the store has lost may not be published yet
         entries = self.outbox.after(c.shard, c.expected)
         if c.changes:
             entries.append((c.seq, c.changes))
-        return self._commands.of(c, self._fences[c.shard], entries)
+        return entries
 
     # -- statistics and repair ----------------------------------------------------------------
 

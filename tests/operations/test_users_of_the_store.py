@@ -113,7 +113,7 @@ def sent():
         found |= {"hscan"} if "hscan_iter" in source else set()
     command = (ROOT / "state/commit_command.py").read_text()
     found |= {name.lower() for name in re.findall(r'b"([A-Z]+)"', command)}
-    body = (ROOT / "state/commit_body.py").read_text()
+    body = (ROOT / "state/commit_writing.py").read_text()
     found |= {name.lower() for name in re.findall(r'"([A-Z]+)"', body)}
     script = (ROOT / "state/commit.lua").read_text()
     found |= {name.lower() for name in re.findall(r"redis\.call\('([A-Z]+)'", script)}

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.texts import Texts
-from state.commit import Operation, ShardCommit, Writes
+from state.commit import NOTHING, Operation, ShardCommit, Writes
 from state.commit_command import CommitCommands
 
 SHA = "0" * 40
@@ -133,9 +133,11 @@ def plainly(parts, orders, fence, entries):
 def test_commands_say_what_plain_ones_say(by_shard, fence, entries):
     every = [{"shard": shard, **by_shard[shard]} for shard in sorted(by_shard)]
     commits, orders = commits_of(every)
-    for commit, parts in zip(commits, every, strict=True):
+    stored = [entries[place:] for place in range(len(every))]
+    written = COMMANDS.of(commits, [fence] * len(every), stored)
+    for commit, parts, command, entries in zip(commits, every, written, stored, strict=True):
         reader = hiredis.Reader()
-        reader.feed(b"".join(COMMANDS.of(commit, fence, entries)))
+        reader.feed(bytes(command))
         assert reader.gets() == plainly(parts, orders, fence, entries)
         assert reader.gets() is False  # and nothing behind it
         assert commit.users.bytes_list() == [user for user, _ in parts["users"]]
@@ -145,6 +147,18 @@ def test_commands_say_what_plain_ones_say(by_shard, fence, entries):
 def test_a_record_that_was_written_to_is_written_anew():
     record = {"clock": b"1"}
     commit = ShardCommit(shard=3, seq=2, expected=1, record=record)
-    COMMANDS.of(commit, b"f", [])
+    COMMANDS.of([commit], [b"f"], [[]])
     record["clock"] = b"22"
-    assert b"$5\r\nclock\r\n$2\r\n22\r\n" in b"".join(COMMANDS.of(commit, b"f", []))
+    (command,) = COMMANDS.of([commit], [b"f"], [[]])
+    assert b"$5\r\nclock\r\n$2\r\n22\r\n" in bytes(command)
+
+
+def test_commits_of_several_columns_keep_their_order():
+    one, two = (
+        Writes([operation("HSET", "profile", [5], [[(name, name)]])]) for name in (b"a", b"b")
+    )
+    commits = [ShardCommit(5, 1, 0, writes=writes) for writes in (one, two, one, NOTHING)]
+    together = COMMANDS.of(commits, [b"f"] * 4, [[]] * 4)
+    alone = [COMMANDS.of([commit], [b"f"], [[]])[0] for commit in commits]
+    assert list(map(bytes, together)) == list(map(bytes, alone))
+    assert [b"$1\r\na\r\n" in bytes(command) for command in together] == [True, False, True, False]
