@@ -21,6 +21,7 @@ from models.interactions import Interactions, seen_of
 from models.item_plan import COSINE, POPULAR, SESSIONS, SOURCES, ItemPlan
 from models.item_records import load_items, pack_items
 from models.items import ItemTable
+from models.pace import Pace
 from models.ranker import INPUTS, Ranker, inputs
 from models.relisting import Relisting
 from models.running_sessions import Running, RunningSessions
@@ -50,6 +51,8 @@ _OVERRIDDEN: Final = "sources."
 """Begins the paths of settings that an arm may change."""
 _COMPARED_AT_ONCE: Final = 10
 """Items that are held against others in one go: a few milliseconds."""
+_SHOWN_PER_S, _SHOWN_MOST = 50, 2_000
+"""Impressions that ranking learns from in a second of event time, and that may be saved up."""
 _UNSENT_MOST: Final = 1_000_000
 """Interactions that may wait for an exchange; a store that is away must not fill the memory."""
 
@@ -87,6 +90,7 @@ class ItemRecommender:
         self.ranker = Ranker(plan.rank_least) if plan.ranked else None
         self._impressions = Impressions(len(INPUTS), plan.click_ms)
         self._taken: list[Shown] = []
+        self._pace = Pace(_SHOWN_PER_S, _SHOWN_MOST)
         self._seeking: Seeking | None = None
         if plan.adaptive:
             had = self.recent, self.bought, self._running, self._segments
@@ -338,7 +342,9 @@ class ItemRecommender:
         items = batch.item.take(events.index).hashes()
         self._note(self._impressions.end(int(ts_ms.max())))
         shown = np.flatnonzero(kinds == IMPRESSION)
-        if len(shown):
+        most = self._pace.take(len(shown), int(ts_ms.max())) if len(shown) else 0
+        if most:
+            shown = shown[:: -(-len(shown) // most)]
             looked_at = batch.value[events.index[shown]]
             self._show(table, events.row_of[shown], items[shown], ts_ms[shown], looked_at)
         taken = np.flatnonzero(self._takes[kinds])

@@ -2,7 +2,8 @@
 
 Before an interaction is learned, the lists that its user could have had are gathered with a weight
 for every source, and the item is sought in them. That costs as much as a list, so it is done for
-some interactions only: for all at the beginning, later for a few.
+some interactions only: for all at the beginning, later for a few, and never for more than so many a
+second.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from events.batch import Batch
 from models.candidates import Gatherer
 from models.item_plan import ItemPlan
 from models.items import ItemTable
+from models.pace import Pace
 from models.running_sessions import Running
 from models.source_weights import Sought
 from models.weights_by_history import WeightsByHistory
@@ -35,6 +37,8 @@ _AMONG: Final = 80
 _AT_ONCE: Final = 64
 """Interactions of a batch at most, and no more than for one user in ``_OF``."""
 _OF: Final = 8
+_PER_S: Final = 50
+"""Interactions of a second at most, in event time."""
 _UNSENT: Final = 256
 """Batches of them that may wait for an exchange; the oldest go."""
 _ALWAYS: Final = 4_000
@@ -77,11 +81,12 @@ class Seeking:
         self._running, self._segments = running, segments
         self._matters, self._sends = plan.weight_of > 0.0, sends
         self._sought: deque[list[Sought]] = deque(maxlen=_UNSENT)
+        self._pace = Pace(_PER_S, _AT_ONCE)
 
     def seek(self, table: Table, events: Groups, batch: Batch) -> None:
         """See where in their lists stood what some users went on to, before it is learned."""
-        index = events.index[self._matters[batch.type[events.index]]]
-        rows = events.row_of[self._matters[batch.type[events.index]]]
+        matters = self._matters[batch.type[events.index]]
+        index, rows = events.index[matters], events.row_of[matters]
         items = batch.item.take(index).hashes()
         turn = (items ^ batch.ts_ms[index].astype(np.uint64)) * _MIXER >> np.uint64(32)
         chosen = self.weights.learns(_is_new(table, rows), _ALWAYS)
@@ -89,7 +94,10 @@ class Seeking:
         rows, items = rows[chosen], items[chosen]
         rows, first = np.unique(rows, return_index=True)  # later ones of a user follow from others
         most = min(_AT_ONCE, -(-len(rows) // _OF))
-        evenly = slice(None, None, -(-len(rows) // most) if most else 1)  # rows stand by age
+        most = self._pace.take(most, int(batch.ts_ms[index].max(initial=NEVER_MS)))
+        if not most:
+            return
+        evenly = slice(None, None, -(-len(rows) // most))  # rows stand by age
         rows, items = rows[evenly], items[first[evenly]]
         recent = self._items.find(self._recent.items(table, rows))
         came = self._items.find(items)
