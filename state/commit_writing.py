@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.compiled import compiled, inlined
-from events.texts import I32, I64, U64, Texts
+from events.texts import I32, I64, U64, Texts, addresses
 from events.words import PAD, copy_bytes
 from state.commit import Operation, Writes
 from state.writing import put_digits
@@ -59,7 +59,7 @@ class Keys(NamedTuple):
         none = np.empty((0, 0), dtype=np.int64)
         return cls(
             texts,
-            _addresses(texts),
+            addresses(texts),
             np.stack([each.start for each in texts]) if texts else none,
             np.stack([each.length for each in texts]) if texts else none.astype(np.int32),
         )
@@ -109,7 +109,7 @@ def commands(writes: Writes, keys: Keys, frames: Frames) -> list[memoryview]:
     ends = np.zeros(n + 1, dtype=np.int64)
     _write(
         _bounds(operations, frames.shards),
-        _addresses(sides),
+        addresses(sides),
         np.cumsum([0, *map(len, sides)])[:-1],
         np.array([each.values is not None for each in operations], dtype=np.bool_),
         start,
@@ -122,7 +122,7 @@ def commands(writes: Writes, keys: Keys, frames: Frames) -> list[memoryview]:
         keys.length,
         frames.shards,
         frames.numbers,
-        _addresses(frames.parts),
+        addresses(frames.parts),
         part_start.reshape(-1, n),
         part_length.reshape(-1, n),
         out,
@@ -139,11 +139,6 @@ def _bounds(operations: Sequence[Operation], shards: I64) -> I64:
         out[0, place] = each.shard.searchsorted(shards)
         out[1, place] = each.shard.searchsorted(shards, side="right")
     return out
-
-
-def _addresses(texts: Sequence[Texts]) -> I64:
-    """Where the bytes of each column of texts lie; who asks keeps them."""
-    return np.array([each.words.ctypes.data for each in texts], dtype=np.int64)
 
 
 def _laid_out(columns: Sequence[Texts]) -> tuple[I64, I32]:

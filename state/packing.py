@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from events.texts import I64, Texts
+from events.texts import I32, I64, Texts, addresses
 from events.words import PAD, open_words
 from state import writing
 
@@ -130,17 +130,18 @@ class Form:
             block, ends = form._write(columns, texts, bounds)
             columns = {**columns, name: np.diff(bounds[name])}
             texts = {**texts, name: _between(block, ends[bounds[name]])}
-        held = Texts.joined([texts[name] for name in self._texts]) if self._texts else Texts.of([])
+        held = [texts[name] for name in self._texts]
         first = next(iter(self._numbers), None)
-        rows = len(texts[next(iter(self._texts))] if first is None else columns[first])
-        room = rows * self._most + int(np.maximum(held.length, 0).sum()) + len(PAD)
+        rows = len(held[0]) if first is None else len(columns[first])
+        start, length = self._places(held, rows)
+        room = rows * self._most + int(np.maximum(length, 0).sum()) + len(PAD)
         out, ends = np.empty(room, dtype=np.uint8), np.empty(rows + 1, dtype=np.int64)
         writing.write(
             self._program,
             self._as_words(columns, rows),
-            held.words,
-            held.start.reshape(len(self._texts), rows),
-            held.length.reshape(len(self._texts), rows),
+            addresses(held),
+            start,
+            length,
             self._most,
             np.empty((3, writing.BLOCK), dtype=np.int64),
             out,
@@ -149,12 +150,20 @@ class Form:
         )
         return out[: int(ends[-1]) + len(PAD)], ends
 
+    def _places(self, held: Sequence[Texts], rows: int) -> tuple[I64, I32]:
+        """Where the texts of each column begin in its bytes, and their lengths; [columns, n]."""
+        start = np.empty((len(held), rows), dtype=np.int64)
+        length = np.empty((len(held), rows), dtype=np.int32)
+        for place, each in enumerate(held):
+            start[place], length[place] = each.start, each.length
+        return start, length
+
     def _as_words(self, columns: Mapping[str, NDArray[Any]], rows: int) -> I64:
         """The numbers of each column, int64[columns, n]; floats by their bits."""
         words = np.empty((len(self._numbers), rows), dtype=np.int64)
+        floats = words.view(np.float64)
         for name, place in self._numbers.items():
-            out = words[place].view(np.float64) if name in self._floats else words[place]
-            out[:] = columns[name]
+            (floats if name in self._floats else words)[place] = columns[name]
         return words
 
     def _steps(self, parts: Sequence[bytes | Slot | Many]) -> Iterator[Step]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from events.compiled import compiled, inlined, step
 from events.texts import I32, I64, U64
-from events.words import put_bytes
+from events.words import copy_bytes, put_bytes
 
 U8 = NDArray[np.uint8]
 
@@ -58,7 +58,14 @@ def _put_int(out: U8, words: U64, at: int, value: int) -> Any:
 
 
 @inlined
-def _put_text(out: U8, words: U64, at: int, held: U64, start: int, length: int) -> Any:
+def _put_raw(out: U8, at: int, source: int, length: int) -> Any:
+    """Bytes that lie at an address; what is too much is written over by what follows."""
+    copy_bytes(out.ctypes.data + at, source, length)
+    return at + length
+
+
+@inlined
+def _put_text(out: U8, at: int, source: int, length: int) -> Any:
     if length < 0:
         out[at] = 0xC0
         return at + 1
@@ -71,16 +78,16 @@ def _put_text(out: U8, words: U64, at: int, held: U64, start: int, length: int) 
     else:
         out[at], out[at + 1], out[at + 2] = 0xDA, length >> 8, length & 255
         at += 3
-    return put_bytes(words, at, held, start, length)
+    return _put_raw(out, at, source, length)
 
 
 @inlined
-def _put_quoted(out: U8, words: U64, at: int, held: U64, start: int, length: int) -> Any:
+def _put_quoted(out: U8, words: U64, at: int, source: int, length: int) -> Any:
     if length < 0:
         words[at] = _NULL
         return at + 4
     out[at] = _QUOTE
-    at = put_bytes(words, at + 1, held, start, length)
+    at = _put_raw(out, at + 1, source, length)
     out[at] = _QUOTE
     return at + 1
 
@@ -158,23 +165,23 @@ def _nulls(at: I64, before: I64, out: U8, when: I64) -> None:
 
 
 @step
-def _texts(kind: int, at: I64, out: U8, words: U64, held: U64, start: I64, length: I32) -> None:
+def _texts(kind: int, at: I64, out: U8, words: U64, held: int, start: I64, length: I32) -> None:
     if kind == TEXT:
         for i in range(len(at)):
-            at[i] = _put_text(out, words, at[i], held, start[i], length[i])
+            at[i] = _put_text(out, at[i], held + start[i], length[i])
     elif kind == QUOTED:
         for i in range(len(at)):
-            at[i] = _put_quoted(out, words, at[i], held, start[i], length[i])
+            at[i] = _put_quoted(out, words, at[i], held + start[i], length[i])
     else:
         for i in range(len(at)):
-            at[i] = put_bytes(words, at[i], held, start[i], length[i])
+            at[i] = _put_raw(out, at[i], held + start[i], length[i])
 
 
 @compiled
 def write(
     program: I64,
     numbers: I64,
-    held: U64,
+    held: I64,
     start: I64,
     length: I32,
     most: int,
@@ -190,7 +197,7 @@ def write(
             value, its row in ``numbers`` or in ``start`` and ``length``, and that of the numbers
             that are 0 where there is no value, or -1.
         numbers: int64[columns, n]; a float by its bits.
-        held: the words of all texts.
+        held: where the bytes of each column of texts lie, int64[columns].
         start: where each text begins in them, int64[columns, n].
         length: its bytes, int32[columns, n].
         most: bytes of a document without its texts.
@@ -214,7 +221,7 @@ def write(
             kind, a, b = program[s, 3], program[s, 4], program[s, 5]
             _constants(at, words, program[s, 0], program[s, 1], program[s, 2])
             if kind >= TEXT:
-                _texts(kind, at, out, words, held, start[a, first:stop], length[a, first:stop])
+                _texts(kind, at, out, words, held[a], start[a, first:stop], length[a, first:stop])
             elif kind != NOTHING:
                 for i in range(rows):
                     before[i] = at[i]
