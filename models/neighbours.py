@@ -83,21 +83,34 @@ class Neighbours:
 
 @step
 def add_one(item: I32, weight: F32, row: int, other: int, amount: float) -> None:
-    """Add weight to a pair."""
-    places = item.shape[1]
-    lightest = 0
+    """Add weight to a pair.
+
+    Free places are the last ones. Each loop looks for one thing only and to the end, so that the
+    processor looks at many places at once.
+    """
+    items, weights = item[row], weight[row]
+    places = len(items)
+    if places == 0:
+        return
+    found = -1
     for k in range(places):
-        held = item[row, k]
-        if held == other:
-            weight[row, k] += np.float32(amount)
-            return
-        if held < 0:
-            item[row, k], weight[row, k] = other, amount
-            return
-        if weight[row, k] < weight[row, lightest]:
-            lightest = k
-    if weight[row, lightest] < amount:
-        item[row, lightest], weight[row, lightest] = other, amount
+        found = max(found, k if items[k] == other else -1)
+    if found >= 0:
+        weights[found] += np.float32(amount)
+        return
+    if items[places - 1] < 0:
+        for k in range(places):
+            if items[k] < 0:
+                items[k], weights[k] = other, amount
+                return
+    least = weights[0]
+    for k in range(1, places):
+        least = min(least, weights[k])
+    if least < amount:
+        for k in range(places):
+            if weights[k] == least:
+                items[k], weights[k] = other, amount
+                return
 
 
 @compiled

@@ -8,6 +8,7 @@ Everything is driven by what the source sends, empty reads included; there are n
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ _LOG: Final = structlog.get_logger("afterglow.lane")
 
 _PULSE_S: Final = 0.2
 """The publisher is woken at least so often, so that it trims the outbox while nothing changes."""
+
+_REPORT_S: Final = 0.1
+"""What the lane has counted is shown so often."""
 
 _THINK_S: Final = 0.05
 """The recommender goes on with what takes long so often."""
@@ -114,6 +118,7 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         self._first_waiting_s = 0.0
         self._heartbeat_s = self._sent_s = self._shared_s = time.monotonic()
         self._thought_s = self._said_s = self._shared_s
+        self._reported_s, self._is_reported = -_REPORT_S, True
 
     def on_batch(self, values: list[Batch]) -> tuple[Iterable[Published], bool]:
         """Apply what is at hand once it is enough, then commit if it is time."""
@@ -128,6 +133,7 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         now_s = time.monotonic()
         self._think(now_s)
         self._say(now_s)
+        self._report(now_s)
         if out or now_s - self._sent_s >= _PULSE_S:
             self._sent_s = now_s
             return out or [PULSE], False
@@ -137,7 +143,9 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         """Input has ended: commit everything, idle shards included."""
         out = self._apply()
         self._heartbeat_s = 0.0
-        return [*out, *self._commit(), *self._finish()], False
+        out += [*self._commit(), *self._finish()]
+        self._report(math.inf)
+        return out, False
 
     def notify_at(self) -> datetime | None:
         """No timers: the source's reads drive time."""
@@ -193,8 +201,11 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         if some:
             yield Batch.chained(some)
 
-    def _report(self) -> None:
-        """Show what the lane counted."""
+    def _report(self, now_s: float) -> None:
+        """Show what the lane counted, if there is anything new and it is time."""
+        if self._is_reported or now_s - self._reported_s < _REPORT_S:
+            return
+        self._is_reported, self._reported_s = True, now_s
         lane, metrics = self._lane, self._metrics
         metrics.observe(lane.counters)
         if forgotten := lane.counters.forgotten - self._forgotten:
@@ -220,12 +231,8 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
             for part, measures in lane.recommender.quality().items():
                 metrics.observe_model(part, measures)
         metrics.observe_experiments(lane.measures.experiments)
-        if self._wall_ms is not None:
-            now_ms = self._wall_ms()
-            if lane.clock.now_ms >= 0:  # before the first event no time is known
-                metrics.delay.set((now_ms - lane.clock.now_ms) / 1000)
-            if self._on_way_ms >= 0:
-                metrics.observe_commit((now_ms - self._on_way_ms) / 1000)
+        if self._wall_ms is not None and lane.clock.now_ms >= 0:  # no time is known before
+            metrics.delay.set((self._wall_ms() - lane.clock.now_ms) / 1000)
 
     def _share_items(self, now_s: float) -> None:
         recommender = self._lane.recommender
@@ -283,9 +290,12 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         self._is_on_way = False
         with self._metrics.step("commit"):
             committed = self._checkpoint.finish()
-        record_ms = self._on_way_ms if self._wall_ms is not None else -1
-        self._report()
-        self._on_way_ms = -1
+        self._is_reported = False
+        record_ms, self._on_way_ms = self._on_way_ms, -1
+        if self._wall_ms is None:
+            record_ms = -1
+        elif record_ms >= 0:
+            self._metrics.observe_commit((self._wall_ms() - record_ms) / 1000)
         return [_published(c, record_ms) for c in committed]
 
 
