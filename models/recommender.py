@@ -14,8 +14,9 @@ from events.catalog import Facts
 from events.schema import ADD_TO_CART, CLICK, IMPRESSION, PURCHASE, RATING, TYPES
 from events.texts import Texts
 from models.arranging import SAID, arranged
-from models.candidates import Candidates, Gatherer
+from models.candidates import Candidates
 from models.esteem import rating_of, stay_of
+from models.gathering import Gatherer
 from models.impressions import Impressions, Shown
 from models.interactions import Interactions, seen_of
 from models.item_plan import COSINE, POPULAR, SESSIONS, SOURCES, ItemPlan

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.batch import Batch
-from models.candidates import Gatherer
+from models.gathering import Gatherer
 from models.item_plan import ItemPlan
 from models.items import ItemTable
 from models.pace import Pace

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from events.texts import Texts
-from models.candidates import UNRANKED, Gatherer, _gather
+from models.candidates import UNRANKED
+from models.gathering import Gatherer, _gather
 from models.item_plan import COSINE, SESSIONS, SOURCES, ItemPlan
 from models.items import ItemTable
 from models.running_sessions import Running

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from models.candidates import UNRANKED, Gatherer
+from models.candidates import UNRANKED
+from models.gathering import Gatherer
 from models.item_plan import SOURCES, ItemPlan
 from models.items import ItemTable
 from models.ranker import INPUTS, inputs

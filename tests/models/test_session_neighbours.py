@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from events.schema import PRODUCT_VIEW
-from models.candidates import Gatherer
+from models.gathering import Gatherer
 from models.item_plan import SESSIONS, SOURCES, ItemPlan
 from models.items import ItemTable
 from models.recommender import ItemRecommender
