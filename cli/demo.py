@@ -14,7 +14,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -77,7 +77,7 @@ def run_demo(
             console.print("ending …")
         finally:
             if addresses is not None:
-                addresses.unlink(missing_ok=True)  # nobody is to come any more
+                scene.forget(addresses)
         return scene.finish(console)
 
 
@@ -125,7 +125,9 @@ class Scene:
         self.shop = ShopThread(self._config, kafka.events, users, rate, seed)
         self.kills, self.has_guests = 0, False
         self.notes: deque[str] = deque(maxlen=4)
+        self.unsaid: list[str] = []
         self.metrics: dict[str, float] = {}
+        self.before: dict[str, float] = {}
 
     def start(self) -> None:
         """Open the doors."""
@@ -141,27 +143,42 @@ class Scene:
             if self.engine.exit_code() is not None:
                 return
             time.sleep(0.1)
-        lines = [f"export {name}={value}\n" for name, value in self._servers.items()]
         fresh = file.with_name(file.name + ".new")
         try:
-            fresh.write_text("".join(lines))
+            fresh.write_text(self._told)
             fresh.replace(file)
         finally:
             fresh.unlink(missing_ok=True)
 
+    def forget(self, file: Path) -> None:
+        """Nobody is to come any more; a file that another demo has written meanwhile stays."""
+        with suppress(FileNotFoundError):
+            if file.read_text() == self._told:
+                file.unlink()
+
+    @property
+    def _told(self) -> str:
+        return "".join(f"export {name}={value}\n" for name, value in self._servers.items())
+
     def look(self) -> None:
-        """Read the engine's metrics; they stay as they were while it is down."""
+        """Read the engine's metrics; they stay as they were while it is down.
+
+        Those of the look before stay too: both count from the engine's start.
+        """
         try:
             with urlopen(f"http://{self._address}/metrics", timeout=1) as answer:
                 text = answer.read().decode()
         except OSError:
             return
-        self.metrics = {
-            sample.name
-            + "".join(sample.labels.get(k, "") for k in ("le", "step", "reason")): sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-        }
+        labels = ("le", "step", "reason", "partition")
+        self.before, self.metrics = (
+            self.metrics,
+            {
+                sample.name + "".join(sample.labels.get(k, "") for k in labels): sample.value
+                for family in text_string_to_metric_families(text)
+                for sample in family.samples
+            },
+        )
 
     def kill_and_check(self) -> None:
         """Kill the engine with signal 9, start it again, and hold it against the ledger."""
@@ -174,7 +191,9 @@ class Scene:
             exact, text = self.compare(after_epoch=before)
         took = time.monotonic() - start_s
         verdict = "exact" if exact else "NOT exact"
-        self.notes.append(f"kill -9 of {pid}: back and {verdict} after {took:.1f} s ({text})")
+        note = f"kill -9 of {pid}: back and {verdict} after {took:.1f} s ({text})"
+        self.notes.append(note)
+        self.unsaid.append(note)
 
     def _epoch(self) -> int:
         """How often the shard that is loaded last has been taken over by an engine."""
@@ -341,36 +360,45 @@ def _watch(scene: Scene, console: Console, seconds: float, kill_every: float, pl
 def _plain(scene: Scene, rate: float) -> str:
     sizes = " ".join(f"{name}={size}" for name, size in scene.changes.sizes.most_common(5))
     text = f"{_numbers(scene, rate)}  {sizes}"
-    if scene.notes:
-        text += f"\n  {scene.notes[-1]}"
+    while scene.unsaid:
+        text += f"\n  {scene.unsaid.pop(0)}"
     if scene.changes.latest:
         text += f"\n  {line(scene.changes.latest[-1])}"
     return text
 
 
 def _numbers(scene: Scene, rate: float) -> str:
-    metrics, lag = scene.metrics, scene.shop.published - _read(scene.metrics)
+    metrics = scene.metrics
+    fresh = latencies(scene.before, metrics)
     return (
-        f"{scene.shop.published:,} published  {rate:,.0f} events/s  lag {max(lag, 0):,.0f}  "
-        f"p50 {_quantile(metrics, 0.5)}  p99 {_quantile(metrics, 0.99)}  "
+        f"{scene.shop.published:,} published  {rate:,.0f} events/s  lag {_lag(scene):,.0f}  "
+        f"p50 {quantile(fresh, 0.5)}  p99 {quantile(fresh, 0.99)}  "
         f"{metrics.get('afterglow_rows', 0):,.0f} profiles  {scene.changes.count:,} changes"
     )
 
 
-def _read(metrics: dict[str, float]) -> float:
-    dead = sum(v for k, v in metrics.items() if k.startswith("afterglow_dead_letters_total"))
-    names = ("afterglow_events_total", "afterglow_duplicates_total")
-    return dead + sum(metrics.get(name, 0.0) for name in names)
+def _lag(scene: Scene) -> float:
+    """Messages that the engine has not read, as it said last; all, before it has read any."""
+    if not scene.kills and not scene.metrics.get("afterglow_events_total"):
+        return scene.shop.published
+    return sum(each for name, each in scene.metrics.items() if name.startswith("afterglow_lag"))
 
 
-def _quantile(metrics: dict[str, float], share: float) -> str:
-    """From event to commit: the histogram's bound that the share lies below."""
+def latencies(before: dict[str, float], now: dict[str, float]) -> list[tuple[float, float]]:
+    """How many events were committed within each bound, since the look before or a new start."""
     name = "afterglow_event_to_commit_seconds_bucket"
-    buckets = sorted(
-        (float(key.removeprefix(name)), count)
-        for key, count in metrics.items()
-        if key.startswith(name)
-    )
+    bounds = sorted((float(key.removeprefix(name)), key) for key in now if key.startswith(name))
+    total = f"{name}+Inf"
+    old = before if before.get(total, 0.0) <= now.get(total, 0.0) else {}
+    return [(bound, now[key] - old.get(key, 0.0)) for bound, key in bounds]
+
+
+def quantile(buckets: list[tuple[float, float]], share: float) -> str:
+    """The bound that a share of the events lies below.
+
+    >>> quantile([(0.1, 7), (1.0, 9), (float("inf"), 10)], 0.5)
+    '≤ 100 ms'
+    """
     if not buckets or not buckets[-1][1]:
         return "–"
     bound = next(le for le, count in buckets if count >= share * buckets[-1][1])

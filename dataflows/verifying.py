@@ -187,7 +187,9 @@ def _reads(settings: Settings, wanted: Mapping[int, int]) -> Iterator[Read]:
                         raise LogIncomplete(
                             f"partition {span.partition} of {settings.kafka.events!r} begins at "
                             f"offset {span.start}: retention has removed what came before, so "
-                            "profiles cannot be recomputed from it"
+                            "profiles cannot be recomputed from it. Give the topic a longer "
+                            "retention, and verify engines that have read all of it (the broker of "
+                            "`afterglow demo` keeps 5 MiB of a partition)"
                         )
                     at[span.partition] = span.stop
                 _check_reach(settings.kafka.events, read, wanted)

@@ -3,14 +3,16 @@
 import os
 import sys
 
-from afterglow_client import Reader
+from afterglow_client import AfterglowError, Reader
 
 store = os.environ.get("REDIS_URL") or sys.exit("REDIS_URL must name the store")
 user_id = sys.argv[1] if len(sys.argv) == 2 else sys.exit("say who: examples/edge.py ann")
-with Reader(store) as reader:
-    profile = reader.get(user_id)
-    if profile is None:
-        print(f"nothing is known of {user_id!r}")
-    else:
-        print(f"{user_id} is in {', '.join(profile.segments) or 'no segment'}")
-        print(profile.features)
+try:
+    with Reader(store) as reader:
+        profile = reader.get(user_id)
+except AfterglowError as error:
+    sys.exit(str(error))
+if profile is None:
+    print(f"nothing is known of {user_id!r}")
+else:
+    print(user_id, "is in", ", ".join(profile.segments) or "no segment", profile.features)

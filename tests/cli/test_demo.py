@@ -1,11 +1,13 @@
 """``afterglow demo``: what it refuses, and that nothing stays behind when it ends."""
 
+import re
 import signal
 import subprocess
 import sys
 
 import pytest
 
+from cli.demo import latencies, quantile
 from tests.cli.running import CLEAN, ROOT, afterglow, until
 
 SMALL = ("--plain", "--rate", "50", "--users", "100", "--set", "models.enabled=false")
@@ -64,3 +66,44 @@ def test_its_end_takes_the_addresses_away_and_its_lines_are_whole(tmp_path):
     assert lines
     assert all(" changes  " in line for line in lines)  # which stands at the end
     assert list(tmp_path.iterdir()) == []
+
+
+def test_latencies_are_those_since_the_look_before_or_a_new_start():
+    name = "afterglow_event_to_commit_seconds_bucket"
+
+    def look(*counts):
+        return dict(
+            zip((f"{name}0.1", f"{name}1.0", f"{name}+Inf"), map(float, counts), strict=True)
+        )
+
+    inf = float("inf")
+    assert latencies({}, look(3, 4, 5)) == [(0.1, 3), (1.0, 4), (inf, 5)]
+    assert latencies(look(3, 4, 5), look(4, 5, 6)) == [(0.1, 1), (1.0, 1), (inf, 1)]
+    assert latencies(look(30, 40, 50), look(0, 1, 1)) == [(0.1, 0), (1.0, 1), (inf, 1)]
+    assert quantile(latencies(look(0, 0, 9), look(5, 6, 15)), 0.5) == "≤ 100 ms"
+    assert quantile(latencies(look(3, 4, 5), look(3, 4, 5)), 0.5) == "–"
+
+
+@pytest.mark.servers
+@pytest.mark.slow
+def test_the_lag_goes_back_after_a_kill_which_is_told_once(tmp_path):
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "cli.main", "demo", "--plain", "--seconds", "26"),
+            *("--kill-every", "12", "--rate", "300", "--users", "500"),
+        ],
+        cwd=ROOT,
+        env={**CLEAN, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        timeout=200,
+        text=True,
+        check=True,
+    )
+    status, _, _ = done.stdout.partition("exact:")
+    kills = status.count("kill -9 of")
+    assert kills >= 2
+    assert kills == 2 * len(set(re.findall("kill -9 of [0-9]+", status)))  # live, and at the end
+    lags = [int(each.replace(",", "")) for each in re.findall(r"  lag ([\d,]+)  ", status)]
+    last = status.rindex("  lag ")
+    assert status.index("kill -9 of") < last
+    assert lags[-1] < 300
