@@ -8,6 +8,7 @@ time, the last ones masked, which is why a block ends with ``PAD`` bytes that be
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -27,6 +28,10 @@ Bools = NDArray[np.bool_]
 ONES: Final = np.array([(1 << (8 * k)) - 1 for k in range(8)] + [2**64 - 1], dtype=np.uint64)
 """Masks of the first k bytes of a word."""
 
+_ODD: Final = re.compile(rb'["\\\\\x00-\x1f]').search
+_FEW: Final = 24
+"""Texts that are looked at one by one: to load the first compiled loop takes half a second, and no
+command that only reads settings needs another."""
 _SEED: Final = np.uint64(0x2545F4914F6CDD1D)
 _WORD: Final = np.uint64(0x9FB21C651E98DF25)
 _MIX_1: Final = np.uint64(0xBF58476D1CE4E5B9)
@@ -170,8 +175,7 @@ class Texts:
 
     def escaped(self) -> Texts:
         """The same as they stand between the quotes of JSON."""
-        odd = np.empty(len(self), dtype=np.bool_)
-        _find_odd(self.words, self.start, self.length, odd)
+        odd = self._odd()
         if not odd.any():
             return self
         texts = self.tobytes()
@@ -186,6 +190,14 @@ class Texts:
         end = _copy_all(self.words, self.start, self.length, open_words(block), 0, start)
         block[end:] = 0
         return Texts(block, start, self.length, self._hashes)
+
+    def _odd(self) -> Bools:
+        """Which texts cannot stand in JSON as they are, bool[n]."""
+        if len(self) <= _FEW:
+            return np.array([bool(_ODD(raw)) for raw in self.bytes_list()], dtype=np.bool_)
+        out = np.empty(len(self), dtype=np.bool_)
+        _find_odd(self.words, self.start, self.length, out)
+        return out
 
     def _some(self, which: I64 | slice) -> Texts:
         out = object.__new__(Texts)
