@@ -415,7 +415,7 @@ def _screen(scene: Scene, rate: float) -> Group:
         Panel(_numbers(scene, rate), title="afterglow"),
         sizes,
         Panel(latest or "…", title="latest changes: who, what, why (value and threshold)"),
-        Panel(notes, title=f"{scene.kills} kills"),
+        Panel(notes, title=f"kills: {scene.kills}"),
     )
 
 

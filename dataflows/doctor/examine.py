@@ -58,7 +58,7 @@ def examine(
     if settings.redis.url.get_secret_value():
         store = gather_store(settings, lane.side_tables, now_ms)
         findings += check_store(store, settings, now_ms())
-        looked_at += [_servers(store)]
+        looked_at += [] if store.error else [_servers(store)]
     shards = store.shards if store is not None else []
     if settings.kafka.bootstrap:
         positions = lowest(shards)
@@ -68,7 +68,7 @@ def examine(
         )
         known = store.meta.get(f"log:{events}", "") if store is not None else ""
         findings += check_broker(broker, settings, positions, known, now_ms())
-        looked_at += [_topics(broker)]
+        looked_at += [] if broker.error else [_topics(broker)]
     port = look_at_port(settings.metrics.address)
     findings += check_memory(machine, 0 if store is None or port.ours else store.users)
     findings += check_port(settings.metrics.address, port)

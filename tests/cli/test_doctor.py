@@ -40,6 +40,13 @@ def test_one_line_for_each_finding(env: dict[str, str]) -> None:
     assert len(lines) == 3
 
 
+def test_what_does_not_answer_was_not_looked_at() -> None:
+    env = {"KAFKA_BOOTSTRAP": "127.0.0.1:1", "REDIS_URL": "redis://127.0.0.1:1"}
+    done = afterglow("doctor", *QUIET, env=env)
+    assert done.code == 1
+    assert done.out.splitlines()[-1] == "2 faults, 0 to look at."
+
+
 def test_as_json(env: dict[str, str]) -> None:
     env["REDIS_URL"] = "redis://127.0.0.1:1"
     done = afterglow("doctor", "--json", *QUIET, env=env)
