@@ -40,8 +40,8 @@ def export_definitions(settings: Settings, file: Path | None) -> int:
     except OSError as error:
         raise UserError(f"{file} cannot be written: {error.strerror}") from error
     print(
-        f"written to {file}: segments {len(live.segments)}, families {len(live.families)}; edit it, "
-        f"then `afterglow segments preview {file}`"
+        f"{len(live.segments)} segments and {len(live.families)} families written to {file}; edit "
+        f"it, then `afterglow segments preview {file}`"
     )
     return 0
 
