@@ -15,7 +15,7 @@ from cli.common import UserError, wide_console
 from cli.segments import next_revision, opened, utc
 from dataflows.durations import duration_ms, duration_text
 from dataflows.measuring import Measured, measure
-from dataflows.previewing import moving, preview, stored_lane
+from dataflows.previewing import moving, preview, stored_lane, stored_lanes
 from dataflows.settings import Settings
 from dataflows.what_if import Course, unhurried, what_if
 from models.sequential import Comparison
@@ -47,8 +47,8 @@ def what_if_file(settings: Settings, file: Path, hours: int, as_json: bool) -> i
     """Let hours pass under the definitions in force, and under those of a file."""
     store, live = opened(settings)
     then = next_revision(settings, live, file)
-    slow = unhurried(settings)
-    found = what_if(lambda: stored_lane(slow, store, live), then.definitions, hours)
+    copies = stored_lanes(unhurried(settings), store, live)
+    found = what_if(copies, then.definitions, hours)
     if as_json:
         _print_json(asdict(found))
         return 0
@@ -106,35 +106,49 @@ def _course(course: Course | None) -> tuple[str, str, str]:
 
 
 def _cells(each: Measured, minor: int) -> tuple[str, ...]:
-    found, users, rest = each.conversion, max(each.members, 1), max(each.rest, 1)
-    base = found.base or math.nan
+    """The figures of a line; what would be said of nobody is not known."""
+    users, rest = each.members or math.nan, each.rest or math.nan
     return (
         f"{each.members:,}",
-        f"{each.buyers / users:.2%}",
-        f"{each.rest_buyers / rest:.2%}",
-        _percent(found.lift),
-        f"{_percent(found.low / base)} to {_percent(found.high / base)}",
-        f"{each.revenue / users / minor:,.2f}",
-        f"{each.rest_revenue / rest / minor:,.2f}",
-        _percent(each.worth.lift),
+        _shown(each.buyers / users, ".2%"),
+        _shown(each.rest_buyers / rest, ".2%"),
+        _shown(_lift(each, each.conversion), "+.1%"),
+        _interval(each, each.conversion),
+        _shown(each.revenue / users / minor, ",.2f"),
+        _shown(each.rest_revenue / rest / minor, ",.2f"),
+        _shown(_lift(each, each.worth), "+.1%"),
     )
+
+
+def _lift(each: Measured, found: Comparison) -> float:
+    """As a share of the rest; NaN where nobody is in the segment, or the rest has nothing."""
+    return found.lift if each.members else math.nan
+
+
+def _interval(each: Measured, found: Comparison) -> str:
+    """Where the lift may lie; nobody buys less than nothing, so it ends at -100 %."""
+    base = found.base if each.members and found.base else math.nan
+    low, high = found.low / base, found.high / base
+    if math.isfinite(low):
+        low = max(low, -1.0)
+    return f"{_shown(low, '+.1%')} to {_shown(high, '+.1%')}"
 
 
 def _plain(each: Measured) -> dict[str, Any]:
     """As JSON; what is not known is null."""
     plain = asdict(each)
-    for name, compared in (("conversion", each.conversion), ("worth", each.worth)):
-        plain[name] = _known(compared)
+    for name, found in (("conversion", each.conversion), ("worth", each.worth)):
+        values = {**asdict(found), "lift": _lift(each, found)}
+        if not each.members:
+            values["difference"] = math.nan
+        plain[name] = {
+            key: value if math.isfinite(value) else None for key, value in values.items()
+        }
     return plain
 
 
-def _known(found: Comparison) -> dict[str, float | None]:
-    values = {**asdict(found), "lift": found.lift}
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
-
-
-def _percent(value: float) -> str:
-    return f"{value:+.1%}" if math.isfinite(value) else "–"
+def _shown(value: float, form: str) -> str:
+    return format(value, form) if math.isfinite(value) else "–"
 
 
 def _print_json(found: Any) -> None:

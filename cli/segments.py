@@ -7,7 +7,7 @@ import time
 import tomllib
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from pydantic import TypeAdapter, ValidationError
@@ -19,6 +19,7 @@ from dataflows import plans
 from dataflows.complaints import lines
 from dataflows.definitions import in_force, register
 from dataflows.engine import open_store
+from dataflows.left_out import left_out
 from dataflows.sections.profiles import FamilySettings, Segment
 from dataflows.sections.values import Name
 from dataflows.settings import Settings, SettingsError
@@ -30,6 +31,7 @@ from state.store import Store
 
 _SEGMENTS: TypeAdapter[dict[str, Segment]] = TypeAdapter(dict[Name, Segment])
 _FAMILIES: TypeAdapter[dict[str, FamilySettings]] = TypeAdapter(dict[Name, FamilySettings])
+_Form = TypeVar("_Form")
 _DONE: Final = "every worker takes it over within seconds"
 
 
@@ -169,7 +171,12 @@ def next_revision(
 ) -> Revision:
     """The revision that a file comes to, checked down to every condition and offer."""
     wanted = _read(file)
-    plans.check_definitions(settings, wanted, plans.learner(settings, trains=False))
+    try:
+        plans.check_definitions(settings, wanted, plans.learner(settings, trains=False))
+    except SettingsError as error:
+        if "there is no " in str(error):
+            _check_whole(settings, live, file, wanted)
+        raise
     return follow(
         live,
         at_ms=wall_clock_ms(),
@@ -177,6 +184,19 @@ def next_revision(
         note=note,
         definitions=wanted,
     )
+
+
+def _check_whole(settings: Settings, live: Revision, file: Path, wanted: DefinitionSet) -> None:
+    """Refuse a file that is a part of all definitions, and lacks what something asks for."""
+    offers = plans.lane_plan(settings).offers
+    lacks = left_out(live.definitions, wanted, offers)
+    if lacks:
+        told = " and ".join(f"{each.what} (asked for by {', '.join(each.by)})" for each in lacks)
+        raise UserError(
+            f"{file}: must hold all segments and families, because what is not in it ends, but it "
+            f"leaves out {told}, in force now. Put back what is left out, or begin with a file of "
+            "all that is in force: `afterglow segments export FILE`"
+        )
 
 
 def _read(file: Path) -> DefinitionSet:
@@ -199,13 +219,18 @@ def _read(file: Path) -> DefinitionSet:
             f"{file}: must have tables such as [segments.NAME] or [families.NAME.labels], as in "
             "afterglow.toml, but has neither"
         )
+    return plans.definition_set(
+        _table(file, data, "segments", _SEGMENTS), _table(file, data, "families", _FAMILIES)
+    )
+
+
+def _table(
+    file: Path, data: dict[str, Any], name: str, form: TypeAdapter[dict[str, _Form]]
+) -> dict[str, _Form]:
     try:
-        return plans.definition_set(
-            _SEGMENTS.validate_python(data.get("segments", {})),
-            _FAMILIES.validate_python(data.get("families", {})),
-        )
+        return form.validate_python(data.get(name, {}))
     except ValidationError as error:
-        raise SettingsError("\n".join(f"{file}: {line}" for line in lines(error))) from None
+        raise SettingsError("\n".join(f"{file}: {line}" for line in lines(error, name))) from None
 
 
 def _publish(store: Store, then: Revision) -> None:

@@ -21,10 +21,16 @@ _MOST: Final = 80
 """Characters of a wrong value that are shown."""
 
 
-def lines(error: ValidationError) -> Iterator[str]:
-    """One line per wrong value, in the order of the sections."""
+def lines(error: ValidationError, section: str = "") -> Iterator[str]:
+    """One line per wrong value, in the order of the sections.
+
+    Args:
+        error: what was found.
+        section: which one was looked at, if not all; paths begin with it.
+    """
     for problem in error.errors(include_url=False):
-        yield _line(_place(problem["loc"]), problem)
+        place = (section, *problem["loc"]) if section else problem["loc"]
+        yield _line(_place(place), problem)
 
 
 def _place(location: Sequence[int | str]) -> list[str]:

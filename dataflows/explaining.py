@@ -16,6 +16,7 @@ from state.definition_store import DefinitionStore
 from state.explain import explain
 from state.explain_offers import explain_offer
 from state.features import RowView
+from state.memberships import Family
 from state.store import Store
 
 
@@ -46,7 +47,7 @@ def explanation(settings: Settings, store: Store, user: str, name: str, now_ms: 
     if name.startswith(OFFERS):
         _check("offer", name, [spec.column for spec in offers])
     else:
-        _check("segment", name, lane.decider.plan.names)
+        _check("segment", name, lane.decider.plan.names, lane.decider.plan.families)
     shard = zlib.crc32(user.encode()) % settings.redis.shards
     stored = store.look(shard, lane.side_tables)
     lane.restore(stored)
@@ -72,8 +73,12 @@ def explanation(settings: Settings, store: Store, user: str, name: str, now_ms: 
     return told.to_text()
 
 
-def _check(kind: str, name: str, names: Sequence[str]) -> None:
+def _check(kind: str, name: str, names: Sequence[str], families: Sequence[Family] = ()) -> None:
     if name not in names:
+        for family in families:
+            if family.name == name:
+                labels = ", ".join(family.labels)
+                raise UnknownError(f"{name!r} is a family; name one of its labels: {labels}")
         near = difflib.get_close_matches(name, names, 1)
         hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(names)}"
         raise UnknownError(f"there is no {kind} {name!r}{hint}")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
 from dataflows.engine import open_lane
 from dataflows.settings import Settings
+from state.commit import StoredShard
 from state.definition_set import DefinitionSet
 from state.foreseeing import Foreseen, foresee
 from state.lane import Lane
@@ -16,6 +18,8 @@ from state.revisions import Revision
 from state.store import Store
 
 _AT_ONCE = 50_000
+_SHARED: Final = ("cuts", "trainer", "models", "experiments")
+"""What is kept beside the shards."""
 
 
 @dataclass(slots=True)
@@ -56,11 +60,35 @@ class Preview:
 def stored_lane(settings: Settings, store: Store, revision: Revision) -> Lane:
     """A copy of everything in the store, with everybody under one revision."""
     lane = open_lane(settings, definitions=revision.definitions)
-    for shard in range(store.shards):
-        lane.restore(store.look(shard, lane.side_tables))
-    shared = store.shared
-    lane.restored(shared("cuts"), shared("trainer"), shared("models"))
-    lane.measures.experiments.adopt(shared("experiments"))
+    return _filled(lane, _shards(store, lane.side_tables), store.shared)
+
+
+def stored_lanes(settings: Settings, store: Store, revision: Revision) -> Callable[[], Lane]:
+    """Gives such copies, all the same: the store is read once, however it goes on changing."""
+    tables = open_lane(settings, definitions=revision.definitions).side_tables
+    shards = list(_shards(store, tables))
+    shared = {name: store.shared(name) for name in _SHARED}
+
+    def copy() -> Lane:
+        lane = open_lane(settings, definitions=revision.definitions)
+        return _filled(lane, shards, shared.__getitem__)
+
+    return copy
+
+
+def _shards(store: Store, tables: Sequence[str]) -> Iterator[StoredShard]:
+    return (store.look(shard, tables) for shard in range(store.shards))
+
+
+def _filled(
+    lane: Lane, shards: Iterable[StoredShard], shared: Callable[[str], bytes | None]
+) -> Lane:
+    """An empty lane with what was read, in which nobody is stale."""
+    for stored in shards:
+        lane.restore(stored)
+    cuts, trainer, models, experiments = map(shared, _SHARED)
+    lane.restored(cuts, trainer, models)
+    lane.measures.experiments.adopt(experiments)
     lane.catch_up()
     return lane
 

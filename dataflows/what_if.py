@@ -1,9 +1,9 @@
 """What if: other definitions beside those in force, over the hours to come.
 
-Two copies of what is in the store are made. One goes over to the other definitions at once; then
-time passes in both, and nobody acts. What silence brings about (a score that falls, a window that
-ends, a dwell that is over) happens in both to the millisecond, as it would in the engine. What
-customers will do is not foretold.
+Two copies are made of what the store held at one moment, so that they differ in nothing else. One
+goes over to the other definitions at once; then time passes in both, and nobody acts. What silence
+brings about (a score that falls, a window that ends, a dwell that is over) happens in both to the
+millisecond, as it would in the engine. What customers will do is not foretold.
 """
 
 from __future__ import annotations
@@ -63,18 +63,26 @@ def what_if(open_copy: Callable[[], Lane], definitions: DefinitionSet, hours: in
     """Let some hours pass twice.
 
     Args:
-        open_copy: gives a lane of everything in the store, as it is, ``unhurried``.
+        open_copy: gives a lane of everything in the store, ``unhurried``; the same each time,
+            whatever has become of the store since (``previewing.stored_lanes``).
         definitions: the others.
         hours: how many.
     """
-    lane = open_copy()
+    lane = _settled(open_copy())
     begin_ms, at_once = lane.clock.now_ms, preview(lane, definitions)
     live = _pass(lane, begin_ms, hours)
-    lane = open_copy()
+    del lane  # one at a time: they may be large
+    lane = _settled(open_copy())
     lane.decider.waiting.clear()
     lane.adopt(definitions)
     lane.catch_up()
     return WhatIf(begin_ms, hours, at_once, live, _pass(lane, begin_ms, hours))
+
+
+def _settled(lane: Lane) -> Lane:
+    """With all decided that is due, such as scores by the newest cuts: no change's doing."""
+    lane.finish(lane.clock.now_ms)
+    return lane
 
 
 def _pass(lane: Lane, begin_ms: int, hours: int) -> dict[str, Course]:

@@ -7,16 +7,18 @@ left to change. So what an explanation foretells is what the engine will do.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 import numpy as np
 
+from state.conditions import Condition
 from state.definitions import SegmentError
 from state.evaluation import Evaluation
+from state.joins import All, Always, Either, Opposite
 from state.memberships import SegmentState
-from state.nodes import Atom, Shown
+from state.nodes import Atom, Predicate, Shown
 from state.segments import Outcome, SegmentPlan
 from state.times import DAY_MS, FAR_MS, HOUR_MS, MINUTE_MS, NEVER_MS, SECOND_MS
 from state.view import View
@@ -46,6 +48,7 @@ class Reading:
         threshold: what it was compared with.
         holds: whether it is true.
         distance: how far off it is, or what it measures, in words.
+        opposite: whether the part holds rather where this is not true, as under ``not``.
     """
 
     part: Part
@@ -54,10 +57,18 @@ class Reading:
     threshold: Shown
     holds: bool
     distance: str
+    opposite: bool = False
+
+    @property
+    def helps(self) -> bool:
+        """Whether it is as the part of the definition asks."""
+        return self.holds is not self.opposite
 
     def to_text(self) -> str:
-        """As a line for people."""
-        return f"  {'✓' if self.holds else '✗'} {self.text}: {self.distance}"
+        """As a line for people, marked by whether it helps the part to hold."""
+        mark, asked = ("✓", "as is asked") if self.helps else ("✗", "but the opposite is asked")
+        told = f"{self.distance}, {asked}" if self.opposite else self.distance
+        return f"  {mark} {self.text}: {told}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +158,9 @@ def explain(
     flips_ms, looked_until_ms = _foresee(plan, view_at, outcome, place)
     enter = plan.condition(place, entered=True)
     leave = plan.condition(place, entered=False)
-    readings = [reading(outcome.on, "enter", atom) for atom in enter.atoms]
+    told = readings(outcome.on, "enter", enter)
     if leave is not enter:
-        readings += [reading(outcome.on, "exit", atom) for atom in leave.atoms]
+        told += readings(outcome.on, "exit", leave)
     return Explanation(
         segment=segment,
         version=plan.versions[place],
@@ -158,7 +169,7 @@ def explain(
         since_ms=since_ms,
         enter=enter.text,
         exit=None if leave is enter else leave.text,
-        readings=tuple(readings),
+        readings=tuple(told),
         flips_ms=flips_ms,
         looked_until_ms=looked_until_ms,
         held_until_ms=_held_until_ms(plan, place, now_ms, member, since_ms),
@@ -206,8 +217,24 @@ def _held_until_ms(
     return until_ms if until_ms > now_ms else None
 
 
-def reading(on: Evaluation, part: Part, atom: Atom) -> Reading:
-    """What one test of a condition reads for the one row that was evaluated."""
+def readings(on: Evaluation, part: Part, condition: Condition) -> list[Reading]:
+    """What each test of a condition reads for the one row that was evaluated."""
+    found = dict.fromkeys(_sides(condition.test, opposite=False))
+    return [_reading(on, part, *side) for side in found]
+
+
+def _sides(test: Predicate, *, opposite: bool) -> Iterator[tuple[Atom, bool]]:
+    """The atoms below a test, in order, and whether the whole holds rather where they do not."""
+    if isinstance(test, Opposite):
+        yield from _sides(test.part, opposite=not opposite)
+    elif isinstance(test, All | Either):
+        for part in test.parts:
+            yield from _sides(part, opposite=opposite)
+    elif not isinstance(test, Always):
+        yield cast("Atom", test), opposite
+
+
+def _reading(on: Evaluation, part: Part, atom: Atom, opposite: bool) -> Reading:
     (value,), (threshold,) = atom.measured(on, _ONE), atom.limits(on, _ONE)
     holds = bool(on.truth(atom)[0])
     plain = atom.operator == "is"
@@ -218,6 +245,7 @@ def reading(on: Evaluation, part: Part, atom: Atom) -> Reading:
         threshold=threshold,
         holds=holds,
         distance=_distance(atom, value, threshold, holds),
+        opposite=opposite,
     )
 
 

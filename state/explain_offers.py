@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from state.explain import HORIZON_MS, MAX_LOOKS, Reading, duration, reading
+from state.explain import HORIZON_MS, MAX_LOOKS, Reading, duration, readings
 from state.memberships import SegmentState
 from state.offers import OfferError, OfferPlan, OfferSpec
 from state.segments import Outcome, SegmentPlan
@@ -132,7 +132,7 @@ def explain_offer(
         given=max(given, 0),
         since_ms=since_ms if given > 0 else None,
         until_ms=until_ms if given > 0 else None,
-        readings=tuple(reading(outcome.on, "when", atom) for atom in condition.atoms),
+        readings=tuple(readings(outcome.on, "when", condition)),
         free_ms=None if stands or free_ms <= now_ms else free_ms,
         instead=tuple(names[at] for at in instead),
         changes_ms=changes_ms,

@@ -96,3 +96,43 @@ def test_a_file_without_what_an_offer_asks_for_is_refused_as_the_page_says(env, 
     file.write_text(re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)[0])
     (line, *_) = wrong("segments", "preview", file, env=env)
     assert "offers.vip_discount.when" in line
+    (line,) = wrong("segments", "apply", file, env=env)
+    assert f"afterglow: {file}: must hold all segments and families" in line
+    assert "leaves out the family 'rfm' (asked for by offers.vip_discount.when), in force" in line
+    assert line.endswith("`afterglow segments export FILE`")
+    file.write_text('[segments.keen]\nenter = "intent > 4"')
+    (line,) = wrong("segments", "apply", file, env=env)
+    assert "the segment 'cart_abandoned' (asked for by offers.vip_discount.when) and the" in line
+
+
+def test_a_label_that_is_asked_for_is_missed_by_itself(env, tmp_path):
+    file = tmp_path / "mine.toml"
+    right("segments", "export", file, env=env)
+    kept = [line for line in file.read_text().splitlines() if not line.startswith("champions")]
+    file.write_text("\n".join([*kept, "[segments.best]", "enter = \"member('champions')\""]))
+    (line,) = wrong("segments", "apply", file, env=env)
+    askers = "segments.best.enter, offers.vip_discount.when"
+    assert f"leaves out the label 'champions' of the family 'rfm' (asked for by {askers})" in line
+
+
+def test_what_was_never_there_is_not_left_out(env, tmp_path):
+    file = tmp_path / "mine.toml"
+    right("segments", "export", file, env=env)
+    file.write_text(file.read_text() + "[segments.best]\nenter = \"member('vop')\"")
+    (line, *_) = wrong("segments", "preview", file, env=env)
+    assert "segment 'best', enter: there is no segment 'vop'; did you mean 'vip'" in line
+
+
+def test_a_misspelt_key_is_told_with_its_path_and_what_was_meant(env, tmp_path):
+    (file := tmp_path / "mine.toml").write_text(
+        "[segments.keen]\nentr = 'intent > 4'\n[families.size.labels]\nbig = 3"
+    )
+    lines = wrong("segments", "apply", file, env=env)
+    where = f"settings: {file}: segments.keen"
+    assert f"{where}.entr: there is no such setting; did you mean 'enter'?" in lines
+    assert f"{where}.enter: is needed, but is not there" in lines
+    file.write_text("[families.size]\nlabel = {}\n[families.size.labels]\nbig = 3")
+    lines = wrong("segments", "diff", file, env=env)
+    where = f"settings: {file}: families.size"
+    assert f"{where}.label: there is no such setting; did you mean 'labels'?" in lines
+    assert any(line.startswith(f"{where}.labels.big: ") for line in lines)

@@ -7,14 +7,19 @@ import random
 import numpy as np
 import pytest
 
+from dataflows.definitions import of_settings
+from dataflows.engine import open_lane
 from dataflows.measuring import measure
-from dataflows.previewing import preview
-from dataflows.what_if import what_if
+from dataflows.previewing import moving, preview, stored_lane, stored_lanes
+from dataflows.settings import load
+from dataflows.what_if import unhurried, what_if
 from events.decode import Decoder
 from events.schema import EventRules
+from state.checkpoint import Checkpoint
 from state.definition_set import DefinitionSet
 from state.definitions import FamilySpec, SegmentSpec
 from state.lane import Lane
+from state.store import Store
 from state.times import DAY_MS, HOUR_MS
 from tests.state.streams import START_MS, plan, read_of
 
@@ -64,6 +69,68 @@ def test_what_if_is_what_each_lane_does_by_itself() -> None:
     assert found.edited["quiet"].entered == [6, 0, 0, 0, 0]
     assert (found.edited["active"].first, found.edited["active"].left) == (4, [4, 0, 0, 0, 0])
     assert sum(found.live["quiet"].left) == 0
+
+
+@pytest.mark.servers
+def test_both_courses_begin_with_one_snapshot(store_url: str) -> None:
+    """Under the definitions in force nothing differs, though events come in while it is asked."""
+    sets = ["models.enabled=false", "recommend.enabled=false", "lane.lateness=0s", "redis.shards=4"]
+    settings = unhurried(load(sets=sets, env={}))
+    store = Store(store_url, shards=4)
+    revision, engine = of_settings(settings), open_lane(settings)
+    checkpoint = Checkpoint(engine, store)
+    checkpoint.open()
+
+    def act(first: int) -> None:
+        events = [
+            {"event_id": f"e{n}", "user_id": f"u{n % 40}", "type": "add_to_cart", "item_id": "p"}
+            | {"ts": START_MS + n * 60_000, "price": 1.0}
+            for n in range(first, first + 30)
+        ]
+        batch, letters = Decoder(EventRules())(read_of(events, first))
+        assert not letters
+        engine.apply(batch)
+        checkpoint.commit(heartbeat=True)
+
+    act(0)
+    copies, asked = stored_lanes(settings, store, revision), 0
+
+    def copy() -> Lane:
+        nonlocal asked
+        asked += 1
+        act(asked * 30)
+        return copies()
+
+    found = what_if(copy, revision.definitions, hours=3)
+    assert asked == 2
+    assert found.begin_ms == START_MS + 29 * 60_000
+    assert found.at_once.users == 30
+    assert found.live == found.edited
+    assert sum(found.live["cart_abandoned"].entered) == 30
+    assert stored_lane(settings, store, revision).table.size == 40
+    store.close()
+
+
+def test_what_is_due_anyway_is_not_the_changes_doing() -> None:
+    """Scores whose cuts have moved, and silence that is not decided yet."""
+    events = [
+        {"event_id": f"e{n}", "user_id": f"u{n % 50}", "type": "purchase", "order_id": f"o{n}"}
+        | {"ts": START_MS + n * 60_000, "amount": float(n + 1)}
+        for n in range(100)
+    ]
+    rich, poor = SegmentSpec("rich", "rfm.m >= 4"), SegmentSpec("poor", "rfm.m <= 1")
+
+    def copy() -> Lane:
+        lane = lane_of(events, rich, poor, QUIET)
+        lane.clock.restore(lane.clock.now_ms + 4 * HOUR_MS)
+        return lane
+
+    same = DefinitionSet([rich, poor, QUIET])
+    assert list(moving(preview(copy(), same)))
+    found = what_if(copy, same, hours=1)
+    assert not list(moving(found.at_once))
+    assert found.live == found.edited
+    assert found.live["rich"].first > 0
 
 
 def test_preview_names_who_moves_and_what_overlaps() -> None:

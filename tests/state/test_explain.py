@@ -19,6 +19,12 @@ PLAN = SegmentPlan.compile(
         SegmentSpec("waiting", enter="orders > 0 and age(bought) >= 1h", cooldown_ms=DAY_MS),
         SegmentSpec("mobile", enter='visit.device == "mobile"'),
         SegmentSpec("odd", enter="intent - heat > 0"),
+        SegmentSpec(
+            "good",
+            enter='orders >= 3 and not member("mobile") and visit.active == false',
+            exit="not (orders >= 2 and not visit.active)",
+        ),
+        SegmentSpec("either", enter="(orders > 0) != true or (orders > 0 and intent > 1)"),
     ],
     [FamilySpec("size", [("big", "orders > 9"), ("small", "orders > 0")])],
     KINDS,
@@ -77,6 +83,33 @@ def test_a_cool_down_is_named():
     explanation = explained(user, "waiting", T0_MS + HOUR_MS, state)
     assert explanation.held_until_ms == explanation.flips_ms == T0_MS + DAY_MS
     assert "cool-down: cannot enter before 23 h from now" in explanation.to_text()
+
+
+def test_a_mark_under_not_says_whether_the_whole_is_helped():
+    """What must not be is no reason against while it is not; twice not is as none."""
+    user = User(steps={"orders": [(0, 3), (T0_MS, 1)]})
+    assert explained(user, "good", T0_MS - 1).to_text() == (
+        "is in good (version 1) for 0 s\n"
+        'enter: orders >= 3 and not member("mobile") and visit.active == false\n'
+        "  ✓ orders >= 3: is 3\n"
+        '  ✓ member("mobile"): no, as is asked\n'
+        "  ✓ visit.active: no, as is asked\n"
+        "exit: not (orders >= 2 and not visit.active)\n"
+        "  ✗ orders >= 2: is 3, but the opposite is asked\n"
+        "  ✗ visit.active: no\n"
+        "leaves in 1 ms if silent"
+    )
+    lines = explained(user, "good").to_text().splitlines()
+    assert "  ✓ orders >= 2: 1 order short (is 1), as is asked" in lines
+
+
+def test_a_test_that_is_asked_both_ways_is_read_both_ways():
+    lines = explained(User(steps={"orders": [(0, 1)]}), "either").to_text().splitlines()
+    assert lines[2:5] == [
+        "  ✗ orders > 0: is 1, but the opposite is asked",
+        "  ✓ orders > 0: is 1",
+        "  ✗ intent > 1: 1 short of 1 (is 0)",
+    ]
 
 
 @pytest.mark.parametrize(

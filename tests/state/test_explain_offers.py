@@ -40,6 +40,15 @@ def test_why_not_says_how_far_off():
     )
 
 
+def test_what_must_not_be_is_no_reason_against():
+    offers = [OfferSpec("first", "not orders >= 1 and within(bought, 2h)", HOUR_MS)]
+    lines = told(User(), "first", T0_MS, offers=offers).to_text().splitlines()
+    assert lines[2:4] == [
+        "  ✓ orders >= 1: 1 order short (is 0), as is asked",
+        "  ✗ age(bought) < 2h: never happened",
+    ]
+
+
 def test_who_has_it_learns_when_it_ends_and_then_when_it_may_come_again():
     user = User(steps={"orders": [(0, 3)], "bought": [(0, T0_MS)]})
     text = told(user, "back", T0_MS + MINUTE_MS, [T0_MS]).to_text()
