@@ -39,19 +39,30 @@ class EventTimes:
     def __str__(self) -> str:
         if self.oldest_ms is None or self.newest_ms is None:
             return "no event times"
-        return f"events from {_utc(self.oldest_ms)} to {_utc(self.newest_ms)} UTC"
+        return f"events from {utc(self.oldest_ms)} to {utc(self.newest_ms)} UTC"
 
     def say(self) -> None:
         """Print the range; on standard error, that seconds seem to have come for milliseconds."""
         if self.newest_ms is None:
             return
         print(self)
-        if self.newest_ms < _NO_ONE_BEFORE_MS:
-            print(
-                "warning: ts must be epoch milliseconds, but seconds seem to have come: the newest "
-                f"event is of {_utc(self.newest_ms)}. Multiply ts by 1000, and begin again",
-                file=sys.stderr,
-            )
+        warn_of_seconds("ts", self.newest_ms, "the newest event")
+
+
+def warn_of_seconds(name: str, ts_ms: int, what: str) -> None:
+    """Say on standard error that seconds seem to have come for milliseconds, where they do.
+
+    Args:
+        name: what must be milliseconds.
+        ts_ms: the newest time of it.
+        what: is of that time.
+    """
+    if ts_ms < _NO_ONE_BEFORE_MS:
+        print(
+            f"warning: {name} must be epoch milliseconds, but seconds seem to have come: {what} "
+            f"is of {utc(ts_ms)}. Multiply {name} by 1000, and begin again",
+            file=sys.stderr,
+        )
 
 
 def _ms(ts: object) -> int | None:
@@ -66,7 +77,7 @@ def _ms(ts: object) -> int | None:
     return None
 
 
-def _utc(ts_ms: int) -> str:
+def utc(ts_ms: int) -> str:
     """A time as people read it; one beyond the calendar as it is."""
     try:
         return datetime.fromtimestamp(ts_ms // 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")

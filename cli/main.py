@@ -152,7 +152,7 @@ def recommend(
 ) -> None:
     """Show a customer's list; with ITEM why it is in it; `evaluate FILE`: how well lists foretell.
 
-    FILE is CSV or JSON lines, perhaps gzip, by time.
+    FILE is CSV or JSON lines, perhaps gzip, or Parquet, by time.
     """
     from cli.recommend import evaluate_file, show_candidates
 

@@ -15,6 +15,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from cli.common import UserError, need_redis, wide_console
+from cli.letters import Letters
 from dataflows import plans
 from dataflows.durations import duration_ms, duration_text
 from dataflows.engine import open_store
@@ -128,7 +129,10 @@ def evaluate_file(
     maps: list[str],
     types: list[str],
 ) -> int:
-    """The prequential run of a log: predict, and learn when the outcome is known."""
+    """The prequential run of a log: predict, and learn when the outcome is known; the exit code.
+
+    It is 1 where nothing of the file became an event.
+    """
     try:
         step_ms, after_ms = duration_ms(step), duration_ms(after) if after else 0
     except ValueError as error:
@@ -147,7 +151,10 @@ def evaluate_file(
             step_ms,
             tick=lambda events: bar.update(doing, completed=events),
         )
-    console.print(f"{run.events:,} events, {run.dead:,} dead letters")
+    letters = Letters(file, run.letters.reasons, run.letters.firsts)
+    if letters.total and not run.events:
+        return letters.say_none_good()
+    console.print(f"{run.events:,} events, {letters.total:,} dead letters")
     table = _table("model")
     for name in ("moments", "came true", "AUC", "log-loss", "base", "calibration error"):
         table.add_column(name, justify="right")

@@ -54,7 +54,8 @@ def publish_file(
     """
     need_kafka(settings)
     columns, renames = parse_pairs(maps, "--map"), Renames(types)
-    read_messages(file, columns, renames)
+    # most of what can be wrong with a file shows before anything is sent
+    next(read_messages(file, columns, renames), None)
     sender = _Sender(settings, topic or settings.kafka.events, interrupts)
     broken: RowError | None = None
     with _bar(file) as bar:

@@ -15,6 +15,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from cli.common import UserError, need_redis, wide_console
+from cli.letters import Letters
 from dataflows.engine import open_store
 from dataflows.explaining_items import WHY, explain_item, utc
 from dataflows.foretelling import foretell
@@ -44,7 +45,10 @@ def show_candidates(settings: Settings, user: str, item: str, as_json: bool) -> 
 
 
 def evaluate_file(settings: Settings, file: Path, maps: list[str], types: list[str]) -> int:
-    """Predict, then learn: how often the lists would have held what came next."""
+    """Predict, then learn: how often the lists would have held what came next; the exit code.
+
+    It is 1 where nothing of the file became an event.
+    """
     columns, renamed = parse_pairs(maps, "--map"), parse_pairs(types, "--type")
     quiet = not sys.stderr.isatty()
     with Bar(console=Console(stderr=True), transient=True, disable=quiet) as bar:
@@ -55,12 +59,16 @@ def evaluate_file(settings: Settings, file: Path, maps: list[str], types: list[s
             read_messages(file, columns, renamed),
             lambda events: bar.update(doing, completed=events),
         )
+    letters = Letters(file, run.letters.reasons, run.letters.firsts)
+    if letters.total and not (run.events or run.others):
+        return letters.say_none_good()
     if not run.events:
+        refused = f". Dead letters: {letters.counts()}. The first of each:{letters}"
         raise UserError(
             f"{file.name} has no interaction to learn from: recommend.weights names the types of "
-            "event that are ones, and each needs an item_id"
+            f"event that are ones, and each needs an item_id{refused * bool(letters.total)}"
         )
-    title = f"{run.events:,} interactions with {run.items:,} items; {run.dead:,} dead letters"
+    title = f"{run.events:,} interactions with {run.items:,} items; {letters.total:,} dead letters"
     table = Table(title=title)
     table.add_column("what came, in the second half")
     for name in ("lists", f"hit rate@{settings.recommend.length}", "MRR"):

@@ -11,14 +11,16 @@ from datetime import datetime
 from pathlib import Path
 
 from cli.common import UserError, apart, writable
-from cli.event_times import EventTimes
+from cli.event_times import EventTimes, utc, warn_of_seconds
 from cli.interrupts import Interrupts
+from cli.letters import Letters
 from cli.lookup import check_ending, write_profiles
 from cli.renames import Renames
 from dataflows.embedded import EmbeddedStore
 from dataflows.replay import Interrupted, Replayed, replay
 from dataflows.settings import Settings
 from events.rows import RowError, parse_pairs, read_messages
+from events.schema import MAX_TS_MS
 from state.store import Store
 
 
@@ -83,7 +85,7 @@ def replay_file(
 ) -> int:
     """Replay a file into an embedded store and write what was asked for; the exit code.
 
-    It is 1 where nothing of the file became an event, and that of the signal where one came.
+    It is 1 where nothing of the file was applied, and that of the signal where one came.
     """
     columns, renames = parse_pairs(maps, "--map"), Renames(types)
     opened = read_messages(file, columns, renames)
@@ -106,7 +108,8 @@ def replay_file(
                     take_changes=take_changes,
                     stop=interrupts,
                 )
-            _export(store, outputs, done, interrupts)
+            if done.events:
+                _export(store, outputs, done, interrupts)
         except Interrupted as error:
             print(f"afterglow: {error}; nothing is exported", file=sys.stderr)
             outputs.say_partial()
@@ -115,10 +118,11 @@ def replay_file(
             outputs.say_partial()
             raise
         store.close()
-    _summarise(done, time.monotonic() - start_s)
+    letters = Letters(file, done.dead, done.first_dead, partitions, outputs.dead_letters)
+    _summarise(done, letters, time.monotonic() - start_s)
     renames.warn()
-    if not (done.events or done.duplicates or done.skipped):
-        return _say_none(file, done)
+    if not done.events:
+        return _say_none(file, done, letters, outputs)
     return interrupts.code
 
 
@@ -161,37 +165,43 @@ def _export(store: Store, outputs: Outputs, done: Replayed, interrupts: Interrup
         raise
 
 
-def _summarise(done: Replayed, seconds: float) -> None:
+def _summarise(done: Replayed, letters: Letters, seconds: float) -> None:
     print(
         f"{done.events:,} events of {done.users:,} users in {seconds:.1f} s; "
         f"{done.duplicates:,} duplicates, {done.unchecked:,} too old to tell (dedup.window), "
         f"{done.skipped:,} at or after the end"
     )
     EventTimes(done.oldest_ms, done.newest_ms).say()
-    if done.dead:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in done.dead.most_common())
-        print(f"dead letters: {reasons}. The first: {done.first_dead}")
+    if letters.total and (done.events or done.skipped):
+        all_are = letters.where_all_are()
+        print(f"dead letters: {letters.counts()}. The first of each ({all_are}):{letters}")
     causes = ", ".join(f"{count:,} by {cause}" for cause, count in done.changes.most_common())
     print(f"changes: {causes or 'none'}")
 
 
-def _say_none(file: Path, done: Replayed) -> int:
-    """Say that no message was a good event; the exit code for that."""
-    if not done.dead:
+def _say_none(file: Path, done: Replayed, letters: Letters, outputs: Outputs) -> int:
+    """Say why no event was applied; the exit code for that."""
+    code = 1
+    if done.oldest_ms is not None and done.newest_ms is not None:
+        print(
+            f"afterglow: all {done.skipped:,} events of {file} lie at or after --until, "
+            f"{utc(done.until_ms)} UTC, and so none was applied: they are from "
+            f"{utc(done.oldest_ms)} to {utc(done.newest_ms)} UTC. Give a later --until",
+            file=sys.stderr,
+        )
+    elif letters.total:
+        code = letters.say_none_good(letters.where_all_are())
+    else:
         print(f"afterglow: {file} holds no message, so there is nothing to replay", file=sys.stderr)
-        return 1
-    ((reason, count),) = done.dead.most_common(1)
-    print(
-        f"afterglow: {file} holds no good event: all {done.dead.total():,} messages are dead "
-        f"letters, most often {reason!r} ({count:,}). The first: {done.first_dead}. --map and "
-        "--type say where fields stand and what types are called",
-        file=sys.stderr,
-    )
-    return 1
+    if outputs.export is not None:
+        print(f"afterglow: nothing is exported to {outputs.export}", file=sys.stderr)
+    return code
 
 
 def _time_ms(text: str) -> int:
-    if text.isdigit():
+    """The time that ``--until`` gives; one that seems to be in seconds is said."""
+    if text.isascii() and text.isdigit() and int(text) <= MAX_TS_MS:
+        warn_of_seconds("--until", int(text), "the time")
         return int(text)
     try:
         moment = datetime.fromisoformat(text)

@@ -21,6 +21,7 @@ from events.hashing import shard_of
 from models.examples import Examples
 from models.online import OnlineModels
 from models.plan import Task
+from operators.dead_letters import DeadLetterFile
 from operators.file_source import FileReader
 from operators.routing import lane_shards
 from state.checkpoint import Checkpoint
@@ -49,13 +50,14 @@ class Run:
 
     Attributes:
         tasks: in the order of the settings.
-        events, dead: applied, and refused.
+        events: how many were applied.
+        letters: what was refused.
         learner: of the lane that learned, as it is at the end.
     """
 
     tasks: Sequence[Foretold]
     events: int
-    dead: int
+    letters: DeadLetterFile
     learner: OnlineModels
 
 
@@ -89,10 +91,11 @@ def evaluate(
     found: list[Examples] = []
     crew = _Crew(settings, lanes, store, found.append)
     decode, reader = Decoder(plans.event_rules(settings)), FileReader(name, payloads, 1, rows)
-    events = dead = newest_ms = 0
+    letters = DeadLetterFile()
+    events = newest_ms = 0
     for read in reader.reads():
-        batch, letters = decode(read)
-        dead += len(letters)
+        batch, refused = decode(read)
+        letters.write(refused)
         events += len(batch)
         for part in stepped(batch, step_ms):
             crew.apply(part)
@@ -100,7 +103,7 @@ def evaluate(
         tick(events)
     crew.finish(newest_ms + step_ms)
     examples = Examples.joined(found, len(crew.learner.plan.inputs))
-    return Run(_by_task(crew.learner, examples), events, dead, crew.learner)
+    return Run(_by_task(crew.learner, examples), events, letters, crew.learner)
 
 
 class _Crew:

@@ -20,6 +20,7 @@ from events.batch import Batch
 from events.decode import Decoder
 from models.candidates import Candidates
 from models.recommender import ItemRecommender
+from operators.dead_letters import DeadLetterFile
 from operators.file_source import FileReader
 from state.groups import group
 from state.table import Table
@@ -53,7 +54,9 @@ class Run:
     """A whole log.
 
     Attributes:
-        events, dead: interactions that were learned, and events that were refused.
+        events: interactions that were learned.
+        others: good events that are no interactions.
+        letters: what was refused.
         items: how many there are.
         coverage: share of them that stood in any of the lists.
         every: all that came; what a user has just had is never in the list.
@@ -62,7 +65,8 @@ class Run:
     """
 
     events: int
-    dead: int
+    others: int
+    letters: DeadLetterFile
     items: int
     coverage: float
     every: Foretold
@@ -93,10 +97,12 @@ def foretell(
     decode, reader = Decoder(plans.event_rules(settings)), FileReader(name, payloads, 1, 5_000)
     every, new, shown = _Places(), _Places(), np.zeros(0, dtype=np.bool_)
     matters = lane.plan.weight_of > 0.0
-    events = dead = 0
+    letters = DeadLetterFile()
+    good = events = 0
     for read in reader.reads():
-        batch, letters = decode(read)
-        dead += len(letters)
+        batch, refused = decode(read)
+        letters.write(refused)
+        good += len(batch)
         batch = batch.where(matters[batch.type] & batch.item.present)
         rows = users.number(batch.users)
         table.reach(rows)
@@ -108,7 +114,8 @@ def foretell(
             events += stop - first
         tick(events)
     coverage = float(shown.mean()) if len(shown) else 0.0
-    return Run(events, dead, len(lane.items), coverage, every.summary(), new.summary())
+    both = every.summary(), new.summary()
+    return Run(events, good - events, letters, len(lane.items), coverage, *both)
 
 
 def _runs(rows: I64) -> Iterator[tuple[int, int]]:

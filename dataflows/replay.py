@@ -19,7 +19,7 @@ from bytewax.run import cli_main
 from dataflows import plans
 from dataflows.profiles import build
 from dataflows.settings import Settings
-from events.batch import Batch, Read, Span
+from events.batch import Batch, DeadLetter, Read, Span
 from events.decode import Decoder
 from operators.dead_letters import DeadLetterFile
 from operators.decode_step import DecodeStep
@@ -48,7 +48,7 @@ class Replayed:
         unchecked: of the applied, those too old to tell whether they were known already.
         oldest_ms, newest_ms: of the good events, those at or after ``until`` too; None without any.
         dead: dead letters by reason.
-        first_dead: the first one's detail.
+        first_dead: the first one of each reason.
         changes: changes by cause.
         users: profiles.
         cuts: in force at the end.
@@ -62,7 +62,7 @@ class Replayed:
     oldest_ms: int | None = None
     newest_ms: int | None = None
     dead: Counter[str] = field(default_factory=Counter)
-    first_dead: str = ""
+    first_dead: dict[str, DeadLetter] = field(default_factory=dict)
     changes: Counter[str] = field(default_factory=Counter)
     users: int = 0
     cuts: Cuts = field(default_factory=Cuts)
@@ -206,7 +206,7 @@ def replay(
         oldest_ms=oldest_ms,
         newest_ms=newest_ms,
         dead=letters.reasons,
-        first_dead=letters.first.detail if letters.first else "",
+        first_dead=letters.firsts,
         changes=lane.counters.changes,
         users=len(lane.users),
         cuts=lane.population.cuts,

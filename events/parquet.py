@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import msgspec
 
-from events.rows import FIELDS, REQUIRED, RowError
+from events.rows import FIELDS, RowError, check_columns
 
 _ROWS: Final = 4_096
 """Rows that are in memory at once."""
@@ -109,16 +109,7 @@ def _places(path: Path, schema: Any, columns: Mapping[str, str]) -> dict[str, tu
             raise RowError(f"{path}: there are {len(found)} columns {column!r}; one is needed")
         if found:
             places[name] = (column, _converter(path, name, schema.field(found[0])))
-        elif name in columns:
-            raise RowError(
-                f"{path}: --map {name}={column}: there is no column {column!r}; there are "
-                f"{', '.join(schema.names)}"
-            )
-        elif name in REQUIRED:
-            raise RowError(
-                f"{path}: a column {name!r} is needed; say which one it is with "
-                f"--map {name}=<one of {', '.join(schema.names)}>"
-            )
+    check_columns(path, columns, schema.names)
     return places
 
 

@@ -2,7 +2,8 @@
 
 A CSV's columns are found under the contract's names; ``--map order_id=session_id`` takes a field
 from another column, and ``--type view=product_view`` renames a value of ``type``. An empty cell is
-an absent field. JSON lines are taken as they are, unless something is mapped.
+an absent field. JSON lines are taken as they are, unless something is mapped. What is mapped must
+be there: a column, or a key of one line at least.
 
 A row that makes no good event is still a message, so that the engine says why it is none; only
 what makes the file unreadable is an error here.
@@ -16,18 +17,26 @@ import gzip
 import io
 import math
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
 import msgspec
+
+from events.schema import TYPES
 
 FIELDS: Final = (
     *("event_id", "user_id", "type", "ts", "source", "item_id", "category", "amount", "currency"),
     *("quantity", "order_id", "session_id", "device", "country", "value"),
 )
 REQUIRED: Final = ("event_id", "user_id", "type", "ts")
+_JSON_LINES: Final = ("jsonl", "json", "ndjson")
 _TELL_EVERY: Final = 1000
+_SHOWN: Final = 60
+_NAMED_OF: Final = 100
+"""So many lines tell which keys there are."""
 _DIGITS: Final = 18
 """Of an integer that surely fits into 64 bits."""
 
@@ -43,14 +52,18 @@ def parse_pairs(texts: Sequence[str], flag: str) -> dict[str, str]:
     {'user_id': 'visitor'}
 
     Raises:
-        RowError: an option of another form.
+        RowError: an option of another form, or one that contradicts another.
     """
-    pairs = {}
+    pairs: dict[str, str] = {}
     for text in texts:
         left, mark, right = text.partition("=")
         if not (left and mark and right):
             raise RowError(f"{flag} {text}: must be of the form NAME=VALUE")
-        pairs[left] = right
+        if pairs.setdefault(left, right) != right:
+            raise RowError(
+                f"{flag} {left}= must be given once, but {flag} {left}={pairs[left]} and "
+                f"{flag} {text} came; leave one of them out"
+            )
     return pairs
 
 
@@ -71,33 +84,127 @@ def read_messages(
             have been read.
 
     Raises:
-        RowError: no such file, another kind of file, a field that the contract does not have; and,
-            while reading, a required column is missing or the file is broken.
+        RowError: no such file, another kind of file, a field or a type that the contract does not
+            have; and, while reading, a required column is missing or the file is broken.
     """
     columns, types = dict(columns or {}), dict(types or {})
-    kind = path.name.removesuffix(".gz").rpartition(".")[2]
-    if not path.is_file():
-        raise RowError(f"{path}: there is no such file")
-    _check_fields(columns)
+    kind = _kind(path)
+    _check_file(path)
+    _check_options(columns, types)
     if kind == "csv":
         return _messages(path, lambda file: _csv_messages(path, file, columns, types), on_bytes)
-    if kind in ("jsonl", "json", "ndjson"):
-        return _messages(path, lambda file: _json_messages(file, columns, types), on_bytes)
+    if kind in _JSON_LINES:
+        return _messages(path, lambda file: _json_messages(path, file, columns, types), on_bytes)
     if kind == "parquet":
         if path.suffix == ".gz":
             raise RowError(f"{path}: Parquet is compressed inside; unpack it first")
         from events.parquet import parquet_messages  # what it needs takes half a second to import
 
         return parquet_messages(path, columns, types, on_bytes)
-    raise RowError(f"{path}: must be .csv or .jsonl, perhaps with .gz, or .parquet, but is .{kind}")
+    endings = ", ".join(f".{each}" for each in ("csv", *_JSON_LINES))
+    raise RowError(
+        f"{path}: must be {endings}, perhaps with .gz, or .parquet, but "
+        f"{f'is .{kind}' if kind else 'its name has no such ending'}; rename it, or convert it"
+    )
 
 
-def _check_fields(columns: Mapping[str, str]) -> None:
+def is_json_lines(path: Path) -> bool:
+    """Whether a file is read as JSON lines, by its name."""
+    return _kind(path) in _JSON_LINES
+
+
+def places_of(path: Path, numbers: Collection[int]) -> dict[int, str]:
+    """Where some messages of a file stand in it, as people count: ``line 3``, ``row 3``.
+
+    Args:
+        path: of a file that could be read so far.
+        numbers: of the messages, from 0 on.
+
+    Raises:
+        RowError: it cannot be read any more.
+    """
+    if _kind(path) == "parquet":
+        return {number: f"row {number + 1:,}" for number in numbers}
+    lines = _csv_lines if _kind(path) == "csv" else _json_lines
+    found: dict[int, str] = {}
+    if not numbers:
+        return found
+    with _in_words(path), path.open("rb") as raw, _unpacked(path, raw) as file:
+        for number, line in enumerate(lines(file)):
+            if number in numbers:
+                found[number] = f"line {line:,}"
+                if len(found) == len(numbers):
+                    break
+    return found
+
+
+def check_columns(path: Path, columns: Mapping[str, str], there: Sequence[str]) -> None:
+    """Refuse a table without the columns that are mapped or required; all that lack are named.
+
+    Args:
+        path: of the file.
+        columns: contract field to the column it is taken from.
+        there: the table's columns.
+
+    Raises:
+        RowError: some lack.
+    """
+    absent = {name: column for name, column in columns.items() if column not in there}
+    needed = [name for name in REQUIRED if name not in columns and name not in there]
+    shown, said = ", ".join(there), []
+    if absent:
+        maps = ", ".join(f"--map {name}={column}" for name, column in absent.items())
+        said.append(
+            f"{maps}: there is no column {_listed(absent.values(), 'or')}; there are {shown}"
+        )
+    if len(needed) == 1:
+        said.append(
+            f"a column {needed[0]!r} is needed; say which one it is with "
+            f"--map {needed[0]}=<one of {shown}>"
+        )
+    elif needed:
+        maps = " ".join(f"--map {name}=<column>" for name in needed)
+        said.append(
+            f"columns {_listed(needed, 'and')} are needed; say which ones they are with {maps}, "
+            f"of {shown}"
+        )
+    if said:
+        raise RowError(f"{path}: {'; '.join(said)}")
+
+
+def _listed(names: Collection[str], joint: str) -> str:
+    *first, last = map(repr, names)
+    return f"{', '.join(first)} {joint} {last}" if first else last
+
+
+def _kind(path: Path) -> str:
+    """The ending of a name, without that of gzip; empty where there is none."""
+    return Path(path.name.removesuffix(".gz")).suffix.removeprefix(".")
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise RowError(f"{path}: must be a file, but is a directory; name a file in it")
+    if not path.exists():
+        raise RowError(f"{path}: there is no such file")
+    if not path.is_file():
+        raise RowError(f"{path}: must be a file, for it is read twice; write to one what comes")
+
+
+def _check_options(columns: Mapping[str, str], types: Mapping[str, str]) -> None:
     for name, column in columns.items():
         if name not in FIELDS:
-            near = difflib.get_close_matches(name, FIELDS, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(FIELDS)}"
-            raise RowError(f"--map {name}={column}: the contract has no field {name!r}{hint}")
+            hint = _near(name, FIELDS)
+            raise RowError(f"--map {name}={column}: the contract has no field {name!r}; {hint}")
+    for old, name in types.items():
+        if name not in TYPES:
+            hint = _near(name, TYPES)
+            raise RowError(f"--type {old}={name}: the contract has no type {name!r}; {hint}")
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
 
 
 def _messages(
@@ -106,12 +213,18 @@ def _messages(
     on_bytes: Callable[[int], None] | None,
 ) -> Iterator[bytes]:
     """The messages of a file, with its faults as errors in words."""
+    with _in_words(path), path.open("rb") as raw, _unpacked(path, raw) as file:
+        for count, message in enumerate(parse(file), 1):
+            yield message
+            if on_bytes is not None and count % _TELL_EVERY == 0:
+                on_bytes(raw.tell())
+
+
+@contextmanager
+def _in_words(path: Path) -> Iterator[None]:
+    """What goes wrong with a file as an error that says so."""
     try:
-        with path.open("rb") as raw, _unpacked(path, raw) as file:
-            for count, message in enumerate(parse(file), 1):
-                yield message
-                if on_bytes is not None and count % _TELL_EVERY == 0:
-                    on_bytes(raw.tell())
+        yield
     except UnicodeDecodeError as error:
         raise RowError(f"{path}: must be UTF-8, but is not: {error}; save it as UTF-8") from error
     except (csv.Error, EOFError, zlib.error, OSError) as error:
@@ -123,19 +236,77 @@ def _unpacked(path: Path, raw: BinaryIO) -> BinaryIO:
 
 
 def _json_messages(
-    file: BinaryIO, columns: dict[str, str], types: dict[str, str]
+    path: Path, file: BinaryIO, columns: dict[str, str], types: dict[str, str]
 ) -> Iterator[bytes]:
-    messages = filter(None, map(bytes.strip, file))
+    if columns:
+        _check_keys(path, file, columns)
+        file.seek(0)
+    messages: Iterator[bytes] = filter(None, map(bytes.strip, file))
+    for first in messages:
+        if first[:1] == b"[" and first[1:_SHOWN].lstrip()[:1] in (b"", b"{"):
+            raise RowError(
+                f"{path}: must hold one JSON object a line, but begins with a list of them; write "
+                "each in a line of its own, such as with jq -c '.[]'"
+            )
+        messages = chain([first], messages)
+        break
     if not (columns or types):
         return messages
     return (_remapped(message, columns, types) for message in messages)
 
 
+def _check_keys(path: Path, file: BinaryIO, columns: Mapping[str, str]) -> None:
+    """Refuse JSON lines none of which has a key that is mapped; all such keys are named."""
+    sought = {msgspec.json.encode(column): column for column in columns.values()}
+    there: dict[str, None] = {}
+    for number, line in enumerate(file):
+        if number >= _NAMED_OF and there and not any(text in line for text in (*sought, b"\\")):
+            continue  # without one of the texts, and without an escape that may stand in one
+        row = _row(line)
+        if row is not None:
+            there |= dict.fromkeys(row)
+            sought = {text: column for text, column in sought.items() if column not in row}
+        if not sought:
+            return
+    if not there:
+        return  # no line is an object, and the engine says so
+    absent = {name: column for name, column in columns.items() if column in sought.values()}
+    maps = ", ".join(f"--map {name}={column}" for name, column in absent.items())
+    raise RowError(
+        f"{path}: {maps}: no line has a key {_listed(absent.values(), 'or')}; there are "
+        f"{', '.join(there)}"
+    )
+
+
+def _json_lines(file: BinaryIO) -> Iterator[int]:
+    """The line of each message, from 1 on."""
+    return (number for number, line in enumerate(file, 1) if line.strip())
+
+
+def _csv_lines(file: BinaryIO) -> Iterator[int]:
+    """The line in which each row begins, from 1 on; the header is none of them."""
+    with io.TextIOWrapper(file, "utf-8-sig", newline="") as text:
+        rows = csv.reader(text)
+        next(rows, None)
+        before = rows.line_num
+        for row in rows:
+            if row:
+                yield before + 1
+            before = rows.line_num
+
+
+def _row(message: bytes) -> dict[str, Any] | None:
+    """What a JSON object holds; None of what is none."""
+    try:
+        return msgspec.json.decode(message, type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
 def _remapped(message: bytes, columns: dict[str, str], types: dict[str, str]) -> bytes:
     """A JSON message with fields taken from other keys; what is no object stays as it is."""
-    try:
-        row = msgspec.json.decode(message, type=dict[str, Any])
-    except (msgspec.DecodeError, RecursionError):
+    row = _row(message)
+    if row is None:
         return message
     row |= {name: row[column] for name, column in columns.items() if column in row}
     if isinstance(row.get("type"), str):
@@ -153,7 +324,9 @@ def _csv_messages(
         header = next(rows, None)
         if not header:
             raise RowError(f"{path}: must begin with a line of column names, but is empty")
-        places = _places(path, header, columns)
+        _check_header(path, header)
+        check_columns(path, columns, header)
+        places = _places(header, columns)
         at_type = next(i for name, i, _ in places if name == "type")
         for row in rows:
             if not row:
@@ -163,26 +336,24 @@ def _csv_messages(
             yield encode({name: convert(row[i]) for name, i, convert in places if row[i]})
 
 
+def _check_header(path: Path, header: Sequence[str]) -> None:
+    for mark, name in ((";", "semicolons"), ("\t", "tabs")):
+        if len(header) == 1 and mark in header[0]:
+            raise RowError(
+                f"{path}: columns must be separated by commas, but {name} separate their names: "
+                f"{header[0][:_SHOWN]!r}; save it with commas"
+            )
+
+
 def _places(
-    path: Path, header: Sequence[str], columns: Mapping[str, str]
+    header: Sequence[str], columns: Mapping[str, str]
 ) -> list[tuple[str, int, Callable[[str], Any]]]:
     """Where each field stands in a row, and how its text is taken."""
-    places = []
-    for name in FIELDS:
-        column = columns.get(name, name)
-        if column in header:
-            places.append((name, header.index(column), _CONVERT.get(name, str)))
-        elif name in columns:
-            raise RowError(
-                f"{path}: --map {name}={column}: there is no column {column!r}; there are "
-                f"{', '.join(header)}"
-            )
-        elif name in REQUIRED:
-            raise RowError(
-                f"{path}: a column {name!r} is needed; say which one it is with "
-                f"--map {name}=<one of {', '.join(header)}>"
-            )
-    return places
+    return [
+        (name, header.index(columns.get(name, name)), _CONVERT.get(name, str))
+        for name in FIELDS
+        if columns.get(name, name) in header
+    ]
 
 
 def _integer(text: str) -> int | str:

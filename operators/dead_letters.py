@@ -119,12 +119,12 @@ class DeadLetterFile:
 
     Attributes:
         reasons: how many letters of each.
-        first: the first letter.
+        firsts: the first letter of each.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self.reasons: Counter[str] = Counter()
-        self.first: DeadLetter | None = None
+        self.firsts: dict[str, DeadLetter] = {}
         self._path = path
         if path is not None:
             path.touch()
@@ -132,8 +132,8 @@ class DeadLetterFile:
     def write(self, letters: Sequence[DeadLetter]) -> None:
         """Keep the letters."""
         self.reasons.update(letter.reason for letter in letters)
-        if self.first is None and letters:
-            self.first = letters[0]
+        for letter in letters:
+            self.firsts.setdefault(letter.reason, letter)
         if self._path is not None:
             with self._path.open("ab") as file:
                 file.writelines(_line(letter) for letter in letters)

@@ -65,7 +65,9 @@ def reset(name: str, config: Config = None, sets: Sets = None) -> None:
 
 @app.command()
 def evaluate(
-    file: Annotated[Path, typer.Argument(help="CSV or JSON lines, perhaps gzip, by time.")],
+    file: Annotated[
+        Path, typer.Argument(help="CSV or JSON lines, perhaps gzip, or Parquet, by time.")
+    ],
     step: Annotated[
         str, typer.Option(help="Outcomes are learned at most so long after they are known.")
     ] = "1d",

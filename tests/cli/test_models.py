@@ -21,7 +21,7 @@ from state.checkpoint import Checkpoint
 from state.lane import Lane
 from state.store import Store
 from state.times import MINUTE_MS
-from tests.cli.running import right, wrong
+from tests.cli.running import afterglow, right, wrong
 from tests.state.streams import START_MS, read_of
 
 pytestmark = pytest.mark.servers
@@ -335,6 +335,20 @@ def test_of_a_log_without_events_nothing_is_foretold(tmp_path):
     text = right("models", "evaluate", file)
     assert text.startswith("0 events, 0 dead letters\n")
     assert [row[1:] for row in cells(text)] == [["0", *["–"] * 5]] * 3
+
+
+def test_a_log_without_a_good_event_fails_and_says_why(tmp_path):
+    (file := tmp_path / "log.csv").write_text(
+        "event_id,user_id,type,ts\n1,,click,5\n\n2,,click,6\n"
+    )
+    done = afterglow("models", "evaluate", file)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.splitlines() == [
+        f"afterglow: {file} holds no good event: all 2 messages are dead letters: 2 missing. The "
+        f"first of each (`afterglow replay {file} --dead-letters FILE` writes all):",
+        "  missing, line 2, user_id: `user_id` is required, but is absent",
+        "--map FIELD=COLUMN takes a missing field from another",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -48,12 +48,19 @@ def messages(path, *changes, count=5):
     [
         ("a.csv", ROWS.encode(), ["--map", "user_id=who"], "there is no column 'who'"),
         ("a.csv", b"user_id,type,ts\n", [], "a column 'event_id' is needed"),
+        ("a.csv", b"user_id,ts\n", [], "columns 'event_id' and 'type' are needed"),
         ("a.csv", b"", [], "must begin with a line of column names, but is empty"),
-        ("a.csv", ROWS.replace(",", ";").encode(), [], "a column 'event_id' is needed"),
+        ("a.csv", ROWS.replace(",", ";").encode(), [], "must be separated by commas"),
+        ("a.json", b'[{"event_id":"1"},{}]', [], "must hold one JSON object a line"),
+        ("a.jsonl", b'{"id":1,"ts":2}', ["--map", "user_id=who"], "no line has a key 'who'"),
+        ("a.txt", b"", [], "must be .csv, .jsonl, .json, .ndjson, perhaps with .gz, or .parquet"),
         ("a.csv", ROWS.encode("utf-16"), [], "must be UTF-8"),
         ("a.csv.gz", b"no gzip", [], "cannot be read to its end"),
     ],
-    ids=["map", "no id", "empty", "semicolons", "utf-16", "no gzip"],
+    ids=[
+        *("map", "no id", "no two", "empty", "semicolons", "array", "no key", "text", "utf-16"),
+        "no gzip",
+    ],
 )
 def test_a_file_that_cannot_be_read_is_one_line(name, held, maps, said, tmp_path, capfd):
     (path := tmp_path / name).write_bytes(held)
@@ -61,6 +68,26 @@ def test_a_file_that_cannot_be_read_is_one_line(name, held, maps, said, tmp_path
     assert line.startswith(f"afterglow: {path}: ")
     assert said in line
     assert capfd.readouterr().err == "", "Bytewax has printed its fright"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--type", "buy=purchas"), "--type buy=purchas: the contract has no type 'purchas'; did "),
+        (("--type", "buy=purchase", "--type", "buy=click"), "--type buy= must be given once, but"),
+        (("--map", "ts=at", "--map", "ts=time"), "--map ts= must be given once, but --map ts=at"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(options, said, log):
+    for command in (("replay",), ("models", "evaluate"), ("recommend", "evaluate")):
+        (line,) = wrong(*command, log, *options)
+        assert line.startswith(f"afterglow: {said}")
+
+
+def test_of_a_file_that_cannot_be_read_nothing_is_published(tmp_path):
+    (path := tmp_path / "a.csv").write_text("user_id,type,ts\nann,click,5\n")
+    (line,) = wrong("publish", path, env={"KAFKA_BOOTSTRAP": "127.0.0.1:1"})
+    assert line.startswith(f"afterglow: {path}: a column 'event_id' is needed")
 
 
 @pytest.mark.servers
@@ -81,12 +108,75 @@ def test_a_replay_without_a_good_event_fails_and_says_why(kind, tmp_path):
     options = ("--type", "view=product_view") if kind == "mistyped" else ()
     done = afterglow("replay", path, *options)
     assert done.code == 1
-    *warnings, line = done.err.splitlines()
-    assert line.startswith(
-        f"afterglow: {path} holds no good event: all 5 messages are dead letters, most often "
-        "'unknown_type' (5)"
+    *warnings, line, first, hint = done.err.splitlines()
+    assert line == (
+        f"afterglow: {path} holds no good event: all 5 messages are dead letters: 5 unknown_type. "
+        "The first of each (--dead-letters FILE writes all of them):"
     )
+    assert first.startswith("  unknown_type, line 1, type: must be one of ")
+    assert first.endswith(", but 'veiw' came")
+    assert hint == "--type FROM=TO gives a type of the file a name of these"
     assert len(warnings) == (kind == "mistyped")
+    assert "dead letters" not in done.out
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("partitions", [1, 3])
+def test_the_first_dead_letter_of_each_reason_is_shown_where_it_stands(partitions, tmp_path):
+    path = messages(tmp_path / "log.jsonl")
+    good = path.read_text()
+    bad = (good.replace('"ann"', "7"), "\n\n", good.replace("user_id", "visitor"), '{"event_id"\n')
+    path.write_text(good + "".join(bad))
+    said = right("replay", path, "--partitions", partitions, "--dead-letters", tmp_path / "dead")
+    assert [line for line in said.splitlines() if line.startswith(("dead", "  "))] == [
+        f"dead letters: 5 invalid, 5 missing, 1 malformed. The first of each (all are in "
+        f"{tmp_path / 'dead'}):",
+        "  invalid, line 6, user_id: Expected `str`, got `int`",
+        "  missing, line 13, user_id: `user_id` is required, but is absent",
+        "  malformed, line 18: Input data was truncated",
+    ]
+    assert len(lines_of(tmp_path / "dead")) == 11
+
+
+@pytest.mark.servers
+def test_where_a_field_is_missing_the_keys_that_are_there_are_named(tmp_path):
+    path = messages(tmp_path / "log.jsonl")
+    path.write_text(path.read_text().replace("user_id", "visitor"))
+    done = afterglow("replay", path)
+    assert done.code == 1
+    assert done.err.splitlines()[1:] == [
+        "  missing, line 1, user_id: `user_id` is required, but is absent",
+        "--map FIELD=KEY takes a missing field from another; that message has event_id, visitor, "
+        "type, ts",
+    ]
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("end", [str(START_MS // 1000), "2026-01-01T00:00:00Z"])
+def test_an_end_before_all_events_fails_and_says_when_they_were(end, tmp_path):
+    path, export = messages(tmp_path / "log.jsonl"), tmp_path / "profiles.jsonl"
+    done = afterglow("replay", path, "--until", end, "--export", export)
+    assert done.code == 1
+    *warnings, why, nothing = done.err.splitlines()
+    assert why.startswith(f"afterglow: all 5 events of {path} lie at or after --until, ")
+    assert "from 2026-09-21 14:13:20 to 2026-09-21 14:13:20 UTC. Give a later --until" in why
+    assert nothing == f"afterglow: nothing is exported to {export}"
+    assert not export.exists()
+    assert len(warnings) == end.isdigit()
+    for warning in warnings:
+        assert warning.startswith("warning: --until must be epoch milliseconds, but seconds seem")
+        assert warning.endswith("1970-01-21 17:13:20. Multiply --until by 1000, and begin again")
+
+
+@pytest.mark.parametrize("end", ["soon", "2026-01-01T00:00:00", "²", "9" * 14])
+def test_an_end_that_is_no_time_is_refused(end, log):
+    (line,) = wrong("replay", log, "--until", end)
+    assert line.startswith("afterglow: --until must be epoch milliseconds or RFC 3339")
+
+
+def test_a_directory_is_none_of_files(tmp_path):
+    (line,) = wrong("replay", tmp_path)
+    assert line == f"afterglow: {tmp_path}: must be a file, but is a directory; name a file in it"
 
 
 @pytest.mark.servers

@@ -164,7 +164,9 @@ def test_a_column_that_can_never_be_right_is_said(file, columns, says):
 def test_missing_and_doubled_columns_are_said(tmp_path):
     path = tmp_path / "events.parquet"
     pq.write_table(pa.table({"event_id": ["e"], "who": ["ann"]}), path)
-    with pytest.raises(RowError, match=r"a column 'user_id' is needed.*event_id, who"):
+    with pytest.raises(
+        RowError, match=r"columns 'user_id', 'type' and 'ts' are needed.*event_id, who"
+    ):
         rows(path)
     with pytest.raises(RowError, match="there is no column 'whom'; there are event_id, who"):
         rows(path, {"user_id": "whom"})

@@ -3,13 +3,14 @@
 import csv
 import gzip
 import json
+import os
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from events.decode import Decoder
-from events.rows import FIELDS, REQUIRED, RowError, parse_pairs, read_messages
+from events.rows import FIELDS, REQUIRED, RowError, parse_pairs, places_of, read_messages
 from events.schema import EventRules
 from tests.events.test_decode import read_of
 
@@ -139,7 +140,30 @@ def is_integer(text):
     ("name", "data", "options", "message"),
     [
         ("e.csv", b"", {}, "must begin with a line of column names, but is empty"),
-        ("e.csv", b"id,ts\n", {}, r"'event_id' is needed.*--map event_id=<one of id, ts>"),
+        (
+            "e.csv",
+            b"id,user_id,type,ts\n",
+            {},
+            r"'event_id' is needed.*--map event_id=<one of id, user_id, type, ts>",
+        ),
+        (
+            "e.csv",
+            b"id,ts\n",
+            {},
+            r"columns 'event_id', 'user_id' and 'type' are needed; .* --map user_id=<column> "
+            r"--map type=<column>, of id, ts$",
+        ),
+        (
+            "e.csv",
+            b"id,ts,type\n",
+            {"columns": {"user_id": "who", "item_id": "what"}},
+            r"--map user_id=who, --map item_id=what: there is no column 'who' or 'what'; there are "
+            r"id, ts, type; a column 'event_id' is needed",
+        ),
+        ("e.csv", HEADER.replace(",", ";").encode(), {}, "by commas, but semicolons separate"),
+        ("e.csv", HEADER.replace(",", "\t").encode(), {}, "by commas, but tabs separate"),
+        ("e.json", b'[{"event_id":"1"}]', {}, "one JSON object a line, but begins with a list"),
+        ("e.json", b'\n [\n {"event_id":"1"}\n]', {}, "one JSON object a line, but begins with a"),
         (
             "e.csv",
             HEADER.encode(),
@@ -155,7 +179,17 @@ def is_integer(text):
         ("e.jsonl", b"{}", {"columns": {"xx": "a"}}, "no field 'xx'; there are event_id"),
         ("e.csv", HEADER.encode() + b"e1,\xff\n", {}, "must be UTF-8.*save it as UTF-8"),
         ("e.csv", (HEADER + "x" * 200_000).encode(), {}, "cannot be read to its end: field larger"),
-        ("e.avro", b"", {}, r"must be \.csv or \.jsonl.*but is \.avro"),
+        ("e.avro", b"", {}, r"must be \.csv, \.jsonl, \.json, \.ndjson, .*but is \.avro"),
+        ("events", b"", {}, r"or \.parquet, but its name has no such ending"),
+        (
+            "e.jsonl",
+            b'{"id":"ann"}\n7\n{"ts":"visiter"}\n',
+            {"columns": {"user_id": "visiter", "event_id": "id", "ts": "when"}},
+            "--map user_id=visiter, --map ts=when: no line has a key 'visiter' or 'when'; there "
+            "are id, ts",
+        ),
+        ("e.jsonl", b"", {"types": {"buy": "purchas"}}, "no type 'purchas'; did you mean 'purc"),
+        ("e.jsonl", b"", {"types": {"buy": "xx"}}, "no type 'xx'; there are page_view, product_"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said(tmp_path, name, data, options, message):
@@ -177,12 +211,51 @@ def test_a_broken_gzip_is_said(tmp_path):
 def test_a_missing_file_is_said_at_once(tmp_path):
     with pytest.raises(RowError, match="there is no such file"):
         read_messages(tmp_path / "none.csv")
+    with pytest.raises(RowError, match="must be a file, but is a directory"):
+        read_messages(tmp_path)
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(RowError, match="must be a file, for it is read twice"):
+        read_messages(tmp_path / "pipe.csv")
+
+
+@pytest.mark.parametrize("name", ["e.jsonl", "e.jsonl.gz"])
+@pytest.mark.parametrize("key", ['"who"', r'"\u0077ho"'], ids=["plain", "escaped"])
+def test_a_key_may_come_late_and_be_written_in_any_way(tmp_path, name, key):
+    path = written(tmp_path, '{"a":"who"}\n' * 500 + f"{{{key}:5}}\n", name)
+    found = events(path, columns={"user_id": "who"})
+    assert (len(found), found[-1]) == (501, {"who": 5, "user_id": 5})
+
+
+def test_lines_none_of_which_is_an_object_are_messages(tmp_path):
+    path = written(tmp_path, "[1]\n7\n", "e.jsonl")
+    assert list(read_messages(path, {"user_id": "who"})) == [b"[1]", b"7"]
+
+
+@pytest.mark.parametrize("name", ["e.csv", "e.csv.gz"])
+def test_where_a_row_of_a_csv_begins_is_known(tmp_path, name):
+    path = written(tmp_path, f'{HEADER}e1\n\n"e\n\n2",ann\n\n{ROW}', name)
+    assert [event["event_id"] for event in events(path)] == ["e1", "e\n\n2", "e1"]
+    assert places_of(path, {0, 1, 2, 9}) == {0: "line 2", 1: "line 4", 2: "line 8"}
+    assert places_of(path, {1}) == {1: "line 4"}
+    assert places_of(path, set()) == {}
+
+
+def test_where_a_json_line_stands_is_known(tmp_path):
+    path = written(tmp_path, "\n{}\n \n{}\r\n{}", "e.jsonl")
+    assert places_of(path, {0, 1, 2}) == {0: "line 2", 1: "line 4", 2: "line 5"}
+    assert places_of(tmp_path / "e.parquet", {1_499}) == {1_499: "row 1,500"}
 
 
 @pytest.mark.parametrize("text", ["a", "=b", "a=", ""])
 def test_options_are_pairs(text):
     with pytest.raises(RowError, match="must be of the form NAME=VALUE"):
         parse_pairs([text], "--map")
+
+
+def test_options_that_contradict_each_other_are_refused():
+    with pytest.raises(RowError, match="--map ts= must be given once, but --map ts=a and --map"):
+        parse_pairs(["ts=a", "ts=b"], "--map")
+    assert parse_pairs(["ts=a", "ts=a"], "--map") == {"ts": "a"}
 
 
 def test_options_may_hold_more_equal_signs():

@@ -78,7 +78,7 @@ def test_a_file_counts_and_keeps(tmp_path):
     file.write([letter(1), letter(2, "json", payload=b"\xff{")])
     file.write([letter(3)])
     assert file.reasons == {"range": 2, "json": 1}
-    assert file.first == letter(1)
+    assert file.firsts == {"range": letter(1), "json": letter(2, "json", payload=b"\xff{")}
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [line["offset"] for line in lines] == ["1", "2", "3"]
     assert lines[1]["payload"] == "\\xff{"
