@@ -39,8 +39,6 @@ def written(argument: bytes) -> bytes:
 
 _KEYS_BEFORE: Final = 2
 """The commit record and the outbox."""
-_ALL: Final = 4
-"""The place of the number of all arguments that are not of the columns."""
 _EMPTY: Final = Texts.of_bytes([b""])
 _IN_HEAD: Final = 5
 """Arguments between the keys and the operations, entries and fields of the record aside."""
@@ -100,39 +98,33 @@ class CommitCommands:
         shards = np.array([c.shard for c in commits], dtype=np.int64)
         most = int(shards.max()) + 1
         own = self._own(commits, writes, shards)
-        counts = [len(each) for each in entries]
-        fields = [len(c.record) for c in commits]
-        beside = [0] * n if own is None else [each.count for each in own]
+        beside = zip(entries, commits, own, strict=True)
         numbers = np.array(
             [
                 [c.expected for c in commits],
                 [c.seq for c in commits],
-                [2 * count for count in counts],
-                [0] * n if own is None else [len(each.keys) for each in own],
-                [_IN_HEAD + 2 * sum(some) for some in zip(counts, fields, strict=True)],
+                [2 * len(each) for each in entries],
+                [len(each.keys) for each in own],
+                [_IN_HEAD + 2 * (len(e) + len(c.record)) + o.count for e, c, o in beside],
             ]
         )
-        numbers[_ALL] += beside
-        nothing = _EMPTY.take(np.zeros(n, dtype=np.int64))
         parts = [
             self._begin.take(np.zeros(n, dtype=np.int64)),
             self._first_keys(most).take(shards),
-            nothing if own is None else Texts.of_bytes([b"".join(each.keys) for each in own]),
+            _together([each.keys for each in own]),
             _fences_of(tuple(fences)),
-            Texts.of_bytes(list(map(_entries_of, entries))) if any(counts) else nothing,
+            _together(list(map(_entries_of, entries))),
             _records_of([c.record for c in commits]),
-            nothing if own is None else Texts.of_bytes([b"".join(each.before) for each in own]),
-            nothing if own is None else Texts.of_bytes([b"".join(each.after) for each in own]),
+            _together([each.before for each in own]),
+            _together([each.after for each in own]),
         ]
         keys = self._keys(tuple((each.kind, each.rest) for each in writes.operations), most)
         return commands(writes, keys, Frames(shards, numbers, parts))
 
-    def _own(
-        self, commits: Sequence[ShardCommit], writes: Writes, shards: I64
-    ) -> list[_Own] | None:
-        """What each shard has that no other has; None where nobody has anything."""
+    def _own(self, commits: Sequence[ShardCommit], writes: Writes, shards: I64) -> list[_Own]:
+        """What each shard has that no other has: most of them nothing."""
         if not any(map(_has_own, commits)):
-            return None
+            return [_NO_OWN] * len(commits)
         first = (key_counts(writes, shards) + _KEYS_BEFORE).tolist()
         return [
             self._own_of(c, number) if _has_own(c) else _NO_OWN
@@ -213,9 +205,16 @@ def _fences_of(fences: tuple[bytes, ...]) -> Texts:
     return Texts.of_bytes(list(map(written, fences)))
 
 
-def _entries_of(entries: Sequence[tuple[int, bytes]]) -> bytes:
+def _together(parts: Sequence[Sequence[bytes]]) -> Texts:
+    """What lies ready for each shard, one piece behind another."""
+    if not any(parts):
+        return _EMPTY.take(np.zeros(len(parts), dtype=np.int64))
+    return Texts.of_bytes([b"".join(each) for each in parts])
+
+
+def _entries_of(entries: Sequence[tuple[int, bytes]]) -> list[bytes]:
     """Entries of the outbox."""
-    return b"".join([_number(seq) + written(changes) for seq, changes in entries])
+    return [_number(seq) + written(changes) for seq, changes in entries]
 
 
 def _records_of(records: Sequence[Mapping[str, bytes]]) -> Texts:
