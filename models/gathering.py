@@ -90,7 +90,6 @@ class _Rules(NamedTuple):
     fades: F64
     damping: float
     offset: float
-    per_category: int
     running: Running
 
 
@@ -152,7 +151,7 @@ class Gatherer:
         fades = np.arange(1, plan.looks_back + 1, dtype=np.float64) ** -plan.fade
         # a copy, because a view that is not to be written would be compiled for anew
         rules = _Rules(
-            np.array(weights, order="C"), fades, plan.damping, plan.rank_offset, plan.per_category,
+            np.array(weights, order="C"), fades, plan.damping, plan.rank_offset,
             running or Running.unknown(n, recent.shape[1]),
         )  # fmt: skip
         columns = out.item, out.score, out.source, out.because, out.ranks, out.count

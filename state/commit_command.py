@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from events.texts import Texts
 from state.commit import ShardCommit, Writes
-from state.commit_writing import Frames, Keys, commands, key_counts
+from state.commit_writing import Frames, Keys, commands, keys_before_own
 
 I64 = NDArray[np.int64]
 
@@ -37,8 +37,6 @@ def written(argument: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(argument), argument)
 
 
-_KEYS_BEFORE: Final = 2
-"""The commit record and the outbox."""
 _EMPTY: Final = Texts.of_bytes([b""])
 _IN_HEAD: Final = 5
 """Arguments between the keys and the operations, entries and fields of the record aside."""
@@ -125,7 +123,7 @@ class CommitCommands:
         """What each shard has that no other has: most of them nothing."""
         if not any(map(_has_own, commits)):
             return [_NO_OWN] * len(commits)
-        first = (key_counts(writes, shards) + _KEYS_BEFORE).tolist()
+        first = keys_before_own(writes, shards).tolist()
         return [
             self._own_of(c, number) if _has_own(c) else _NO_OWN
             for c, number in zip(commits, first, strict=True)

@@ -82,10 +82,10 @@ class Frames(NamedTuple):
     parts: Sequence[Texts]
 
 
-def key_counts(writes: Writes, shards: I64) -> I64:
-    """How many keys the columns come to for each of some shards, int64[n]."""
+def keys_before_own(writes: Writes, shards: I64) -> I64:
+    """How many keys each of some shards has before its own, those of its columns; int64[n]."""
     begin, stop = _bounds(writes.operations, shards)
-    found: I64 = np.count_nonzero(stop > begin, axis=0)
+    found: I64 = np.count_nonzero(stop > begin, axis=0) + _KEYS_BEFORE
     return found
 
 
