@@ -264,14 +264,14 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         )
 
     def _commit(self) -> list[Published]:
-        """Begin a commit, after the one before it is done; what the finished ones decided."""
+        """Begin a commit, and finish the one before; what the finished ones decided."""
         now_s = time.monotonic()
         heartbeat = now_s - self._heartbeat_s >= self._policy.heartbeat_s
         if heartbeat:
             self._heartbeat_s = now_s
-        out = self._finish()
         with self._metrics.step("commit"):
-            self._checkpoint.begin(heartbeat=heartbeat)
+            committed = self._checkpoint.begin(heartbeat=heartbeat)
+        out = self._arrived(committed)
         self._is_on_way = True
         self._on_way_ms, self._newest_record_ms = self._newest_record_ms, -1
         self._waiting_events = 0
@@ -285,13 +285,15 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
 
     def _finish(self) -> list[Published]:
         """Wait for the commit that was begun, if one was; what it decided."""
-        if not self._is_on_way:
-            return []
-        self._is_on_way = False
         with self._metrics.step("commit"):
             committed = self._checkpoint.finish()
-        self._is_reported = False
+        return self._arrived(committed)
+
+    def _arrived(self, committed: Sequence[Committed]) -> list[Published]:
+        """What the commit decided that was on its way, if one was."""
         record_ms, self._on_way_ms = self._on_way_ms, -1
+        if self._is_on_way:
+            self._is_on_way = self._is_reported = False
         if self._wall_ms is None:
             record_ms = -1
         elif record_ms >= 0:

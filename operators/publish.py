@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 PARTITION: Final = "publisher"
-_TRIM_EVERY_S: Final = 0.2
+_TRIM_EVERY_S: Final = 1.0
 _TAKEOVER_S: Final = 3.0
 """How long another engine may take from shutting our courier out to taking our shards."""
 

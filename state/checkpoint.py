@@ -9,7 +9,7 @@ everything that is newer than what it has, once more and from memory; nothing is
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -86,36 +86,63 @@ class Checkpoint:
         """
         return self.finish() + self._commit(self._look() if heartbeat else {}, heartbeat=heartbeat)
 
-    def begin(self, *, heartbeat: bool = False) -> None:
+    def begin(self, *, heartbeat: bool = False) -> list[Committed]:
         """As ``commit``, but do not wait: the lane may go on, and this must be finished first.
 
-        For the lane the changes are stored from here on. A shard whose commit is refused, because
-        the store came back older, is one that lost its tail a moment later.
+        What was begun before is finished between collecting and sending, so that the store has
+        all the time until then. For the lane the changes are stored from here on. A shard whose
+        commit is refused, because the store came back older, is one that lost its tail a moment
+        later.
+
+        Returns:
+            What the commit begun before decided, unless it was finished already.
         """
+        done = self.finish() if heartbeat else []  # or the store may be asked in the middle of it
         stored = self._look() if heartbeat else {}
-        self._sent = self._lane.collect(heartbeat=heartbeat, stored=stored)
-        self._lane.settle(self._sent)
-        self._store.send(self._sent)
+        commits = self._lane.collect(heartbeat=heartbeat, stored=stored)
+        before, behind = self._finished()
+        done += before
+        if behind:
+            others = behind.keys() - {commit.shard for commit in commits}
+            done += self._written(commits)
+            done += self._commit({shard: behind[shard] for shard in others})
+        else:
+            self._lane.settle(commits)
+            self._store.send(commits)
+            self._sent = commits
+        return done
 
     def finish(self) -> list[Committed]:
         """Wait for what was begun, if anything was; returns and raises what ``commit`` does."""
-        sent, self._sent = self._sent, []
-        behind = self._store.finish()
-        done = [Committed(c.shard, c.seq, c.changes) for c in sent if c.changes]
+        done, behind = self._finished()
         if behind:
-            for each in done:
-                if each.shard in behind:  # stored again with what follows, and published after that
-                    self._store.outbox.committed(each.shard, each.seq, each.changes)
             done += self._commit(behind)
-        self._share_cuts()
         return done
 
+    def _finished(self) -> tuple[list[Committed], dict[int, int]]:
+        """What was begun has arrived; what it decided, and the shards that must be written again.
+
+        These are published after they were written with what follows.
+        """
+        sent, self._sent = self._sent, []
+        behind = self._store.finish()
+        done = _decided(sent)
+        for each in done:
+            if each.shard in behind:
+                self._store.outbox.committed(each.shard, each.seq, each.changes)
+        if sent:
+            self._share_cuts()
+        return done, behind
+
     def _commit(self, stored: dict[int, int], *, heartbeat: bool = False) -> list[Committed]:
-        commits = self._lane.collect(heartbeat=heartbeat, stored=stored)
+        return self._written(self._lane.collect(heartbeat=heartbeat, stored=stored))
+
+    def _written(self, commits: list[ShardCommit]) -> list[Committed]:
+        """Write what was collected and wait for it."""
         self._write(commits)
         self._lane.settle(commits)
         self._share_cuts()
-        return [Committed(c.shard, c.seq, c.changes) for c in commits if c.changes]
+        return _decided(commits)
 
     def _look(self) -> dict[int, int]:
         """What a heartbeat looks after: the sequences in the store, and what others share."""
@@ -190,3 +217,7 @@ class Checkpoint:
     def _fields_of(self, shard: int) -> dict[str, list[bytes]]:
         names = (*self._lane.side_tables, "state")
         return {name: self._store.fields(name, shard) for name in names}
+
+
+def _decided(commits: Sequence[ShardCommit]) -> list[Committed]:
+    return [Committed(c.shard, c.seq, c.changes) for c in commits if c.changes]

@@ -285,9 +285,9 @@ class Life:
         """Write what changed."""
         return self._checkpoint.commit(heartbeat=heartbeat)
 
-    def begin(self, *, heartbeat: bool = False) -> None:
-        """Begin to write what changed."""
-        self._checkpoint.begin(heartbeat=heartbeat)
+    def begin(self, *, heartbeat: bool = False) -> list[Committed]:
+        """Begin to write what changed, once what was begun before is written."""
+        return self._checkpoint.begin(heartbeat=heartbeat)
 
     def finish(self) -> list[Committed]:
         """Wait until it is written."""
@@ -307,8 +307,7 @@ class Life:
     def step_ahead(self, count: int, *, heartbeat: bool = False) -> None:
         """Read while the last commit is on its way, publish that, and begin the next."""
         self.read(count)
-        self.publish(self.finish())
-        self.begin(heartbeat=heartbeat)
+        self.publish(self.begin(heartbeat=heartbeat))
 
     def live_on(self, count: int) -> None:
         """Read to the end in steps, then bring everybody to one time."""

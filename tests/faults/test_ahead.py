@@ -43,42 +43,58 @@ def test_a_crash_while_a_commit_is_on_its_way(store: Mortal, seed: int) -> None:
 
 
 def set_back_under_a_commit(
-    store: Mortal, server: EmbeddedStore, older: Path, log: Log, topic: Topic, *, arrives: bool
-) -> tuple[Life, list[Committed]]:
-    """An engine that has taken more in when it hears of its commit; what that decided."""
+    store: Mortal, server: EmbeddedStore, older: Path, log: Log, topic: Topic, *, when: str,
+    begins: bool,
+) -> tuple[Life, list[Committed]]:  # fmt: skip
+    """An engine that has taken more in when it hears of its commit; what that decided.
+
+    When: the store is set back before the commit is sent, and so refuses it; or right after it was
+    sent; or when it has arrived.
+
+    Begins: the engine hears of it when it has collected the next.
+    """
     life = first_timeline(store, server, older, log, topic)
     life.step_ahead(8)
+    if when == "before":
+        life.publish(life.finish())
+        set_back(server, older)
     life.step_ahead(8)
-    if arrives:
-        life.read(8)
+    if when == "sent":
         set_back(server, older)
-    else:
+    life.read(8)
+    if when == "arrived":
         set_back(server, older)
-        life.read(8)
-    return life, life.finish()
+    return life, life.begin() if begins else life.finish()
 
 
-@pytest.mark.parametrize("arrives", [True, False])
+@pytest.mark.parametrize("when", ["before", "sent", "arrived"])
+@pytest.mark.parametrize("begins", [True, False])
 @pytest.mark.parametrize("seed", range(3))
 def test_a_store_that_is_set_back_under_a_commit(
-    lossy: Mortal, server: EmbeddedStore, tmp_path: Path, seed: int, arrives: bool
+    lossy: Mortal, server: EmbeddedStore, tmp_path: Path, seed: int, when: str, begins: bool
 ) -> None:
     log, topic = Log(random_events(random.Random(seed), 400, somebody(30))), Topic()
     older = tmp_path / "older"
-    life, committed = set_back_under_a_commit(lossy, server, older, log, topic, arrives=arrives)
+    life, committed = set_back_under_a_commit(
+        lossy, server, older, log, topic, when=when, begins=begins
+    )
     life.publish(committed)
     life.live_on(8)
     assert_ends_well(lossy, log, topic)
 
 
-@pytest.mark.parametrize("arrives", [True, False])
+@pytest.mark.parametrize("when", ["before", "sent", "arrived"])
+@pytest.mark.parametrize("begins", [True, False])
 @pytest.mark.parametrize("publishes", [True, False])
 def test_an_engine_that_dies_after_its_store_was_set_back_under_a_commit(
-    lossy: Mortal, server: EmbeddedStore, tmp_path: Path, arrives: bool, publishes: bool
-) -> None:
+    lossy: Mortal, server: EmbeddedStore, tmp_path: Path, when: str, begins: bool,
+    publishes: bool,
+) -> None:  # fmt: skip
     log, topic = Log(random_events(random.Random(7), 400, somebody(30))), Topic()
     older = tmp_path / "older"
-    _, committed = set_back_under_a_commit(lossy, server, older, log, topic, arrives=arrives)
+    _, committed = set_back_under_a_commit(
+        lossy, server, older, log, topic, when=when, begins=begins
+    )
     if publishes:
         topic.take(committed)
     with_nothing = Mortal(server.url, lossy.prefix, lossy.shards)  # of what the dead one knew
@@ -127,7 +143,7 @@ def test_an_engine_that_was_replaced_under_its_commit_writes_nothing(
 
 
 def test_a_store_that_stays_away_is_given_up(lossy: Mortal, server: EmbeddedStore) -> None:
-    impatient = Mortal(server.url, "t", lossy.shards, give_up_s=0.2)
+    impatient = Mortal(server.url, "t", lossy.shards, give_up_s=1.0)
     log, topic = Log(random_events(random.Random(6), 300, somebody(30))), Topic()
     life = Life(impatient, log, topic)
     life.step(10)
