@@ -58,3 +58,17 @@ def spot_of(slots: U64, spots: Any, row: int, given: int) -> int:
         if spots[spot].row == row:
             return spot
         at = (at + np.uint64(1)) & mask
+
+
+@step
+def find_spot(slots: U64, spots: Any, row: int, given: int) -> int:
+    """The spot of an item; ``given`` if it has none, and then it gets none."""
+    mask = np.uint64(len(slots) - 2)
+    at = ((np.uint64(row) * _SPREAD) >> _UPPER) & mask
+    now = slots[-1]
+    while slots[at] >> _UPPER == now:
+        spot = int(np.int64(slots[at] & _LOWER))
+        if spots[spot].row == row:
+            return spot
+        at = (at + np.uint64(1)) & mask
+    return given

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.compiled import step
-from models.board import clear, spot_of
+from models.board import clear, find_spot, spot_of
 from models.candidates import UNRANKED
 from models.item_plan import SOURCES
 from models.sums import HIDDEN
@@ -55,22 +55,24 @@ def rank(near: Any, given: int, order: I32, sums: F32) -> int:
 
 
 @step
-def fuse(
-    row: int, rank: int, source: int, because: int, says: float, slots: U64, fused: Any, given: int
-) -> int:
-    """Let a source speak for an item; how many spots are given then."""
+def candidate_of(row: int, slots: U64, fused: Any, given: int) -> int:
+    """The spot of a candidate, for which nothing was said yet if it is ``given``."""
     spot = spot_of(slots, fused, row, given)
     if spot == given:
-        given += 1
         fused[spot].score, fused[spot].most, fused[spot].because = 0.0, 0.0, -1
         fused[spot].source = 0
         fused[spot].ranks[:] = UNRANKED
+    return spot
+
+
+@step
+def speak(spot: int, rank: int, source: int, because: int, says: float, fused: Any) -> None:
+    """Let a source speak for a candidate."""
     fused[spot].ranks[source] = rank
     fused[spot].score += np.float32(says)
     if np.float32(says) > fused[spot].most:
         fused[spot].most, fused[spot].source = says, source
         fused[spot].because = because
-    return given
 
 
 @step
@@ -80,27 +82,59 @@ def fuse_near(
 ) -> int:  # fmt: skip
     """Let neighbours in order speak; how many spots are given then."""
     for rank in range(n):
-        spot = order[rank]
-        says = weight / (offset + rank + 1.0)
-        row, because = near[spot].row, near[spot].because
-        given = fuse(row, rank, source, because, says, slots, fused, given)
+        row, because = near[order[rank]].row, near[order[rank]].because
+        spot = candidate_of(row, slots, fused, given)
+        speak(spot, rank, source, because, weight / (offset + rank + 1.0), fused)
+        given = max(given, spot + 1)
+    return given
+
+
+@step
+def fuse_own(
+    own: I64, source: int, weight: float, offset: float, blocked: Bools, slots: U64, fused: Any,
+    hidden: int, given: int,
+) -> int:  # fmt: skip
+    """Let a user's own items speak for themselves, but for the first; how many spots are given."""
+    rank: Any = np.int64(0)  # no literal: a step is compiled anew for each
+    for k in range(1, len(own)):
+        row = own[k]
+        if row < 0:
+            continue
+        if not blocked[row]:
+            spot = candidate_of(row, slots, fused, given)
+            if spot >= hidden:
+                speak(spot, rank, source, row, weight / (offset + rank + 1.0), fused)
+                given = max(given, spot + 1)
+        rank += 1
     return given
 
 
 @step
 def fuse_listed(
     rows: I32, most: int, source: int, because: int, weight: float, offset: float, blocked: Bools,
-    slots: U64, fused: Any, hidden: int, given: int,
+    slots: U64, fused: Any, hidden: int, given: int, is_full: bool,
 ) -> int:  # fmt: skip
-    """Let items that are in order already speak; how many spots are given then."""
+    """Let items that are in order already speak; how many spots are given then.
+
+    Where the list is full whatever is said, they speak only for who is a candidate already.
+    """
     rank: Any = np.int64(0)  # no literal: a step is compiled anew for each
     for k in range(len(rows)):
-        if rank >= most or rows[k] < 0:
+        row = rows[k]
+        if rank >= most or row < 0:
             break
-        if not blocked[rows[k]] and not is_hidden(fused, rows[k], hidden):
-            says = weight / (offset + rank + 1.0)
-            given = fuse(rows[k], rank, source, because, says, slots, fused, given)
-            rank += 1
+        if blocked[row]:
+            continue
+        if is_full:
+            spot = find_spot(slots, fused, row, given)
+        else:
+            spot = candidate_of(row, slots, fused, given)
+        if spot < hidden:
+            continue
+        if spot < given or not is_full:
+            speak(spot, rank, source, because, weight / (offset + rank + 1.0), fused)
+            given = max(given, spot + 1)
+        rank += 1
     return given
 
 
@@ -111,15 +145,6 @@ def hide(own: I64, count: int, slots: U64, fused: Any, hidden: int) -> int:
         if own[k] >= 0 and spot_of(slots, fused, own[k], hidden) == hidden:
             hidden += 1
     return hidden
-
-
-@step
-def is_hidden(fused: Any, row: int, hidden: int) -> bool:
-    """Whether an item has one of the first spots."""
-    found = False
-    for spot in range(hidden):
-        found |= fused[spot].row == row
-    return found
 
 
 @step

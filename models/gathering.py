@@ -27,7 +27,7 @@ from events.compiled import compiled
 from models.board import clear, new_slots
 from models.candidates import UNRANKED, Candidates
 from models.cosine import add_cosines
-from models.fusing import FUSED, begin_near, fuse, fuse_listed, fuse_near, hide, is_hidden, rank
+from models.fusing import FUSED, begin_near, fuse_listed, fuse_near, fuse_own, hide, rank
 from models.item_plan import (
     CATEGORY,
     COSINE,
@@ -57,6 +57,8 @@ U64 = NDArray[np.uint64]
 
 _RANKS: Final = 60
 """So many items of each source are fused."""
+_SURELY: Final = 0.99
+"""Less than this share of another sum is less however both were rounded."""
 
 
 class _Items(NamedTuple):
@@ -90,6 +92,7 @@ class _Rules(NamedTuple):
     fades: F64
     damping: float
     offset: float
+    boosts: tuple[float, float]
     running: Running
 
 
@@ -152,7 +155,7 @@ class Gatherer:
         # a copy, because a view that is not to be written would be compiled for anew
         rules = _Rules(
             np.array(weights, order="C"), fades, plan.damping, plan.rank_offset,
-            running or Running.unknown(n, recent.shape[1]),
+            self._items.boosts, running or Running.unknown(n, recent.shape[1]),
         )  # fmt: skip
         columns = out.item, out.score, out.source, out.because, out.ranks, out.count
         space = self._space(recent.shape[1], bought.shape[1], length)
@@ -235,6 +238,7 @@ def _gather(
         hidden = hide(own, 1 if says[REMINDERS] > 0.0 else len(own), slots, fused, 0)
         hidden = hide(bought[i], bought.shape[1], slots, fused, hidden)
         given = hidden
+        least = 0.0  # what as many candidates as make a list have each, if not more
         for source in (COVISITS, TOGETHER, SIMILAR, SESSIONS, COSINE):
             if says[source] <= 0.0:
                 continue
@@ -267,16 +271,16 @@ def _gather(
                 )  # fmt: skip
             n = rank(near, n, order, sums)
             given = fuse_near(n, order, near, source, says[source], offset, slots, fused, given)
+            if n >= length:
+                least = max(least, says[source] / (offset + length))
         if says[REMINDERS] > 0.0:
-            place: Any = np.int64(0)
-            for k in range(1, len(own)):
-                row = own[k]
-                if row < 0:
-                    continue
-                if not blocked[row] and not is_hidden(fused, row, hidden):
-                    amount = says[REMINDERS] / (offset + place + 1.0)
-                    given = fuse(row, place, REMINDERS, row, amount, slots, fused, given)
-                place += 1
+            given = fuse_own(
+                own, REMINDERS, says[REMINDERS], offset, blocked, slots, fused, hidden, given
+            )
+        listed_most = (
+            says[CATEGORY] + says[POPULAR] + says[TRENDING] + says[SEGMENT]
+        ) / (offset + 1.0)  # fmt: skip
+        is_full = listed_most * rules.boosts[1] < _SURELY * least * rules.boosts[0]
         for source in (CATEGORY, POPULAR, TRENDING, SEGMENT):
             if says[source] <= 0.0:
                 continue
@@ -298,7 +302,7 @@ def _gather(
                 listed = items.category_items[first:stop]
             given = fuse_listed(
                 listed, length, source, because, says[source], offset, blocked, slots, fused,
-                hidden, given,
+                hidden, given, is_full,
             )  # fmt: skip
         # the best of them, kept in order; spots stand where rows will
         n = 0

@@ -69,6 +69,7 @@ class ItemTable:
         sessions: the latest sessions; none if that source is off.
         popular, trending: rows of the most popular items that may be recommended, and of those
             that are it lately, falling, int32[p].
+        boosts: the least and the most that scores of items are multiplied by; new ones by 1.
         category_start, category_items: the same by category, int32; those of category c stand from
             ``category_start[c]`` up to, not including, ``category_start[c + 1]``.
         segments: names of the labels that users had; a number stands for the place.
@@ -137,6 +138,7 @@ class ItemTable:
         )
         self.ids, self._rows = TextIndex(), HashIndex()
         self.popular = self.trending = np.empty(0, dtype=np.int32)
+        self.boosts = 1.0, 1.0
         self.category_start = np.zeros(1, dtype=np.int32)
         self.category_items = np.empty(0, dtype=np.int32)
         self.segment_items = np.empty((0, 0), dtype=np.int32)
@@ -293,6 +295,7 @@ class ItemTable:
         """Look up anew which items are the most popular, over all and by category."""
         size = len(self)
         factor = self.table["boost"][:size].astype(np.float64)
+        self.boosts = float(factor.min(initial=1.0)), float(factor.max(initial=1.0))
         factor[self.table["blocked"][:size]] = 0.0
         most = max(4 * self.plan.length, 100)
         top = _largest(self.table["popularity"][:size] * factor, _SHORTLIST)

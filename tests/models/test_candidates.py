@@ -17,6 +17,10 @@ RANKS = 60
 """So many items of a source are fused, as in the code."""
 
 
+BOOSTS = [1.0], [0.9, 1.0, 1.1], [0.0, 0.5, 1.0, 1.0, 1.0, 2.0]
+"""Where scores of items are boosted alike, lists are known to be full before all sources spoke."""
+
+
 def world(seed, size=60, categories=4, dense=0.5, **plan):
     """A table of random items: popularity, categories, neighbours, some of them blocked."""
     rng = np.random.default_rng(seed)
@@ -28,7 +32,7 @@ def world(seed, size=60, categories=4, dense=0.5, **plan):
     items.table["popularity"][:size] = rng.integers(0, 6, size) * rng.random(size)
     items.table["trend"][:size] = rng.integers(0, 3, size) * rng.random(size)
     items.table["blocked"][:size] = rng.random(size) < 0.1
-    items.table["boost"][:size] = rng.choice([0.0, 0.5, 1.0, 1.0, 1.0, 2.0], size)
+    items.table["boost"][:size] = rng.choice(BOOSTS[seed % len(BOOSTS)], size)
     items.segments = ["champions", "promising"]
     items.table["by_segment"][:size, :2] = rng.integers(0, 3, (size, 2)) * rng.random((size, 2))
     for kind in (items.covisits, items.together, items.similar):
