@@ -46,7 +46,7 @@ def grouped(table, owners):
 def test_is_a_dict_of_owner_and_key(stream, listed, many):
     table, model, number = KeyedTable(COLUMNS, listed=listed), {}, 0
     if many:  # too many to walk along
-        stream = [([(5, key) for key in range(100, 140)], []), *stream]
+        stream = [([(5, key) for key in range(100, 1_200)], []), *stream]
     for added, ended in stream:
         slots = table.find_or_add(*arrays(added))
         held = table["value"][slots].tolist()
