@@ -64,10 +64,13 @@ class Texts:
     def __init__(
         self, block: bytes | U8, start: I64, length: I32, hashes: U64 | None = None
     ) -> None:
-        self._block = block
-        self.words = words_of(block)
-        self.start, self.length = start, length
-        self._hashes = hashes
+        self._hold(block, words_of(block), start, length, hashes)
+
+    def _hold(
+        self, block: bytes | U8, words: U64, start: I64, length: I32, hashes: U64 | None = None
+    ) -> None:
+        self._block, self.words = block, words
+        self.start, self.length, self._hashes = start, length, hashes
 
     @classmethod
     def of(cls, texts: Sequence[str | None]) -> Texts:
@@ -156,8 +159,7 @@ class Texts:
         ['cd', 'g']
         """
         out = object.__new__(Texts)
-        out._block, out.words = self._block, self.words
-        out.start, out.length, out._hashes = start, length, None
+        out._hold(self._block, self.words, start, length)
         return out
 
     def hashes(self) -> U64:
@@ -201,9 +203,8 @@ class Texts:
 
     def _some(self, which: I64 | slice) -> Texts:
         out = object.__new__(Texts)
-        out._block, out.words = self._block, self.words
-        out.start, out.length = self.start[which], self.length[which]
-        out._hashes = None if self._hashes is None else self._hashes[which]
+        hashes = None if self._hashes is None else self._hashes[which]
+        out._hold(self._block, self.words, self.start[which], self.length[which], hashes)
         return out
 
     def __reduce__(self) -> tuple[object, tuple[bytes, I32, U64 | None]]:

@@ -35,12 +35,14 @@ class Running:
         broker: where its events come from.
         embedded: the server of its profiles.
         store: the same, to read from.
-        processes: of the engine's workers.
+        child: the engine.
+        processes: of its workers.
     """
 
     broker: EmbeddedBroker
     embedded: EmbeddedStore
     store: Store
+    child: Engine
     processes: list[psutil.Process]
     sent: int = 0
 
@@ -71,7 +73,14 @@ class Running:
 
     def wait(self) -> None:
         """Until everything that was sent is committed."""
-        until(lambda: self.committed() >= self.sent, "the engine to commit everything sent")
+        until(self._is_done, "the engine to commit everything sent")
+
+    def _is_done(self) -> bool:
+        if (code := self.child.exit_code()) is not None:
+            raise RuntimeError(
+                f"the engine must not end before it is told to, but ended with {code}"
+            )
+        return self.committed() >= self.sent
 
     def cpu_s(self) -> float:
         """CPU seconds the engine has spent."""
@@ -125,7 +134,7 @@ def engine(
             top = psutil.Process(child.pid)
             if workers:
                 until(lambda: len(top.children()) == workers, "the workers to start")
-            yield Running(broker, embedded, store, top.children() if workers else [top])
+            yield Running(broker, embedded, store, child, top.children() if workers else [top])
         except Exception as error:
             error.add_note(f"the engine's log ends: {log.read_text(errors='replace')[-2000:]}")
             raise

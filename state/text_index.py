@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from events.compiled import come_closer, compiled
 from events.texts import I32, I64, U64, Texts, same_at
-from events.words import PAD, words_of
+from events.words import PAD
 
 U8 = NDArray[np.uint8]
 
@@ -49,8 +49,7 @@ class TextIndex:
     def _begin(self) -> None:
         self._size = self._gone = self._marks = 0
         self._places = np.zeros(_LEAST_PLACES, dtype=np.uint64)
-        self._block = np.zeros(_LEAST_BYTES, dtype=np.uint8)
-        self._words = words_of(self._block)
+        self._use(np.zeros(_LEAST_BYTES, dtype=np.uint8))
         self._starts = np.zeros(_LEAST_PLACES, dtype=np.int64)
         self._lengths = np.zeros(_LEAST_PLACES, dtype=np.int32)
         self._end = self._unused = 0  # bytes of the block: written, and nobody's of them
@@ -76,7 +75,7 @@ class TextIndex:
         """The texts of some numbers, absent for -1; they share the index's block as it is now."""
         known = np.maximum(numbers, 0)
         length = np.where(numbers < 0, np.int32(-1), self._lengths[known])
-        return Texts(self._block, self._starts[known], length)
+        return self._none.at(self._starts[known], length)
 
     def find(self, texts: Texts) -> I64:
         """The number of each text, int64[n]; -1 for an unknown one, and where there is none."""
@@ -146,7 +145,7 @@ class TextIndex:
         """The number of each text, int64[n], and whether there is a text among those without."""
         out = np.empty(len(texts), dtype=np.int64)
         words, start, length, hashes = texts.words, texts.start, texts.length, texts.hashes()
-        held = self._places, self._words, self._starts, self._lengths
+        held = self._places, self._none.words, self._starts, self._lengths
         return out, _find(words, start, length, hashes, *held, out)
 
     def _add(self, texts: Texts) -> tuple[I64, I64]:
@@ -157,7 +156,7 @@ class TextIndex:
         """
         self._reserve(len(texts), int(texts.length.sum()))
         words, start, length, hashes = texts.words, texts.start, texts.length, texts.hashes()
-        places, block, held = self._places, self._block, self._words
+        places, block, held = self._places, self._block, self._none.words
         out, new = np.empty((2, len(texts)), dtype=np.int64)
         count = _add(
             *(words, start, length, hashes, places, block, held, self._starts, self._lengths),
@@ -202,7 +201,11 @@ class TextIndex:
             self._unused = 0
         else:
             block[: self._end] = self._block[: self._end]
-        self._block, self._words = block, words_of(block)
+        self._use(block)
+
+    def _use(self, block: U8) -> None:
+        self._block = block
+        self._none = Texts(block, np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int32))
 
 
 @compiled
