@@ -29,6 +29,8 @@ __all__ = [
 
 PARTITION: Final = "publisher"
 _TRIM_EVERY_S: Final = 1.0
+"""Trimming waits for a store that is busy with a commit. What is not trimmed when an engine dies is
+published again where transactions are off."""
 _TAKEOVER_S: Final = 3.0
 """How long another engine may take from shutting our courier out to taking our shards."""
 

@@ -42,8 +42,8 @@ _FIELD: Final = np.dtype([("serial", "<u4"), ("key", "<u8")])
 _NO_VALUES: Final[Mapping[str, Any]] = {}
 _ALWAYS_WALKED: Final = 1_000
 _STEP_COST: Final = 16
-"""A list may have one more entry to be walked for as many in the table as this. A step takes up to
-60 ns, a look at any entry 4 ns, and to look at all throws everything else out of the caches."""
+"""A list may have one more entry to be walked for as many in the table as this: a step takes up to
+60 ns, a look at any entry 4 ns."""
 
 
 @dataclass(slots=True, frozen=True)

@@ -205,6 +205,7 @@ class TextIndex:
 
     def _use(self, block: U8) -> None:
         self._block = block
+        # of the block, but without a text: it lends its words to all that are asked for
         self._none = Texts(block, np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int32))
 
 
