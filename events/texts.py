@@ -80,11 +80,12 @@ class Texts:
     @classmethod
     def of_bytes(cls, texts: Sequence[bytes | None]) -> Texts:
         """The texts of a list of UTF-8 bytes."""
-        lengths = (-1 if text is None else len(text) for text in texts)
-        length = np.fromiter(lengths, np.int32, len(texts))
-        held = np.maximum(length, 0).astype(np.int64)
-        block = b"".join([*filter(None, texts), PAD])
-        return cls(block, np.cumsum(held) - held, length)
+        held = [text or b"" for text in texts]
+        length = np.fromiter(map(len, held), np.int32, len(held))
+        start = np.cumsum(length, dtype=np.int64) - length
+        if None in texts:
+            length[[text is None for text in texts]] = -1
+        return cls(b"".join([*held, PAD]), start, length)
 
     @classmethod
     def of_size(cls, block: bytes, size: int) -> Texts:

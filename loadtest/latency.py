@@ -35,8 +35,9 @@ from loadtest.broker_way import Running, engine, until, user_key
 from loadtest.stream import SHOP, Load
 
 _SHARDS: Final = 64
-_PARTITIONS: Final = 4
-"""Few: over 16 the embedded parts fell behind at 20,000 events/s with the engine half idle."""
+_PARTITIONS: Final = 2
+"""Few: for each fetch the embedded broker walks along all batches that it keeps of a partition. With
+four that was nearly half of the load's own CPU, with sixteen it fell behind at 20,000 events/s."""
 
 _ROUND_S: Final = 0.002
 _GENERATING_S: Final = 15e-6

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.compiled import compiled
+from state.groups import begins
 from state.idset import LEAST_HASH, MOST_TAGS, IdSet
 from state.times import NEVER_MS
 
@@ -292,8 +293,7 @@ class Dedup:
         order = np.argsort(tags, kind="stable")  # 16 bits: a radix sort
         hashes, tags = hashes[order], tags[order]
         slots, places = np.divmod(tags, np.uint16(len(self._shards)))
-        bounds = np.flatnonzero(np.diff(slots, prepend=-1, append=-1)).tolist()
-        for start, stop in pairwise(bounds):
+        for start, stop in pairwise([*begins(slots).tolist(), len(slots)]):
             bucket = int(self._bucket_of[slots[start]])
             part = places[start:stop].astype(np.int64), hashes[start:stop]
             held = self._untaken.get(bucket)

@@ -90,6 +90,18 @@ def distinct(rows: I64) -> I64:
     return ordered[: _squeeze(ordered)]
 
 
+def begins(values: NDArray[Any]) -> I64:
+    """Where a value is another than the one before it, the first among them, int64[u].
+
+    >>> begins(np.array([7, 7, 3, 3, 7])).tolist()
+    [0, 2, 4]
+    """
+    is_other = np.empty(len(values), dtype=np.bool_)
+    is_other[:1] = True
+    np.not_equal(values[1:], values[:-1], out=is_other[1:])
+    return is_other.nonzero()[0]
+
+
 @inlined
 def _bound(k: int, row: int, distinct: int, rows: I64, starts: I64) -> Any:
     """Begin a group at the ``k``-th event if its row is another; how many groups there are."""

@@ -31,6 +31,7 @@ from state.commit_columns import Columns
 from state.decisions import Records
 from state.dedup import unpack_ids
 from state.forms import Forms
+from state.groups import begins
 from state.positions import Positions
 from state.recommending import Lists
 from state.record import Layout
@@ -317,8 +318,9 @@ def _forms_in(record: Mapping[str, bytes]) -> dict[str, bytes]:
 def _grouped(shard: NDArray[np.integer]) -> tuple[I64, list[int], list[int]]:
     """The order that groups entries by shard, the shards, and the bounds between their entries."""
     order = np.argsort(shard, kind="stable")
-    begins = np.flatnonzero(np.diff(shard[order], prepend=-1))
-    return order, shard[order][begins].tolist(), [*begins.tolist(), len(order)]
+    shard = shard[order]
+    first = begins(shard)
+    return order, shard[first].tolist(), [*first.tolist(), len(order)]
 
 
 def _add_changes(
