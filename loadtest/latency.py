@@ -4,10 +4,10 @@ Open loop: event ``k`` is due at ``start + k / rate``, whatever became of those 
 latency counts from when it was due, so a stall is charged to every event that waited behind it.
 Among the load are markers, each the one event of a user of its own. Their profiles are asked for
 until ``last_seen`` is the marker's time. The system is met from outside: a producer, a Redis
-client, and the engine as a child process. One thread sends and asks in turn, every two
-milliseconds; that is the resolution, and what is late by less counts as late by a whole round (to
-ask more often would take the cores from what is measured). When all is committed, the lists of
-those who did something with an item in the last seconds are looked at: each must be of that time.
+client, and the engine as a child process. One thread sends and asks in turn, every millisecond;
+that is the resolution, and what is late by less counts as late by a whole round. When all is
+committed, the lists of those who did something with an item in the last seconds are looked at: each
+must be of that time.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from loadtest.stream import SHOP, Load
 
 _SHARDS: Final = 64
 _PARTITIONS: Final = 2
-"""Few: for each fetch the embedded broker walks along all batches that it keeps of a partition. With
-four that was nearly half of the load's own CPU, with sixteen it fell behind at 20,000 events/s."""
+"""Few: for each fetch the embedded broker walks along all batches that it keeps of a partition.
+With four that was nearly half of the load's own CPU, with sixteen it fell behind."""
 
-_ROUND_S: Final = 0.002
+_ROUND_S: Final = 0.001
 _GENERATING_S: Final = 15e-6
 """Generous time to write one event."""
 
