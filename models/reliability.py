@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.probabilities import refuse_unlabelled
+from state.groups import begins
 
 F64 = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -72,7 +73,7 @@ def reliability(
         group = np.searchsorted(p, p, side="left") * bins // len(p)
     else:
         group = np.minimum((p * bins).astype(np.int64), bins - 1)
-    starts = np.flatnonzero(np.diff(group, prepend=-1))
+    starts = begins(group)
     stops = np.append(starts[1:], len(p))
     count = stops - starts
     mean, rate = np.add.reduceat(p, starts) / count, np.add.reduceat(y, starts, dtype="i8") / count

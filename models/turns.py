@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.relisting import Relisting
-from state.groups import distinct
 from state.hash_index import numbered
 from state.times import NEVER_MS, SECOND_MS
 
@@ -82,8 +81,6 @@ class Turns:
             return np.empty(0, dtype=np.int64)
         asked = np.concatenate(self._waiting)
         self._waiting.clear()
-        if len(asked) <= most:
-            return distinct(asked)
         first, which = numbered(asked.view(np.uint64))  # users in the order they first asked
         if len(first) <= most:
             return np.sort(asked[first])

@@ -156,8 +156,6 @@ def _writes(operations: list[Operation]) -> Writes:
 def _ids(bucket: int, shard: I64, hashes: U64, seq_of: I64) -> Operation:
     """Ids of one bucket, in the order of their shards: each appends them in a block."""
     first = begins(shard)
-    size = np.empty(len(first), dtype=np.int32)
-    size[:-1], size[-1:] = first[1:] - first[:-1], len(shard) - first[-1:]
-    size *= ID_BYTES
+    size = np.diff(first, append=len(shard)).astype(np.int32) * np.int32(ID_BYTES)
     blocks = Texts(pack_ids(hashes, seq_of[shard]) + PAD, first * ID_BYTES, size)
     return Operation("APPEND", "dedup", shard[first], blocks, rest=str(bucket))

@@ -128,7 +128,7 @@ class Form:
         """The documents one behind another, and where each ends, with a 0 before all."""
         for name, form in self._lists.items():
             block, ends = form._write(columns, texts, bounds)
-            columns = {**columns, name: bounds[name][1:] - bounds[name][:-1]}
+            columns = {**columns, name: np.diff(bounds[name])}
             texts = {**texts, name: _between(block, ends[bounds[name]])}
         held = [texts[name] for name in self._texts]
         first = next(iter(self._numbers), None)
@@ -212,4 +212,4 @@ def _step(
 
 def _between(block: U8, ends: I64) -> Texts:
     """What lies between each two ends."""
-    return Texts(block, ends[:-1], (ends[1:] - ends[:-1]).astype(np.int32))
+    return Texts(block, ends[:-1], np.diff(ends).astype(np.int32))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,6 @@ from state.labels import Labels
 from state.table import Column, Table
 
 I64 = NDArray[np.int64]
-
-_NO_TEXTS: Final = Texts.absent(0)
 
 
 @dataclass(slots=True, frozen=True)
@@ -63,7 +61,7 @@ class Served:
     def plainly(cls, n: int) -> Served:
         """No experiments."""
         none = np.zeros(n, dtype=np.int64)
-        return cls(none, [{}], none > 0, none[:0], _NO_TEXTS, _NO_TEXTS)
+        return cls(none, [{}], none > 0, none[:0], Texts.of([]), Texts.of([]))
 
     def take(self, index: I64) -> Served:
         """Of some users, ascending."""
