@@ -244,10 +244,11 @@ class EventReader(StatefulSourcePartition[Read, None]):
         return most if self._ahead is None else min(most, self._ahead.room(self._next, now_s))
 
     def _poll(self, most: int) -> list[Message]:
-        # To wait for many would wait for the last of them: take what is there, or the first.
+        # To wait for many would wait for the last of them: take what is there, or the first and
+        # what came with it.
         polled = self._consumer.consume(most, 0)
-        if not polled:
-            polled = self._consumer.consume(1, self._spec.poll_s)
+        if not polled and (polled := self._consumer.consume(1, self._spec.poll_s)):
+            polled += self._consumer.consume(most - 1, 0)
         if not any(map(Message.error, polled)):
             if polled:
                 self._news.well()

@@ -77,6 +77,20 @@ def test_everything_is_read_once_and_the_spans_chain(one_broker, broker, fetch_m
         assert [int(p) % 4 for p in read.payloads] == read.partition.tolist()
 
 
+def test_a_read_that_waits_takes_what_comes_together(one_broker, broker):
+    """And does not leave all but the first to the next read, some milliseconds later."""
+    one_broker.create("together")
+    reader = open_reader(broker, "together", poll_s=5.0)
+    reader.next_batch()
+    producer = Producer({"bootstrap.servers": broker, "linger.ms": 500})
+    for number in range(9):
+        producer.produce("together", b"%d" % number, partition=0)
+    reads = read_until(reader, payloads)
+    assert producer.flush(20) == 0
+    reader.close()
+    assert [int(value) for value in payloads(reads)] == list(range(9))
+
+
 def test_small_reads_say_that_many_events_wait(one_broker, broker):
     one_broker.create("behind", partitions=1)
     produce(broker, "behind", numbered(1_000, 1))
