@@ -2,17 +2,17 @@
 
 import os
 import sys
-from contextlib import suppress
 
+from afterglow_client import AfterglowError
 from afterglow_client.changes import Change, Changes
 
 broker = os.environ.get("KAFKA_BOOTSTRAP") or sys.exit("KAFKA_BOOTSTRAP must name the broker")
-config = {"bootstrap.servers": broker}
-with suppress(KeyboardInterrupt), Changes(config, begin="beginning") as changes:
-    for news in changes:
-        for segment in news.exited:
-            print(news.user_id, "exited", segment, flush=True)
-        for segment in news.entered:
-            print(news.user_id, "entered", segment, flush=True)
-        why = news.cause if isinstance(news, Change) else f"{news.missed} changes were missed"
-        print("   because", why, flush=True)
+config = {"bootstrap.servers": broker, "log_level": 0}
+try:
+    with Changes(config, begin="beginning", answer_s=10) as changes:
+        for news in changes:
+            moves = [f"exited {s}" for s in news.exited] + [f"entered {s}" for s in news.entered]
+            why = news.cause if isinstance(news, Change) else f"{news.missed} changes were missed"
+            print(f"{news.user_id} {', '.join(moves)}\n   because {why}", flush=True)
+except (AfterglowError, KeyboardInterrupt) as error:
+    sys.exit(str(error) or 0)

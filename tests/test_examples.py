@@ -90,14 +90,15 @@ def test_an_example_says_what_it_needs(name, env, line):
 @pytest.mark.parametrize(
     ("name", "line"),
     [
-        ("producer.py", "no broker answers at 127.0.0.1:1: has the demo ended?"),
-        ("edge.py", "no usable answer from the store at redis://127.0.0.1:1"),
+        ("consumer.py", "the broker does not answer as it should: "),
+        ("producer.py ann", "no broker answers at 127.0.0.1:1: has the demo ended?"),
+        ("edge.py ann", "no usable answer from the store at redis://127.0.0.1:1"),
     ],
 )
 def test_an_example_that_finds_nobody_says_so(name, line):
     nowhere = {"KAFKA_BOOTSTRAP": "127.0.0.1:1", "REDIS_URL": "redis://127.0.0.1:1"}
     done = subprocess.run(
-        command(name, "ann"), env=around(nowhere), capture_output=True, text=True, timeout=30
+        command(*name.split()), env=around(nowhere), capture_output=True, text=True, timeout=30
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(line)
