@@ -41,11 +41,14 @@ def settings(config: Path | None, sets: list[str] | None) -> Settings:
     """The settings in force, checked down to every condition."""
     from dataflows.logs import configure
     from dataflows.plans import check
-    from dataflows.settings import load
+    from dataflows.settings import SettingsError, load, read
 
     chosen = load(config, sets or [])
     configure(chosen.logs.level, chosen.logs.format)
-    check(chosen)
+    try:
+        check(chosen)
+    except SettingsError as error:
+        raise SettingsError(read(config, sets or []).located(str(error))) from None
     return chosen
 
 

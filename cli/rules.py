@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from pydantic import TypeAdapter, ValidationError
@@ -23,6 +23,9 @@ from state.item_store import RULES
 from state.times import FAR_MS, NEVER_MS
 
 _RULES: TypeAdapter[dict[str, RuleSettings]] = TypeAdapter(dict[Name, RuleSettings])
+
+_PLACE: Final = ("recommend", "rules")
+"""Where rules stand in the settings."""
 
 
 def set_rules(settings: Settings, file: Path) -> int:
@@ -85,7 +88,8 @@ def _read(file: Path) -> dict[str, Rule]:
     try:
         return item_rules(_RULES.validate_python(data), str(file))
     except ValidationError as error:
-        raise SettingsError("\n".join(f"{file}: {line}" for line in lines(error))) from None
+        said = lines(error, _PLACE, hidden=len(_PLACE))
+        raise SettingsError("\n".join(f"{file}: {line}" for line in said)) from None
 
 
 def _utc(ms: int) -> str:

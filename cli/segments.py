@@ -230,7 +230,9 @@ def _table(
     try:
         return form.validate_python(data.get(name, {}))
     except ValidationError as error:
-        raise SettingsError("\n".join(f"{file}: {line}" for line in lines(error, name))) from None
+        raise SettingsError(
+            "\n".join(f"{file}: {line}" for line in lines(error, (name,)))
+        ) from None
 
 
 def _publish(store: Store, then: Revision) -> None:

@@ -21,16 +21,16 @@ _MOST: Final = 80
 """Characters of a wrong value that are shown."""
 
 
-def lines(error: ValidationError, section: str = "") -> Iterator[str]:
+def lines(error: ValidationError, section: Sequence[str] = (), hidden: int = 0) -> Iterator[str]:
     """One line per wrong value, in the order of the sections.
 
     Args:
         error: what was found.
         section: which one was looked at, if not all; paths begin with it.
+        hidden: so much of the section is not shown, because whoever wrote it did not write that.
     """
     for problem in error.errors(include_url=False):
-        place = (section, *problem["loc"]) if section else problem["loc"]
-        yield _line(_place(place), problem)
+        yield _line(_place((*section, *problem["loc"])), problem, hidden)
 
 
 def _place(location: Sequence[int | str]) -> list[str]:
@@ -41,8 +41,8 @@ def _place(location: Sequence[int | str]) -> list[str]:
     return place[:-1] if place[-1] == "[key]" else place
 
 
-def _line(place: list[str], problem: Mapping[str, Any]) -> str:
-    path, kind = ".".join(place), problem["type"]
+def _line(place: list[str], problem: Mapping[str, Any], hidden: int) -> str:
+    full, path, kind = ".".join(place), ".".join(place[hidden:]), problem["type"]
     if kind == "extra_forbidden":
         near = difflib.get_close_matches(place[-1], _known(place[:-1]), 1)
         return f"{path}: there is no such setting" + (
@@ -57,9 +57,9 @@ def _line(place: list[str], problem: Mapping[str, Any]) -> str:
     needed = problem["msg"].removeprefix("Value error, ")
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         needed = "must be a table of settings"
-    if path in _FORMS and kind in ("string_type", "string_pattern_mismatch"):
-        needed = _FORMS[path]
-    return f"{path}: {needed[0].lower()}{needed[1:]}, but {_shown(path, problem['input'])} came"
+    if full in _FORMS and kind in ("string_type", "string_pattern_mismatch"):
+        needed = _FORMS[full]
+    return f"{path}: {needed[0].lower()}{needed[1:]}, but {_shown(full, problem['input'])} came"
 
 
 def _shown(path: str, value: Any) -> str:

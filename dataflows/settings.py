@@ -43,6 +43,8 @@ _ENVIRONMENT: Final = {
     "AFTERGLOW_TOKENS": ("serve", "tokens"),
     "AFTERGLOW_TOKENS_FILE": ("serve", "tokens_file"),
 }
+_EVIDENT: Final = frozenset({"default", "--set"})
+"""Sources that need not be named: whoever typed a value sees it."""
 _NAMED: Final = ("features", "segments", "families", "experiments")
 """Sections whose entries a file replaces whole, because they are named by the user."""
 
@@ -66,6 +68,23 @@ class Written:
                 return source
         return "default"
 
+    def located(self, complaints: str) -> str:
+        """Complaints about settings, each with the file or variable it came from behind its path.
+
+        >>> file = Written({}, [("rfm.basis", "mine.toml")])
+        >>> file.located("rfm.basis: must be decayed or window, but 'weekly' came")
+        "rfm.basis (mine.toml): must be decayed or window, but 'weekly' came"
+        """
+        out = []
+        for line in complaints.splitlines():
+            path, colon, rest = line.partition(": ")
+            source = self.source(path)
+            if source == "default":  # of all of a table, of which some may have been written
+                within = {name for place, name in self.places if place.startswith(f"{path}.")}
+                source = ", ".join(sorted(within - _EVIDENT)) or source
+            out.append(line if source in _EVIDENT else f"{path} ({source}){colon}{rest}")
+        return "\n".join(out)
+
 
 def load(
     path: Path | None = None,
@@ -82,10 +101,11 @@ def load(
     Raises:
         SettingsError: with a line for each wrong value.
     """
+    written = read(path, sets, env)
     try:
-        return Settings.model_validate(read(path, sets, env).data)
+        return Settings.model_validate(written.data)
     except ValidationError as error:
-        raise SettingsError("\n".join(lines(error))) from None
+        raise SettingsError(written.located("\n".join(lines(error)))) from None
 
 
 def read(

@@ -143,7 +143,7 @@ def test_what_is_wrong_with_rules_is_said(shop: Shop, tmp_path: Path) -> None:
     file = tmp_path / "rules.toml"
     for text, said in (
         ("[a]\nexclude = 'brnad == 1'", "a.exclude: there is no feature 'brnad'"),
-        ("[a]\nexclud = ''", "a.exclud: there is no such setting"),
+        ("[a]\nexclud = ''", "a.exclud: there is no such setting; did you mean 'exclude'?"),
         ("[a]\npin = {items = []}", "a.pin.items"),
         ("[a]\nvalid_from = 2026-01-01", "a.valid_from"),
         ("a = ", "is neither TOML"),

@@ -98,6 +98,14 @@ def test_wrong_settings_are_said_before_anything_else(name):
     ]
 
 
+def test_a_segment_that_means_nothing_is_said_with_its_file(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('[segments.vip]\nenter = "rfm.q == 5"\n')
+    lines = wrong("settings", "--config", file)
+    assert lines[0].startswith(f"settings: segments ({file}): segment 'vip', enter: there is no")
+    assert lines[1:] == ["settings:   rfm.q == 5", "settings:   ^"]
+
+
 def test_wrong_use_is_no_traceback():
     done = afterglow("profile")
     assert done.code == 2

@@ -376,6 +376,16 @@ def test_files_that_cannot_be_read_are_named(tmp_path, file):
     assert wrong(path=path)[0].startswith(f"{path}: is not TOML: Invalid value (at line 1")
 
 
+def test_what_is_wrong_in_a_file_or_the_environment_is_said_with_its_source(file):
+    path = file('[rfm]\nbasis = "weekly"\n')
+    lines = wrong("session.gap=soon", path=path, env={"REDIS_URL": "localhost"})
+    assert {line.split(": ")[0] for line in lines} == {
+        f"rfm.basis ({path})",
+        "session.gap",
+        "redis.url (REDIS_URL)",
+    }
+
+
 def test_a_long_value_is_cut_short():
     (line,) = wrong("rfm.basis=" + "x" * 1000)
     assert len(line) < 200
