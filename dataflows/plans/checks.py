@@ -27,7 +27,18 @@ def check(settings: Settings) -> None:
     patience(settings)
     plan, models = lane_plan(settings), learner(settings, trains=False)
     item_plan(settings)
+    _check_labels(settings)
     check_definitions(settings, plan.definitions, models)
+
+
+def _check_labels(settings: Settings) -> None:
+    """Refuse lists of items that tell users apart by a family which there is not."""
+    family, known = settings.recommend.segment, settings.families
+    if family and family not in known:
+        raise SettingsError(
+            f"recommend.segment: must be one of the families ({', '.join(known)}), or empty to "
+            f"tell nobody apart, but {family!r} came"
+        )
 
 
 def check_definitions(

@@ -362,6 +362,11 @@ def test_every_wrong_setting_is_told_at_once():
             "long, but 90 d came; make it longer, or that one shorter, or",
         ),
         ("retention.after=1h", "retention.after: must be longer than rfm.window (90 d)"),
+        (
+            "recommend.segment=rmf",
+            "recommend.segment: must be one of the families (rfm), or empty to tell nobody apart, "
+            "but 'rmf' came",
+        ),
     ],
 )
 def test_what_settings_declare_is_compiled_at_the_start(text, start):
