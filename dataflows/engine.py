@@ -36,7 +36,7 @@ from operators.recovery import recover
 from operators.routing import lane_names, lane_shards
 from operators.source import EventSource
 from operators.stop import Stop
-from operators.topics import identity, make_topics
+from operators.topics import identity, is_embedded, make_topics
 from operators.witness import Witness
 from state.checkpoint import Checkpoint
 from state.definition_set import DefinitionSet
@@ -191,9 +191,10 @@ def assemble(
         places = store.places()
         return None if places is None else [places.get(lane, {}) for lane in others]
 
+    embedded = is_embedded(kafka)
     source = EventSource(
         kafka,
-        plans.source_spec(settings),
+        plans.source_spec(settings, embedded=embedded),
         store.positions,
         stop,
         metrics.observe_lag,
@@ -202,7 +203,7 @@ def assemble(
     )
     source.check()
     topics = plans.topics(settings)
-    has_transactions = make_topics(kafka, topics, settings.kafka.events)
+    make_topics(kafka, topics, settings.kafka.events)
 
     def open_logic(_resume: object) -> LaneLogic:
         begun_s = time.monotonic()
@@ -249,7 +250,7 @@ def assemble(
     )
     publisher = KafkaPublisher(
         kafka,
-        plans.publisher_terms(settings, has_transactions=has_transactions),
+        plans.publisher_terms(settings, has_transactions=not embedded),
         store.outbox.trim,
         store.owns,
         heart.beat,

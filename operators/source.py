@@ -68,6 +68,8 @@ class SourceSpec:
         topic: of the events.
         group: the consumer group that lag monitors look at.
         fetch_max: most messages in one read.
+        fetch_wait_ms: so long a broker without news keeps a question. Most answer as soon as there
+            is some; the embedded one always waits to the end.
         poll_s: how long a poll waits for messages.
         gather_s: least time from one read to the next while there is no backlog. Each read costs
             an evaluation and a commit, so very small ones would burn a core for nothing.
@@ -80,6 +82,7 @@ class SourceSpec:
     topic: str = "events"
     group: str = "afterglow"
     fetch_max: int = 5_000
+    fetch_wait_ms: int = 100
     poll_s: float = 0.004
     gather_s: float = 0.008
     tick_s: float = 0.05
@@ -146,7 +149,7 @@ class EventSource(FixedPartitionedSource[Read, None]):
         return Consumer(
             {
                 **news.config,
-                "fetch.wait.max.ms": 4,
+                "fetch.wait.max.ms": self._spec.fetch_wait_ms,
                 "queued.min.messages": 20_000,
                 # While so many wait here none are fetched, and by default for a whole second more.
                 "fetch.queue.backoff.ms": 10,

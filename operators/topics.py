@@ -11,14 +11,18 @@ from typing import Any, Final
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    ClusterMetadata,
+    NewTopic,
+)
 
 from operators.places import silent
 
 log = structlog.get_logger()
 
 _EMBEDDED: Final = "mockCluster"
-"""How the cluster id of librdkafka's built-in broker begins; there, topics appear by first use."""
+"""How the cluster id of librdkafka's built-in broker begins."""
 
 _TIMEOUT_S: Final = 10.0
 _NO_ID: Final = "AAAAAAAAAAAAAAAAAAAAAA"
@@ -52,19 +56,30 @@ class Topics:
     catalog: str = ""
 
 
-def make_topics(config: Mapping[str, Any], topics: Topics, like: str) -> bool:
+def is_embedded(config: Mapping[str, Any]) -> bool:
+    """Whether the broker is librdkafka's built-in one, which has no transactions.
+
+    Raises:
+        BrokerSilent: no broker answers.
+    """
+    try:
+        admin = AdminClient({**config, "log_level": 2})
+        return cluster_is_embedded(admin.list_topics(timeout=_TIMEOUT_S))
+    except KafkaException as error:
+        raise silent(error) from error
+
+
+def make_topics(config: Mapping[str, Any], topics: Topics, like: str) -> None:
     """Make those that are missing, with as many partitions as the topic ``like`` has.
 
-    What may not be made is only said: whoever runs the broker may have made it, or must.
-
-    Returns:
-        Whether the broker has transactions; the embedded one has none.
+    What may not be made is only said: whoever runs the broker may have made it, or must. On the
+    embedded broker topics appear by first use.
     """
     admin = AdminClient({**config, "log_level": 2})
     try:
         known = admin.list_topics(timeout=_TIMEOUT_S)
-        if (known.cluster_id or "").startswith(_EMBEDDED):
-            return False
+        if cluster_is_embedded(known):
+            return
         model = known.topics.get(like)
         count = len(model.partitions) if model is not None else 4
         wanted = {
@@ -81,11 +96,11 @@ def make_topics(config: Mapping[str, Any], topics: Topics, like: str) -> bool:
             if name not in known.topics
         ]
         if not new:
-            return True
+            return
         futures = admin.create_topics(new, operation_timeout=_TIMEOUT_S)
     except KafkaException as error:
         log.warning("topics_not_made", error=error.args[0].str())
-        return True
+        return
     for name, future in futures.items():
         try:
             future.result()
@@ -93,7 +108,6 @@ def make_topics(config: Mapping[str, Any], topics: Topics, like: str) -> bool:
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 log.warning("topic_not_made", topic=name, error=error.args[0].str())
-    return True
 
 
 def identity(config: Mapping[str, Any], topic: str) -> str:
@@ -109,12 +123,17 @@ def identity(config: Mapping[str, Any], topic: str) -> str:
         known = admin.list_topics(timeout=_TIMEOUT_S)  # asking for one would make it
     except KafkaException as error:
         raise silent(error) from error
-    cluster = known.cluster_id or ""
-    if cluster.startswith(_EMBEDDED) or topic not in known.topics:
+    if cluster_is_embedded(known) or topic not in known.topics:
         return ""
     try:
         (found,) = admin.describe_topics(TopicCollection([topic])).values()
         topic_id = str(found.result(_TIMEOUT_S).topic_id)
     except (KafkaException, TimeoutError):
         return ""
+    cluster = known.cluster_id or ""
     return cluster if topic_id == _NO_ID else f"{cluster}/{topic_id}"
+
+
+def cluster_is_embedded(known: ClusterMetadata) -> bool:
+    """Whether what a broker says of itself is said by librdkafka's built-in one."""
+    return (known.cluster_id or "").startswith(_EMBEDDED)

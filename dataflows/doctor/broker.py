@@ -20,11 +20,10 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from operators.places import BrokerSilent
-from operators.topics import identity
+from operators.topics import cluster_is_embedded, identity
 
 _TIMEOUT_S: Final = 5.0
 _POLL_S: Final = 3.0
-_EMBEDDED: Final = "mockCluster"
 
 
 @dataclass(slots=True)
@@ -86,7 +85,7 @@ def gather_broker(
         except KafkaException:
             admin.poll(0)  # what went wrong is only told to the callback
             raise
-        facts.embedded = (known.cluster_id or "").startswith(_EMBEDDED)
+        facts.embedded = cluster_is_embedded(known)
         facts.topics = {
             name: Topic(len(known.topics[name].partitions))
             for name in topics

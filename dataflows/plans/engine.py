@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 from dataflows.settings import Settings, SettingsError
 from dataflows.supervisor import Patience
@@ -10,6 +11,8 @@ from operators.courier import Terms
 from operators.lane_step import CommitPolicy
 from operators.source import SourceSpec
 from operators.topics import Topics
+
+_EMBEDDED_WAIT_MS: Final = 1
 
 
 def commit_policy(settings: Settings) -> CommitPolicy:
@@ -24,10 +27,16 @@ def commit_policy(settings: Settings) -> CommitPolicy:
     )
 
 
-def source_spec(settings: Settings) -> SourceSpec:
-    """How the log is read."""
+def source_spec(settings: Settings, *, embedded: bool = True) -> SourceSpec:
+    """How the log is read.
+
+    Args:
+        settings: in force.
+        embedded: whether the broker is the embedded one, or may be.
+    """
     kafka = settings.kafka
-    return SourceSpec(topic=kafka.events, group=kafka.group, fetch_max=kafka.fetch_max)
+    spec = SourceSpec(topic=kafka.events, group=kafka.group, fetch_max=kafka.fetch_max)
+    return replace(spec, fetch_wait_ms=_EMBEDDED_WAIT_MS) if embedded else spec
 
 
 def topics(settings: Settings) -> Topics:

@@ -62,7 +62,7 @@ def open_reader(
     """A reader as the dataflow would open it."""
     source = EventSource(
         {"bootstrap.servers": broker, "log_level": 0, **(config or {})},
-        SourceSpec(topic=topic, **spec),
+        SourceSpec(topic=topic, **{"fetch_wait_ms": 4, **spec}),
         lambda: positions or {},
         stop or Stop(),
         told=told,

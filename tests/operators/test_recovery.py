@@ -314,7 +314,7 @@ def test_each_lane_speaks_for_its_own_shards(broker):
 def test_what_a_dead_publisher_left_open_does_not_hold_it_up(kafka):
     """Its next one may wait for this very lane; what it had not committed was never told."""
     topics, config = topics_of("left-open"), config_of(kafka.bootstrap)
-    assert make_topics(config, topics, "nothing")
+    make_topics(config, topics, "nothing")
     _, entries = grown(6)
     publish(kafka.bootstrap, topics, entries, "left-open-publisher")
     dead = Producer({**config, "transactional.id": "left-open-publisher"})
