@@ -96,6 +96,8 @@ class Batch:
         more: more input is known to wait.
         newest_record_ms: the log's latest timestamp in that read; -1 where the log has none.
         partitions: how many the whole log has; 0 where nobody says.
+        seen_ms: the highest event time of its read up to each event, int64[n], where the read had
+            more events than are left; else None.
     """
 
     users: Texts
@@ -118,9 +120,14 @@ class Batch:
     more: bool = False
     newest_record_ms: int = -1
     partitions: int = 0
+    seen_ms: I64 | None = None
 
     def __len__(self) -> int:
         return len(self.users)
+
+    def seen(self) -> I64:
+        """The highest event time of its read up to each event, int64[n]."""
+        return np.maximum.accumulate(self.ts_ms) if self.seen_ms is None else self.seen_ms
 
     def where(self, keep: Bools) -> Batch:
         """Only the events to keep, bool[n]; the spans stay whole."""
@@ -135,6 +142,7 @@ class Batch:
             more=self.more,
             newest_record_ms=self.newest_record_ms,
             partitions=self.partitions,
+            seen_ms=None if self.seen_ms is None else self.seen_ms[index],
         )
 
     @staticmethod
@@ -173,6 +181,8 @@ class Batch:
         }
         for name in _TEXTS:
             columns[name] = Texts.joined([getattr(part, name) for part in parts])
+        if any(part.seen_ms is not None for part in parts):
+            columns["seen_ms"] = np.concatenate([part.seen() for part in parts])
         return Batch(**columns)
 
 

@@ -63,6 +63,7 @@ class DecodeStep:
         if len(self._lane_keys) == 1:
             return [(self._lane_keys[0], batch)]
         lane = shard_of(batch.users, self._shards) % len(self._lane_keys)
+        batch.seen_ms = batch.seen()  # by all lanes, so that each finds the same duplicates
         return [(key, batch.where(lane == place)) for place, key in enumerate(self._lane_keys)]
 
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from events.texts import Texts
 from events.words import PAD
 from state.commit import Operation, Writes
-from state.dedup import ID_BYTES, pack_ids
 from state.forms import Forms
 from state.groups import begins
+from state.id_blocks import ID_BYTES, pack_ids
 from state.recommending import Lists
 from state.sessions import COUNTRY, DEVICE
 from state.side import SideTable

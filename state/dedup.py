@@ -10,9 +10,11 @@ into other batches after a restart changes nothing. An event that is older canno
 passes, and is counted by the caller. When there are more ids than the cap, the oldest bucket is
 forgotten whole and the window is shorter for a while.
 
-In the store a bucket is a string to which each commit appends its entries: the hash and the
-commit's sequence. Entries above the committed sequence are of a commit that did not come about,
-and are not read, or else the event they stand for would be lost.
+The time before which nothing is checked is the **floor**. It is kept for each shard, because a
+crash in the middle of a commit leaves some shards behind the others: what they take in again must
+be judged as it was the first time, when nobody had seen the times that are ahead of it.
+
+How a bucket lies in the store: ``state.id_blocks``.
 """
 
 from __future__ import annotations
@@ -36,10 +38,6 @@ U16 = NDArray[np.uint16]
 U64 = NDArray[np.uint64]
 
 _NEVER_OLD: Final = np.int64(2**62)
-_ENTRY: Final = np.dtype([("hash", "<u8"), ("seq", "<u4")])
-
-ID_BYTES: Final = _ENTRY.itemsize
-"""Of each id in the store."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -76,11 +74,11 @@ class Dedup:
     """
 
     def __init__(self, shards: Sequence[int], window_ms: int, bucket_ms: int, cap: int) -> None:
-        self._slots = -(-window_ms // bucket_ms) + 1  # buckets that a window can touch
-        if self._slots * len(shards) > MOST_TAGS:
+        slots = -(-window_ms // bucket_ms) + 1  # buckets that a window can touch
+        if slots * len(shards) > MOST_TAGS:
             raise ValueError(
                 f"a lane's shards times its buckets must be at most {MOST_TAGS}, but "
-                f"{len(shards)} shards have {self._slots} buckets each: make the buckets longer "
+                f"{len(shards)} shards have {slots} buckets each: make the buckets longer "
                 f"than {bucket_ms} ms, or the window shorter than {window_ms} ms"
             )
         self._window_ms, self._bucket_ms, self._cap = window_ms, bucket_ms, cap
@@ -88,10 +86,13 @@ class Dedup:
         self._lane_shard = np.zeros(max(shards, default=0) + 1, dtype=np.int64)
         self._lane_shard[self._shards] = np.arange(len(shards))
         self._ids = IdSet()
+        self._floors = np.full(len(shards), NEVER_MS)  # by place; the lowest is by itself, too
         self._floor_ms = NEVER_MS
+        self._is_known = np.zeros(len(shards), dtype=np.bool_)
+        self._loaded: list[tuple[int, int, U64]] = []
         # which bucket each slot holds, and how many ids
-        self._bucket_of = np.full(self._slots, NEVER_MS)
-        self._count_of = np.zeros(self._slots, dtype=np.int64)
+        self._bucket_of = np.full(slots, NEVER_MS)
+        self._count_of = np.zeros(slots, dtype=np.int64)
         # new since the last commit, as it came; then by bucket, with the places of their shards
         self._new: list[tuple[U64, U16]] = []
         self._untaken: dict[int, tuple[I64, U64]] = {}
@@ -104,7 +105,7 @@ class Dedup:
 
     @property
     def floor_ms(self) -> int:
-        """Events before this time are not checked."""
+        """Events before this time are not checked, whichever shard they are of."""
         return self._floor_ms
 
     def bytes_held(self) -> int:
@@ -115,7 +116,14 @@ class Dedup:
 
     # -- events -------------------------------------------------------------------------------
 
-    def check(self, hashes: U64, ts_ms: I64, shards: I64, newest_ms: int) -> tuple[Bools, Bools]:
+    def check(
+        self,
+        hashes: U64,
+        ts_ms: I64,
+        shards: I64,
+        newest_ms: int,
+        seen_ms: I64 | None = None,
+    ) -> tuple[Bools, Bools]:
         """Which events of a batch are new, and which could not be checked and pass as new.
 
         The new ones are remembered. Of an id that comes twice in the batch the first one is new.
@@ -125,6 +133,7 @@ class Dedup:
             ts_ms: event times, int64[n].
             shards: the shard of each, all of the lane, int64[n].
             newest_ms: the highest event time that the lane has seen before this batch.
+            seen_ms: the highest up to each event, int64[n], where these are not all there were.
 
         Returns:
             fresh bool[n], unchecked bool[n]; what is unchecked is fresh.
@@ -132,7 +141,11 @@ class Dedup:
         fresh, unchecked = np.ones(len(hashes), np.bool_), np.zeros(len(hashes), np.bool_)
         if len(hashes) == 0:
             return fresh, unchecked
-        newest_ms, oldest_ms = _judge(ts_ms, newest_ms, self._window_ms, self._floor_ms, unchecked)
+        seen_ms = ts_ms if seen_ms is None else seen_ms
+        before_ms, floors = newest_ms, (self._floors, self._lane_shard)
+        newest_ms, oldest_ms = _judge(
+            ts_ms, seen_ms, shards, newest_ms, self._window_ms, *floors, unchecked
+        )
         asked: I64 | slice = slice(None)
         ids, times, owners = _usable(hashes), ts_ms, shards
         if unchecked.any():
@@ -140,16 +153,11 @@ class Dedup:
             ids, times, owners = ids[asked], ts_ms[asked], shards[asked]
         floor_ms = max(newest_ms - self._window_ms, self._floor_ms)
         if self._gone(floor_ms).any() or not self._is_alive(oldest_ms, floor_ms):
-            new = ~(self._ids.has(ids) | _repeats(ids))
-            self._raise_floor(floor_ms)
-            alive = self._is_alive(times, floor_ms)
-            added = new & alive
-            _, held = self._remember(ids[added], times[added], owners[added])
+            highest = np.maximum(np.maximum.accumulate(seen_ms), before_ms)[asked]
+            fresh[asked] = self._remember_in_turn(ids, times, owners, highest)
         else:  # no bucket ends with this batch, as mostly
-            self._floor_ms = floor_ms
-            new, held = self._remember(ids, times, owners)
-        self._new.append(held)
-        fresh[asked] = new
+            fresh[asked] = self._remember(ids, times, owners)
+        self._raise_floor(floor_ms)
         self._keep_cap()
         return fresh, unchecked
 
@@ -181,6 +189,12 @@ class Dedup:
             return [_listing(buckets[each]) for each in mine.T]
         return [_listing(buckets[mine[:, 0]])] * len(shards) if len(shards) else []
 
+    def floors(self, shards: Sequence[int]) -> list[bytes]:
+        """Of some shards the time before which nothing is checked, for their commits' records."""
+        floors = self._floors[self._places(shards)].tolist()
+        said = {ms: str(ms).encode() for ms in set(floors)}
+        return [said[ms] for ms in floors]
+
     def settle(self, shards: Sequence[int]) -> None:
         """The shards' commits are written: what was taken is stored, what had ended is gone."""
         places = self._places(shards)
@@ -204,18 +218,41 @@ class Dedup:
     def load(self, shard: int, bucket: int, hashes: U64) -> None:
         """Take in one stored bucket of a shard; ``hashes`` uint64[n] as ``unpack_ids`` gives them.
 
-        Buckets may come in any order. The length of a bucket may have been another.
+        Buckets may come in any order. The length of a bucket may have been another. ``restored``
+        must follow the last one.
         """
         at = int(np.searchsorted(self._stored, bucket))
         if bucket not in self._stored[at : at + 1]:
             self._stored = np.insert(self._stored, at, bucket)
             self._has = np.insert(self._has, at, False, axis=0)
         self._has[at, self._lane_shard[shard]] = True
-        self._raise_floor(bucket - self._window_ms)
-        if self._is_alive(bucket, self._floor_ms):
-            ids = _usable(hashes)
-            self._remember(ids, np.full(len(ids), bucket), np.full(len(ids), shard))
-            self._keep_cap()
+        self._loaded.append((shard, bucket, hashes))
+
+    def restore(self, shard: int, floor_ms: int) -> None:
+        """A shard's last commit has this floor; one of which that is not said has the highest."""
+        self._floors[self._lane_shard[shard]] = floor_ms
+        self._is_known[self._lane_shard[shard]] = True
+
+    def restored(self) -> None:
+        """All shards are loaded: make room for as many buckets as the shards lie apart."""
+        loaded, self._loaded = self._loaded, []
+        newest_ms = max(
+            [int(self._floors.max()) + self._window_ms, *(bucket for _, bucket, _ in loaded)]
+        )
+        self._floors[~self._is_known] = newest_ms - self._window_ms
+        most = MOST_TAGS // len(self._shards)
+        np.maximum(self._floors, newest_ms - (most - 2) * self._bucket_ms, out=self._floors)
+        self._floor_ms = int(self._floors.min())
+        apart = newest_ms // self._bucket_ms - self._floor_ms // self._bucket_ms
+        slots = max(len(self._bucket_of), apart + 1)
+        self._bucket_of = np.full(slots, NEVER_MS)
+        self._count_of = np.zeros(slots, dtype=np.int64)
+        for shard, bucket, hashes in loaded:
+            if self._is_alive(bucket, self._floor_ms):
+                ids = _usable(hashes)
+                self._remember(ids, np.full(len(ids), bucket), np.full(len(ids), shard))
+                self._new.pop()  # the store has them
+        self._keep_cap()
 
     # -- within -------------------------------------------------------------------------------
 
@@ -255,18 +292,38 @@ class Dedup:
         """The slots whose ids are all before ``floor_ms``, bool[slots]."""
         return (self._count_of > 0) & (self._bucket_of + self._bucket_ms <= floor_ms)
 
-    def _remember(self, hashes: U64, ts_ms: I64, shards: I64) -> tuple[Bools, tuple[U64, U16]]:
-        """Add ids, all in the window; which were new, bool[n], and those with their tags."""
+    def _remember_in_turn(self, hashes: U64, ts_ms: I64, shards: I64, highest_ms: I64) -> Bools:
+        """Add ids as if they came one by one; which were new, bool[n].
+
+        Args:
+            hashes: uint64[n].
+            ts_ms: int64[n].
+            shards: int64[n].
+            highest_ms: the newest time that was seen up to each, int64[n].
+        """
+        new = np.empty(len(hashes), dtype=np.bool_)
+        floors = np.maximum(highest_ms - self._window_ms, self._floor_ms)
+        bounds = [*begins(floors // self._bucket_ms).tolist(), len(hashes)]
+        for start, stop in pairwise(bounds):  # with the first of each, buckets end
+            self._raise_floor(int(floors[stop - 1]))
+            part = slice(start, stop)
+            new[part] = self._remember(hashes[part], ts_ms[part], shards[part])
+        return new
+
+    def _remember(self, hashes: U64, ts_ms: I64, shards: I64) -> Bools:
+        """Add ids, all in the window; which were new, bool[n]."""
         tags, each = np.empty(len(hashes), dtype=np.uint16), len(self._shards)
         _tag(ts_ms, shards, self._bucket_ms, self._lane_shard, each, self._bucket_of, tags)
         new = self._ids.add(hashes, tags)
         if _count(tags, new, each, self._count_of) < len(hashes):
             hashes, tags = hashes[new], tags[new]
-        return new, (hashes, tags)
+        self._new.append((hashes, tags))
+        return new
 
     def _raise_floor(self, floor_ms: int) -> None:
-        """Forget the buckets that are wholly before ``floor_ms``."""
+        """Check nothing before ``floor_ms``, and forget the buckets that are wholly before it."""
         self._floor_ms = max(self._floor_ms, floor_ms)
+        np.maximum(self._floors, floor_ms, out=self._floors)
         gone = self._gone(self._floor_ms)
         if not gone.any():
             return
@@ -305,43 +362,22 @@ def bucket_length_ms(window_ms: int) -> int:
     return max(window_ms // 10, 1)
 
 
-def pack_ids(hashes: U64, seq: int | I64) -> bytes:
-    """The entries that a commit appends to a bucket, 12 bytes each.
-
-    Args:
-        hashes: n.
-        seq: of the commit, or of each id's shard, int64[n].
-    """
-    entries = np.empty(len(hashes), dtype=_ENTRY)
-    entries["hash"], entries["seq"] = hashes, seq
-    return entries.tobytes()
-
-
-def unpack_ids(block: bytes, committed_seq: int) -> U64:
-    """The ids of a stored bucket, uint64[n], but for entries of a later commit than the last.
-
-    >>> block = pack_ids(np.array([7, 8], np.uint64), 3) + pack_ids(np.array([9], np.uint64), 4)
-    >>> unpack_ids(block, committed_seq=3).tolist()
-    [7, 8]
-
-    Raises:
-        ValueError: the block does not consist of whole entries.
-    """
-    if len(block) % _ENTRY.itemsize:
-        raise ValueError(
-            f"a bucket of ids must consist of entries of {_ENTRY.itemsize} bytes, but has "
-            f"{len(block)} bytes: something else wrote to it; delete the key to go on without it"
-        )
-    entries = np.frombuffer(block, dtype=_ENTRY)
-    return entries["hash"][entries["seq"] <= committed_seq].astype(np.uint64)
-
-
 @compiled
-def _judge(ts_ms: I64, newest_ms: int, window_ms: int, floor_ms: int, unchecked: Bools) -> Any:
+def _judge(
+    ts_ms: I64,
+    seen_ms: I64,
+    shards: I64,
+    newest_ms: int,
+    window_ms: int,
+    floors: I64,
+    lane_shard: I64,
+    unchecked: Bools,
+) -> Any:
     """Tell what is too old to be checked; the newest time, and the oldest that is checked."""
     oldest_ms = _NEVER_OLD
     for i in range(len(ts_ms)):
-        newest_ms = max(newest_ms, ts_ms[i])
+        newest_ms = max(newest_ms, seen_ms[i])
+        floor_ms = floors[lane_shard[shards[i]]]
         unchecked[i] = ts_ms[i] < max(newest_ms - window_ms, floor_ms)
         if not unchecked[i]:
             oldest_ms = min(oldest_ms, ts_ms[i])
@@ -391,16 +427,3 @@ def _listing(buckets: I64) -> bytes:
 def _usable(hashes: U64) -> U64:
     """Hashes that ``IdSet`` takes; two of 2^64 are the same as a third."""
     return np.maximum(hashes, LEAST_HASH)
-
-
-def _repeats(ids: U64) -> Bools:
-    """Which ids came before in the same array, bool[n]."""
-    out = np.zeros(len(ids), dtype=np.bool_)
-    ordered = np.sort(ids)
-    twice = ordered[1:][ordered[1:] == ordered[:-1]]
-    if len(twice):
-        places = np.flatnonzero(np.isin(ids, twice))
-        _, first = np.unique(ids[places], return_index=True)
-        out[places] = True
-        out[places[first]] = False
-    return out

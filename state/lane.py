@@ -264,6 +264,7 @@ class Lane:
         self, cuts: bytes | None, memory: bytes | None = None, published: bytes | None = None
     ) -> None:
         """All shards are loaded: take over what is kept beside them, work out what is not kept."""
+        self.dedup.restored()
         self.population.restore(cuts, self.table.size)
         self.measures.restore(self.clock.now_ms)
         self.decider.restored()
@@ -359,12 +360,14 @@ class Lane:
             batch.offset,
         )
         at = np.arange(len(batch)) if fresh is None else np.flatnonzero(fresh)
-        users, hashes, ts_ms = batch.users, batch.event_hash, batch.ts_ms
+        users, hashes, ts_ms, seen_ms = batch.users, batch.event_hash, batch.ts_ms, batch.seen_ms
         if len(at) < len(batch):
             users, hashes, ts_ms = users.take(at), hashes[at], ts_ms[at]
+            seen_ms = batch.seen()[at]
         rows = self.users.rows(users)
         shards = self.table["shard"][rows].astype(np.int64)
-        new, unchecked = self.dedup.check(hashes, ts_ms, shards, self.clock.newest_ms)
+        newest_ms = self.clock.newest_ms
+        new, unchecked = self.dedup.check(hashes, ts_ms, shards, newest_ms, seen_ms)
         self.counters.unchecked += int(np.count_nonzero(unchecked))
         if not new.all():
             self.counters.duplicates += int(np.count_nonzero(~new))

@@ -29,9 +29,9 @@ from state.changes import Gone, encode_entry
 from state.commit import ShardCommit, StoredShard, Writes
 from state.commit_columns import Columns
 from state.decisions import Records
-from state.dedup import unpack_ids
 from state.forms import Forms
 from state.groups import begins
+from state.id_blocks import unpack_ids
 from state.positions import Positions
 from state.recommending import Lists
 from state.record import Layout
@@ -46,6 +46,8 @@ I64 = NDArray[np.int64]
 
 _TEXTS: Final = (DEVICE, COUNTRY)
 _OWN: Final = ("shard", "seq", *_TEXTS)
+_PLACES: Final = ("positions", "buckets", "floor")
+"""Of a commit record: how far the log was taken in, and what of it is known against duplicates."""
 Layouts = dict[str, Layout]
 
 
@@ -186,14 +188,15 @@ class Saver:
         """
         lane, forms = self._lane, self.forms.record()
         clock, ended = str(lane.clock.now_ms).encode(), lane.dedup.ended(shards)
-        alike: dict[tuple[bytes, bytes], dict[str, bytes]] = {}
+        alike: dict[tuple[bytes, ...], dict[str, bytes]] = {}
         out = []
-        places = lane.positions.encoded(shards), lane.dedup.listed(shards)
-        for shard, positions, buckets in zip(shards, *places, strict=True):
-            record = alike.get((positions, buckets))
+        dedup = lane.dedup
+        places = lane.positions.encoded(shards), dedup.listed(shards), dedup.floors(shards)
+        for shard, *place in zip(shards, *places, strict=True):
+            record = alike.get(tuple(place))
             if record is None:
-                record = {"positions": positions, "clock": clock, "buckets": buckets}
-                alike[positions, buckets] = record
+                record = dict(zip(_PLACES, place, strict=True)) | {"clock": clock}
+                alike[tuple(place)] = record
             own = lane.measures.experiments.record(shard)
             epoch, seq = self._epoch[shard] + (shard in forgets), self._seq[shard]
             if epoch != self._fenced[shard]:
@@ -271,6 +274,8 @@ class Saver:
         lane.positions.restore(shard, Positions.decode(positions))
         lane.clock.restore(int(stored.record.get("clock", NEVER_MS)))
         self._saved_positions[shard] = positions or b"{}"
+        if positions is None or "floor" in stored.record:  # else by a version that kept none
+            lane.dedup.restore(shard, int(stored.record.get("floor", NEVER_MS)))
         if not stored.users:
             return
         layouts = msgspec.json.decode(stored.record["layout"], type=Layouts)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from state.dedup import Dedup, pack_ids, unpack_ids
+from state.dedup import Dedup
+from state.id_blocks import pack_ids, unpack_ids
 from state.times import NEVER_MS
 
 SHARDS = [3, 4, 9]
@@ -21,12 +22,12 @@ def shard_of(identity):
     return SHARDS[identity % len(SHARDS)]
 
 
-def checked(dedup, events, newest_ms):
+def checked(dedup, events, newest_ms, seen_ms=None):
     """Give a batch of (id, time) to the engine: (fresh, unchecked) as lists."""
     hashes = np.array([i for i, _ in events], dtype=np.uint64)
     ts_ms = np.array([ts for _, ts in events], dtype=np.int64)
     shards = np.array([shard_of(i) for i, _ in events], dtype=np.int64)
-    fresh, unchecked = dedup.check(hashes, ts_ms, shards, newest_ms)
+    fresh, unchecked = dedup.check(hashes, ts_ms, shards, newest_ms, seen_ms)
     return fresh.tolist(), unchecked.tolist()
 
 
@@ -110,6 +111,16 @@ def test_another_time_within_the_window_does_not_make_it_another_event():
     assert checked(dedup, [(5, 1_095)], 1_090)[0] == [False]
 
 
+def test_a_batch_of_many_buckets_is_judged_as_its_events_one_by_one():
+    """Also where an id comes again with another time, when its first bucket has ended."""
+    log = [(5, 1_000), (6, 1_120), (5, 1_119)]
+    assert checked(Dedup(SHARDS, WINDOW_MS, BUCKET_MS, 999), log, NEVER_MS)[0] == [True] * 3
+    dedup, newest = Dedup(SHARDS, WINDOW_MS, BUCKET_MS, 999), NEVER_MS
+    for event in log:
+        assert checked(dedup, [event], newest)[0] == [True]
+        newest = max(newest, event[1])
+
+
 def test_a_full_memory_forgets_the_oldest_bucket_and_says_so():
     dedup = Dedup(SHARDS, WINDOW_MS, BUCKET_MS, cap=3)
     checked(dedup, [(5, 0), (6, 13), (7, 14)], NEVER_MS)
@@ -125,6 +136,7 @@ class Disk:
     def __init__(self):
         self.blocks = {shard: {} for shard in SHARDS}
         self.listed = {shard: [] for shard in SHARDS}
+        self.floor = dict.fromkeys(SHARDS, NEVER_MS)
         self.seq = dict.fromkeys(SHARDS, 0)
 
     def commit(self, dedup, shard, torn=False):
@@ -138,16 +150,19 @@ class Disk:
             self.blocks[shard].pop(bucket, None)
         (listed,) = dedup.listed([shard])
         self.listed[shard] = [int(bucket) for bucket in listed.split()]
+        self.floor[shard] = int(dedup.floors([shard])[0])
         self.seq[shard] = seq
         dedup.settle([shard])
 
     def open(self, window_ms, cap=9_999):
         dedup = Dedup(SHARDS, window_ms, BUCKET_MS, cap)
         for shard in SHARDS:
+            dedup.restore(shard, self.floor[shard])
             for bucket in self.listed[shard]:
                 if bucket in self.blocks[shard]:
                     ids = unpack_ids(self.blocks[shard][bucket], self.seq[shard])
                     dedup.load(shard, bucket, ids)
+        dedup.restored()
         return dedup
 
 
@@ -180,6 +195,40 @@ def test_every_id_counts_once_through_crashes(ts, data):
             pending = {s: [] for s in SHARDS}
     expected = {s: sorted({i for i, _ in log if shard_of(i) == s}) for s in SHARDS}
     assert {s: sorted(ids) for s, ids in counted.items()} == expected
+
+
+@given(times, st.data())
+@settings(max_examples=300, deadline=None)
+def test_crashes_between_the_shards_of_a_commit_change_no_judgement(ts, data):
+    """Shards that were not written are judged again as they were the first time."""
+    log = [(identity + 2, at) for identity, at in enumerate(ts)]
+    again = data.draw(st.lists(st.sampled_from(log), max_size=60)) if log else []
+    log = data.draw(st.permutations(log + again))
+    disk, counted, position = Disk(), {s: [] for s in SHARDS}, dict.fromkeys(SHARDS, 0)
+    dedup, at, newest = disk.open(WINDOW_MS), 0, NEVER_MS
+    pending = {s: [] for s in SHARDS}
+    crashes = data.draw(st.integers(0, 4))
+    while at < len(log):
+        stop = min(at + data.draw(st.integers(1, 20)), len(log))
+        seen = np.maximum.accumulate([time for _, time in log[at:stop]])
+        here = [n for n in range(at, stop) if n >= position[shard_of(log[n][0])]]
+        batch, seen = [log[n] for n in here], seen[np.array(here, dtype=np.int64) - at]
+        fresh, unchecked = checked(dedup, batch, newest, seen)
+        newest, at = max([newest, *(time for _, time in log[at:stop])]), stop
+        for event in zip(here, fresh, unchecked, strict=True):
+            pending[shard_of(log[event[0]][0])].append(event)
+        crash = crashes > 0 and data.draw(st.booleans())
+        shards = data.draw(st.permutations(SHARDS))
+        for shard in shards[: data.draw(st.integers(0, len(SHARDS)))] if crash else SHARDS:
+            disk.commit(dedup, shard)
+            counted[shard] += pending[shard]
+            pending[shard], position[shard] = [], max(position[shard], at)
+        if crash:
+            crashes -= 1
+            dedup, at, newest = disk.open(WINDOW_MS), min(position.values()), NEVER_MS
+            pending = {s: [] for s in SHARDS}
+    judged = sorted(event for events in counted.values() for event in events)
+    assert judged == list(zip(range(len(log)), *one_by_one(log), strict=True))
 
 
 def test_a_torn_commit_loses_no_event():
@@ -220,6 +269,7 @@ def test_an_idle_shards_old_buckets_load_in_any_order_and_end():
     dedup.load(3, 12_000, np.array([3], np.uint64))
     dedup.load(4, 0, np.array([4], np.uint64))
     dedup.load(9, 12_012, np.array([5, 5], np.uint64))
+    dedup.restored()
     assert dedup.ended(SHARDS) == {4: [0]}
     assert checked(dedup, [(3, 12_000), (4, 12_001), (5, 12_012)], 12_012)[0] == [
         False,
