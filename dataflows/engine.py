@@ -188,7 +188,7 @@ def assemble(
     others = [lane for lane in range(place.workers) if lane != place.worker]
 
     def told() -> list[dict[int, int]] | None:
-        places = store.places()
+        places = store.lane_places.said()
         return None if places is None else [places.get(lane, {}) for lane in others]
 
     embedded = is_embedded(kafka)
@@ -208,7 +208,7 @@ def assemble(
     def open_logic(_resume: object) -> LaneLogic:
         begun_s = time.monotonic()
         if others:
-            store.forget_place(place.worker)
+            store.lane_places.forget(place.worker)
         revisions = DefinitionStore(store)
         shards = lane_shards(place.worker, place.workers, settings.redis.shards)
         revision = register(settings, revisions, wall_clock_ms())
@@ -235,7 +235,7 @@ def assemble(
             fence=store.name,
         )
         policy = plans.commit_policy(settings)
-        say = partial(store.say_place, place.worker) if others else None
+        say = partial(store.lane_places.say, place.worker) if others else None
         logic = LaneLogic(
             lane, checkpoint, policy, wall_clock_ms, metrics, left, heart, catalog, follower, say
         )

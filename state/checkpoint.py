@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from state.commit import ShardCommit
+from state.commit import Found, ShardCommit
 from state.item_store import ItemStore
 from state.lane import Lane
 from state.sharing import ItemSharing
@@ -210,13 +210,14 @@ class Checkpoint:
         waiting = {c.shard: c for c in commits}
         while behind := self._store.commit(list(waiting.values())):
             waiting = {
-                shard: self._lane.forward(waiting[shard], have, self._fields_of(shard))
+                shard: self._lane.forward(waiting[shard], self._found(shard, have))
                 for shard, have in behind.items()
             }
 
-    def _fields_of(self, shard: int) -> dict[str, list[bytes]]:
-        names = (*self._lane.side_tables, "state")
-        return {name: self._store.fields(name, shard) for name in names}
+    def _found(self, shard: int, have: int) -> Found:
+        names, store = (*self._lane.side_tables, "state"), self._store
+        fields = {name: store.fields(name, shard) for name in names}
+        return Found(have, fields, store.buckets(shard))
 
 
 def _decided(commits: Sequence[ShardCommit]) -> list[Committed]:

@@ -120,6 +120,21 @@ class ShardCommit:
         return self.writes.set("candidates", self.shard)
 
 
+@dataclass(slots=True, frozen=True)
+class Found:
+    """What a store that came back older holds of one shard.
+
+    Attributes:
+        seq: the sequence.
+        fields: of each side table and of the states.
+        buckets: of ids of events.
+    """
+
+    seq: int
+    fields: Mapping[str, list[bytes]]
+    buckets: Sequence[int]
+
+
 @dataclass(slots=True)
 class StoredShard:
     """What the store holds of one shard, as it was loaded under a fence.

@@ -25,7 +25,7 @@ from events.compiled import compiled
 from events.hashing import shard_of
 from events.texts import Texts
 from state.clock import Clock
-from state.commit import ShardCommit, StoredShard
+from state.commit import Found, ShardCommit, StoredShard
 from state.counters import Counters
 from state.deciding import Decider, Occasion
 from state.dedup import Dedup, bucket_length_ms
@@ -343,11 +343,9 @@ class Lane:
         self._saver.settle(commits)
         self._touched.clear()
 
-    def forward(
-        self, commit: ShardCommit, have: int, stored: dict[str, list[bytes]]
-    ) -> ShardCommit:
-        """A commit for a store that came back at sequence ``have``: all that is newer."""
-        return self._saver.forward(commit, have, stored)
+    def forward(self, commit: ShardCommit, found: Found) -> ShardCommit:
+        """A commit for a store that came back older: all that is newer."""
+        return self._saver.forward(commit, found)
 
     # -- inside -------------------------------------------------------------------------------
 

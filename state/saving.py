@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from events.texts import Texts
 from state.changes import Gone, encode_entry
-from state.commit import ShardCommit, StoredShard, Writes
+from state.commit import Found, ShardCommit, StoredShard, Writes
 from state.commit_columns import Columns
 from state.decisions import Records
 from state.forms import Forms
@@ -140,18 +140,15 @@ class Saver:
         if lane.learner is not None:
             lane.learner.settle()
 
-    def forward(
-        self, commit: ShardCommit, have: int, stored: dict[str, list[bytes]]
-    ) -> ShardCommit:
-        """All of a shard that is newer than ``have``, with what ``commit`` was to write.
+    def forward(self, commit: ShardCommit, found: Found) -> ShardCommit:
+        """All of a shard that is newer than what was found, with what ``commit`` was to write.
 
         Args:
             commit: the commit that the store refused as not following on.
-            have: the sequence it holds.
-            stored: the fields it holds of each side table and of the states, of which some may have
-                ended.
+            found: what it holds, of which some may have ended.
         """
         lane, shard, seq = self._lane, commit.shard, commit.seq
+        have, stored = found.seq, found.fields
         table = lane.table
         of_shard = table["shard"][: table.size] == shard
         newer = of_shard & (table["seq"][: table.size] > have)
@@ -161,6 +158,8 @@ class Saver:
         (out,) = self._begun([shard], writes, forgets=[shard] if commit.gone else (), have=have)
         out.seq, out.changes, out.change_count = seq, commit.changes, commit.change_count
         out.examples = commit.examples
+        listed = out.record["buckets"].decode().split()
+        out.dedup_dropped = sorted({*found.buckets, *out.dedup_dropped} - set(map(int, listed)))
         # some of those it holds were forgotten since, and some of these have come back
         strangers = _unknown(lane.users.ids, stored["state"])
         out.gone = [*strangers, *commit.gone, *lane.users.ids.texts(rows).bytes_list()]

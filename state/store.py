@@ -31,8 +31,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib import resources
 from itertools import islice
@@ -43,6 +42,7 @@ import msgspec
 from state.commit import ShardCommit, StoredShard
 from state.commit_command import CommitCommands
 from state.example_store import ExampleStore
+from state.lane_places import LanePlaces
 from state.outbox import Outbox
 from state.servers import TROUBLE, Sent, Servers
 from state.store_errors import FencedOff, StoreMismatch, StoreUnavailable, in_words
@@ -74,6 +74,7 @@ class Store:
     Attributes:
         outbox: changes that may not be published yet.
         examples: what models have not learned yet.
+        lane_places: how far each lane is in the log.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class Store:
         self._sent: list[ShardCommit] = []
         self._on_way: Sent | None = None
         self.outbox = Outbox(self._servers, partial(self.key, "outbox"))
+        self.lane_places = LanePlaces(self._servers, f"{prefix}:places")
         self.examples = ExampleStore(self._servers, partial(self.key, "examples"), range(shards))
 
     # -- keys ---------------------------------------------------------------------------------
@@ -217,7 +219,7 @@ class Store:
         return {kind: sum(islice(found, len(shards))) for kind in kinds}
 
     def _read(self, shard: int, tables: Sequence[str], record: dict[str, bytes]) -> StoredShard:
-        buckets = [int(b) for b in record.get("buckets", b"").split()]
+        buckets = _bucket_list(record.get("buckets", b""))
         with in_words(f"shard {shard} could not be loaded"):
             pipe = self.client.pipeline(transaction=False)
             for kind in ("state", *tables):
@@ -367,29 +369,6 @@ class Store:
         with in_words(f"{name!r} could not be deleted"):
             return bool(self.client.delete(f"{self.prefix}:{name}"))
 
-    def say_place(self, lane: int, positions: Mapping[int, int]) -> None:
-        """How far a lane is in each partition, for readers elsewhere; lost without answer."""
-        with suppress(*TROUBLE):
-            self.client.hset(self._places, str(lane), msgspec.json.encode(positions))
-
-    def forget_place(self, lane: int) -> None:
-        """A lane begins: what was said of it before does not hold; lost without answer."""
-        with suppress(*TROUBLE):
-            self.client.hdel(self._places, str(lane))
-
-    def places(self) -> dict[int, dict[int, int]] | None:
-        """How far lanes said they are; None without answer."""
-        try:
-            held = self.client.hgetall(self._places)
-        except TROUBLE:
-            return None
-        kind = dict[int, int]
-        return {int(lane): msgspec.json.decode(raw, type=kind) for lane, raw in held.items()}
-
-    @property
-    def _places(self) -> str:
-        return f"{self.prefix}:places"
-
     def sequences(self) -> dict[int, int]:
         """The sequence that each shard of ours has reached in the store; none without answer.
 
@@ -418,6 +397,12 @@ class Store:
         """
         key = self.key(kind, shard)
         return self._insist(f"{key!r} could not be read", lambda: list(self.client.hkeys(key)))
+
+    def buckets(self, shard: int) -> list[int]:
+        """Those of a shard's ids of events by its commit record; for repair, as ``fields``."""
+        key = self.key("commit", shard)
+        raw = self._insist(f"{key!r} could not be read", lambda: self.client.hget(key, "buckets"))
+        return _bucket_list(raw or b"")
 
     def profile(self, shard: int, user: str) -> bytes | None:
         """One profile document."""
@@ -496,3 +481,7 @@ class Store:
     @staticmethod
     def _text(raw: bytes | None) -> str:
         return raw.decode() if raw else ""
+
+
+def _bucket_list(listed: bytes) -> list[int]:
+    return [int(bucket) for bucket in listed.split()]

@@ -92,6 +92,14 @@ def stored(store):
     return documents
 
 
+def assert_no_bucket_is_left_behind(store):
+    """Ids of events lie in no other buckets than those that the commit records list."""
+    listed = {(shard, bucket) for shard in range(SHARDS) for bucket in store.buckets(shard)}
+    keys = [key.decode().split(":") for key in store.client.scan_iter("t:dedup:*")]
+    assert {(int(shard.strip("{}")), int(bucket)) for _, _, shard, bucket in keys} == listed
+    assert len({bucket for _, bucket in listed}) > 1
+
+
 def assert_gapless(changes):
     """Each user's changes are counted without a gap, and alternate per segment."""
     counts, inside = {}, {}
@@ -147,6 +155,7 @@ def test_a_store_that_came_back_older_is_written_forward(tmp_path):
         Checkpoint(again, store).open()
         raw = again.portraits.encode(np.arange(again.table.size)).bytes_list()
         assert values(map(msgspec.msgpack.decode, raw)) == truth()
+        assert_no_bucket_is_left_behind(store)
         held = [name for document in documents for name in document["segments"]]
         sizes = [held.count(name) for name in lane.decider.plan.names]
         assert lane.decider.sizes.tolist() == again.decider.sizes.tolist() == sizes

@@ -177,18 +177,18 @@ def test_a_store_has_a_salt_of_its_own_unless_it_is_older(store, each_store_url)
 
 def test_lanes_say_how_far_they_are(store_url):
     store, other = Store(store_url, "t", 64), Store(store_url, "t", 64)
-    assert store.places() == {}
-    store.say_place(0, {0: 5, 3: 7})
-    other.say_place(1, {0: 4})
-    assert other.places() == store.places() == {0: {0: 5, 3: 7}, 1: {0: 4}}
-    store.forget_place(0)
-    assert other.places() == {1: {0: 4}}
+    assert store.lane_places.said() == {}
+    store.lane_places.say(0, {0: 5, 3: 7})
+    other.lane_places.say(1, {0: 4})
+    assert other.lane_places.said() == store.lane_places.said() == {0: {0: 5, 3: 7}, 1: {0: 4}}
+    store.lane_places.forget(0)
+    assert other.lane_places.said() == {1: {0: 4}}
     store.close()
     other.close()
 
 
 def test_where_lanes_are_is_lost_quietly_without_a_store():
     store = Store("redis://127.0.0.1:1", "t", 64)
-    store.say_place(0, {0: 5})
-    store.forget_place(0)
-    assert store.places() is None
+    store.lane_places.say(0, {0: 5})
+    store.lane_places.forget(0)
+    assert store.lane_places.said() is None
