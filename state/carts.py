@@ -124,7 +124,7 @@ class Carts:
         for column in self._lines.columns():
             table[column.name][:] = column.initial
         slots = self.entries.live()
-        self._retention.restore(slots)
+        self._retention.restore(slots, self._latest(slots) + self._ttl_ms)
         self._lines.restore(table, slots[self._present(table, slots)], clock_ms)
 
     # -- values -------------------------------------------------------------------------------

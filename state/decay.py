@@ -46,9 +46,16 @@ _TINY_SHIFT: Final = -2000
 """A shift that makes every sum zero; ``ldexp`` must not see larger ones."""
 
 
-def columns(name: str) -> list[Column]:
+def columns(name: str, half_life_ms: int) -> list[Column]:
     """The two columns of one decayed sum: ``<name>.m`` and ``<name>.e``."""
-    return [Column(f"{name}.m", "f8", 0.0), Column(f"{name}.e", "i4", EMPTY_EXPONENT)]
+    unit = str(half_life_ms)
+    mantissa = Column(f"{name}.m", "f8", 0.0, unit=unit)
+    return [mantissa, Column(f"{name}.e", "i4", EMPTY_EXPONENT, unit=unit)]
+
+
+def half_lives(table: Table) -> dict[str, int]:
+    """The decayed sums of a table and their half-lives."""
+    return {c.name[:-2]: int(c.unit) for c in table if c.unit.isdigit() and c.name.endswith(".m")}
 
 
 def sums(table: Table, name: str) -> tuple[F64, I32]:
@@ -95,6 +102,21 @@ def log2(mantissa: F64, exponent: I32) -> F64:
     out = np.empty(len(mantissa))
     _log2(mantissa, exponent, out)
     return out
+
+
+def converted(
+    mantissa: F64, exponent: I32, at_ms: I64, half_life_ms: int, to_ms: int
+) -> tuple[F64, I32]:
+    """Each sum with another half-life, worth at its time ``at_ms`` what it was: (m, e).
+
+    >>> m, e = terms([8.0], np.array([3_600_000]), 3_600_000)
+    >>> m, e = converted(m, e, np.array([7_200_000]), 3_600_000, 1_800_000)
+    >>> at(m, e, np.array([9_000_000]), 1_800_000).tolist()
+    [2.0]
+    """
+    value = at(mantissa, exponent, at_ms, half_life_ms)
+    m, e = terms(value, at_ms, to_ms)
+    return m, np.where(value != 0.0, e, np.int32(EMPTY_EXPONENT))
 
 
 def falls_below_ms(

@@ -69,7 +69,7 @@ class DecayedSum:
 
     def columns(self) -> list[Column]:
         """Mantissa and exponent."""
-        return decay.columns(self.spec.name)
+        return decay.columns(self.spec.name, self.spec.half_life_ms)
 
     def update(self, table: Table, groups: Groups, batch: Batch) -> None:
         """Add the events of a batch that have a weight and pass the filter."""

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.texts import Texts
+from state import decay
 from state.deciding import VALID_TO, Decider
 from state.keyed import record_bytes
 from state.memberships import SegmentState
@@ -74,6 +75,7 @@ class Forms:
         redefiner: knows what is stale.
         skip: columns that are not stored.
         tables: layouts of the side tables.
+        measures: mark of what is measured.
     """
 
     def __init__(
@@ -83,9 +85,11 @@ class Forms:
         redefiner: Redefiner,
         skip: Iterable[str],
         tables: Layouts,
+        measures: int,
     ) -> None:
         self._table, self._decider, self._redefiner = table, decider, redefiner
         self._skip, self._tables = tuple(skip), tables
+        self._measures = b"%d" % measures
         self._known: dict[int, Described] = {}
         self._record: dict[str, bytes] = {}
         self.renew()
@@ -128,6 +132,7 @@ class Forms:
             "layout": self.layout,
             "segments": self._decider.plan.naming.encode(),
             "definitions": msgspec.json.encode(about),
+            "measures": self._measures,
         }
 
     def pack(self, rows: I64, texts: Texts) -> Texts:
@@ -159,6 +164,10 @@ class Forms:
         layouts = msgspec.json.decode(record["layout"], type=Layouts)
         return _without_segments(layouts) == _without_segments(self._layouts)
 
+    def measured_alike(self, record: Mapping[str, bytes]) -> bool:
+        """Whether a stored shard's values were measured as they are now."""
+        return record.get("measures") == self._measures
+
     def _written_in(
         self, states: Texts, record: Mapping[str, bytes]
     ) -> tuple[NDArray[np.uint32], dict[int, Described]]:
@@ -179,6 +188,7 @@ class Forms:
     def _unpack(self, rows: I64, records: Texts, mark: int, known: Described) -> None:
         table, decider = self._table, self._decider
         self._records.unpack(table, rows, records, known.layout, followed=True)
+        self._convert_sums(rows, records, known.layout)
         if mark == _OLD:
             table[MARK][rows] = _OLD
         else:
@@ -194,6 +204,20 @@ class Forms:
         # a row that was stale already when it was written has what it was in before that with it
         fresh = np.flatnonzero(table[MARK][rows] == known.mark)
         table[BEFORE][rows[fresh]] = naming.masks(state.take(fresh))
+
+    def _convert_sums(self, rows: I64, records: Texts, layout: Layout) -> None:
+        """Decayed sums that were kept with another half-life go over at their last evaluation."""
+        table, units = self._table, dict(name.split("@") for name, *_ in layout if "@" in name)
+        stored: NDArray[Any] | None = None
+        for name, half_life_ms in decay.half_lives(table).items():
+            m, e, unit = f"{name}.m", f"{name}.e", units.get(f"{name}.m")
+            if unit is None or int(unit) == half_life_ms:
+                continue
+            stored = stored_rows(records, layout) if stored is None else stored
+            sums = stored[f"{m}@{unit}"], stored[f"{e}@{unit}"]
+            at_ms = np.maximum(stored["as_of"], stored["last_seen"])
+            found = decay.converted(*sums, at_ms, int(unit), half_life_ms)
+            table[m][rows], table[e][rows] = found
 
 
 def _state(columns: Sequence[Column], stored: NDArray[Any]) -> SegmentState:

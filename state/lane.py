@@ -29,6 +29,7 @@ from state.commit import Found, ShardCommit, StoredShard
 from state.counters import Counters
 from state.deciding import Decider, Occasion
 from state.dedup import Dedup, bucket_length_ms
+from state.definition_plans import compile_definitions
 from state.definition_set import DefinitionSet
 from state.features import RowView
 from state.forgetting import Forgetting
@@ -86,7 +87,7 @@ class Lane:
         self.recommender = recommender
         if recommender is not None:
             self.table.add_columns("", recommender.columns())
-        self._plan = plan
+        self.plan = plan
         segments, offers = self.compiled(plan.definitions)
         self.offering = None if offers is None else Offering(offers, self.table)
         self.decider = Decider(
@@ -112,6 +113,7 @@ class Lane:
         self.portraits = Portraits(self)
         self._saver = Saver(self)
         self._touched: list[I64] = []
+        self._outdated: list[I64] = []
         self._timers_ms = self._swept_ms = NEVER_MS
         self._wall_ms: int | None = None
 
@@ -145,11 +147,11 @@ class Lane:
         now = self.clock.now_ms
         if now == NEVER_MS:
             return
-        if now - self._timers_ms < self._plan.timer_step_ms:
+        if now - self._timers_ms < self.plan.timer_step_ms:
             return
         self._timers_ms = now
         occasion = Occasion("timer", self._decided_at(wall_ms))
-        self.redefine(self.redefiner.sweep(self._plan.redefined_rows), wall_ms)
+        self.redefine(self.redefiner.sweep(self.plan.redefined_rows), wall_ms)
         self.fire(self._due(now), now, occasion)
         if self.forgetting is not None:
             self.forgetting.step(now, wall_ms)
@@ -159,7 +161,7 @@ class Lane:
         self._refresh_cuts()
         if self.learner is not None:
             self._learn(self.learner, now)
-        if now - self._swept_ms >= self._plan.sweep_every_ms:
+        if now - self._swept_ms >= self.plan.sweep_every_ms:
             self._swept_ms = now
             self._sweep(Occasion("cuts", occasion.decided_at_ms))
 
@@ -193,21 +195,7 @@ class Lane:
         Raises:
             SegmentError, OfferError: with what is wrong.
         """
-        plan, features = self._plan, self.measures.features
-        kinds = {name: feature.kind for name, feature in features.items()}
-        segments = SegmentPlan.compile(
-            definitions.segments,
-            definitions.families,
-            kinds,
-            poll_ms=plan.poll_ms,
-            paused=definitions.paused,
-        )
-        if not plan.offers:
-            return segments, None
-        offers = OfferPlan.compile(
-            plan.offers, plan.max_offers, kinds, segments, poll_ms=plan.poll_ms
-        )
-        return segments, offers
+        return compile_definitions(self.plan, self.measures.features, definitions)
 
     def adopt(self, definitions: DefinitionSet) -> None:
         """Put other definitions in force; users go over to them when they act, or in a sweep.
@@ -240,7 +228,7 @@ class Lane:
 
     def shard_of(self, user: str) -> int:
         """The shard of a user, of this lane or not."""
-        return int(shard_of(Texts.of([user]), self._plan.shards)[0])
+        return int(shard_of(Texts.of([user]), self.plan.shards)[0])
 
     def sequences(self) -> dict[int, int]:
         """The sequence of each shard's last commit."""
@@ -277,6 +265,16 @@ class Lane:
             self.recommender.restored(self.table)
         if self.forgetting is not None:
             self.forgetting.hasten(self.users.everybody())
+        if self.population.is_foreign:
+            everybody = self.population.sample(self.table.size)
+            self._measure(self.users.here(everybody), self.clock.now_ms)
+        for rows in self._outdated:  # decided anew as timers are: some at a time
+            self.table["due_ms"][rows] = self._times(rows)
+        self._outdated.clear()
+
+    def measured_otherwise(self, rows: I64) -> None:
+        """Restored users whose stored values were measured by other settings."""
+        self._outdated.append(rows)
 
     def members(self, shards: Collection[int]) -> list[str]:
         """The users of some shards who are in a segment."""
@@ -353,7 +351,7 @@ class Lane:
         """Rows and places of the batch's events, without what is covered and duplicates."""
         fresh = self.positions.fresh(
             batch.spans,
-            lambda: shard_of(batch.users, self._plan.shards),
+            lambda: shard_of(batch.users, self.plan.shards),
             batch.partition,
             batch.offset,
         )
@@ -374,7 +372,7 @@ class Lane:
 
     def _take(self, batch: Batch, groups: Groups, wall_ms: int | None) -> None:
         most = 0 if wall_ms is None else MOST_ROUNDS
-        for part in rounds(groups, batch.ts_ms, self.clock.now_ms, self._plan.apart_ms, most):
+        for part in rounds(groups, batch.ts_ms, self.clock.now_ms, self.plan.apart_ms, most):
             self._take_round(batch, part, wall_ms)
 
     def _take_round(self, batch: Batch, groups: Groups, wall_ms: int | None) -> None:
@@ -452,9 +450,9 @@ class Lane:
         rows = np.flatnonzero(due <= until_ms)
         if self.forgetting is not None:
             rows = self.forgetting.timers(rows)
-        if len(rows) > self._plan.timer_budget:
-            oldest = np.argpartition(due[rows], self._plan.timer_budget)
-            rows = np.sort(rows[oldest[: self._plan.timer_budget]])
+        if len(rows) > self.plan.timer_budget:
+            oldest = np.argpartition(due[rows], self.plan.timer_budget)
+            rows = np.sort(rows[oldest[: self.plan.timer_budget]])
         return rows
 
     def fire(self, rows: I64, until_ms: int | I64, occasion: Occasion) -> None:
@@ -493,7 +491,7 @@ class Lane:
 
     def _sweep(self, occasion: Occasion) -> None:
         """One step on the way of the newest cuts through all users."""
-        moved = self.population.moved(self._plan.sweep_rows, self.view_now, self.table)
+        moved = self.population.moved(self.plan.sweep_rows, self.view_now, self.table)
         moved = self._lasting(self.users.here(moved))
         if len(moved):
             self._decide(moved, self._times(moved), occasion)

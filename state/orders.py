@@ -83,8 +83,8 @@ class Orders:
             Column("orders.count", "i4"),
             Column("orders.gross", "i8"),
             Column("orders.refunds", "i8"),
-            *decay.columns(ORDERS),
-            *decay.columns(GROSS),
+            *decay.columns(ORDERS, self._half_life_ms),
+            *decay.columns(GROSS, self._half_life_ms),
             *self.refunds.columns(),
             *self._window.columns(),
         ]
@@ -149,7 +149,7 @@ class Orders:
             table[column.name][:] = column.initial
         slots = self.entries.live()
         self._window.restore(table, slots, clock_ms)
-        self._retention.restore(slots)
+        self._retention.restore(slots, self.entries["ts"][slots] + self._keep_ms)
         self.refunds.restore(table, clock_ms)
 
     # -- values -------------------------------------------------------------------------------

@@ -73,9 +73,10 @@ class Panes:
 
     def columns(self) -> list[Column]:
         """A sum per pane, and the index of the newest pane (pane 0 begins at the epoch)."""
+        unit = f"{self._panes}x{self._pane_ms}"
         return [
-            Column(self._ring, self._dtype, 0, (self._length,)),
-            Column(self._newest, "i8", _BEFORE_ALL),
+            Column(self._ring, self._dtype, 0, (self._length,), unit=unit),
+            Column(self._newest, "i8", _BEFORE_ALL, unit=unit),
         ]
 
     def update(self, table: Table, groups: Groups, ts_ms: I64, weight: NDArray[Any]) -> None:

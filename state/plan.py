@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -80,6 +81,16 @@ class LanePlan:
     retention_ms: int = 0
     retention_every_ms: int = MINUTE_MS
     retention_rows: int = 1_000
+
+    @property
+    def mark(self) -> int:
+        """Of all that says what is measured: with another, the same events have other values."""
+        measured = (
+            (self.rfm, *self.decayed, *self.panes, self.session_gap_ms, self.return_gap_ms),
+            (self.order_keep_ms, self.cart_ttl_ms, self.cart_lines, self.poll_ms),
+            self.zone.offsets.tolist(),
+        )
+        return zlib.crc32(repr(measured).encode())
 
     @property
     def definitions(self) -> DefinitionSet:

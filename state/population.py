@@ -50,11 +50,13 @@ class Population:
         self._measured_events = 0
         self._cursor = self._unchecked = self._size = 0
         self._shared: Cuts | None = None
+        self.is_foreign = False
 
     def restore(self, shared: bytes | None, size: int) -> None:
         """Take over the cuts that were in force; all ``size`` users are checked against them."""
         if shared and self._rfm.spec.fixed is None:
             self.cuts = Cuts.decode(shared)
+            self.is_foreign = self.measures and self.cuts.mark != self._rfm.spec.mark
         self._unchecked = self._size = size
 
     def adopt(self, shared: bytes | None, size: int) -> None:
@@ -100,6 +102,7 @@ class Population:
             return
         parts = np.split(rows, range(_PART, len(rows), _PART))
         found = self._rfm.measure(map(view_of, parts), self.cuts.version + 1, as_of_ms)
+        self.is_foreign = False
         if replace(found, version=0, as_of_ms=0) != replace(self.cuts, version=0, as_of_ms=0):
             self.cuts = self._shared = found
             self._unchecked = self._size = size

@@ -55,7 +55,7 @@ class RecordFormat:
 
     def layout(self) -> Layout:
         """The record's columns as plain data, to be stored beside the records."""
-        return [(c.name, _little(c.dtype), c.shape) for c in self._columns]
+        return [(c.stored_as, _little(c.dtype), c.shape) for c in self._columns]
 
     def pack(self, table: Table, rows: I64, texts: Texts | None = None) -> Texts:
         """The records of ``rows``, in their order, each followed by a text if there are any.
@@ -110,16 +110,17 @@ class RecordFormat:
         alike = []
         moved: NDArray[Any] | None = None
         for column in self._columns:
-            if column.name not in fields:
+            name = column.stored_as if column.stored_as in fields else column.name
+            if name not in fields:  # by name alone: from before there were units
                 continue
-            kind, offset = fields[column.name][:2]
+            kind, offset = fields[name][:2]
             held = table[column.name]
             if kind.shape == column.shape and kind.base == held.dtype:
                 alike.append((held, int(offset)))
                 continue
             if moved is None:
                 moved = stored_rows(records, layout)
-            values = moved[column.name]
+            values = moved[name]
             if values.shape[1:] == column.shape:
                 held[rows] = values
             elif column.ranked and values.ndim == 1 + len(column.shape) == 2:

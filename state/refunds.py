@@ -9,6 +9,7 @@ refunds.
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -53,7 +54,7 @@ class LooseRefunds:
             [
                 Column("ts", "i8", NEVER_MS),
                 Column("refunded", "i8"),
-                *decay.columns("decayed"),
+                *decay.columns("decayed", half_life_ms),
                 Retention.COLUMN,
                 Window.COLUMN,
             ],
@@ -68,7 +69,8 @@ class LooseRefunds:
 
     def columns(self) -> list[Column]:
         """What the users' table needs."""
-        return [*decay.columns(SETTLED), *decay.columns(LOOSE), *self.window.columns()]
+        sums = (decay.columns(name, self._half_life_ms) for name in (SETTLED, LOOSE))
+        return [*chain(*sums), *self.window.columns()]
 
     def add(self, table: Table, refunds: Groups, batch: Batch, clock_ms: int) -> None:
         """Take in refunds, at least one, of orders that are not known."""
@@ -127,7 +129,11 @@ class LooseRefunds:
         """After all loads: count and watch every entry."""
         slots = self.entries.live()
         self.window.restore(table, slots, clock_ms)
-        self._retention.restore(slots)
+        self._retention.restore(slots, self.entries["ts"][slots] + self._keep_ms)
+        mantissas, exponents = self._decayed()
+        lost = slots[exponents[slots] == decay.EMPTY_EXPONENT]  # they had another half-life
+        terms = self.entries["refunded"][lost], self.entries["ts"][lost], self._half_life_ms
+        mantissas[lost], exponents[lost] = decay.terms(*terms)
 
     def bytes_held(self) -> int:
         """Bytes of all of it, but not of the users' columns."""

@@ -36,9 +36,9 @@ class Retention:
         self._entries[self.COLUMN.name][slots] = until_ms
         self._alarms.set(slots, until_ms)
 
-    def restore(self, slots: I64) -> None:
-        """Watch entries that were loaded."""
-        self._alarms.set(slots, self._entries[self.COLUMN.name][slots])
+    def restore(self, slots: I64, least_ms: I64) -> None:
+        """Watch entries that were loaded, and keep each for so long at least."""
+        self.keep(slots, np.maximum(self._entries[self.COLUMN.name][slots], least_ms))
 
     def ended(self, clock_ms: int) -> I64:
         """Entries whose time has come, int64[n], ascending; the caller deletes them."""

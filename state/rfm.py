@@ -22,6 +22,7 @@ carry a version, so a score can always be recomputed from the values and the cut
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
@@ -66,6 +67,11 @@ class RfmSpec:
     ties: Literal["rank", "same"] = "rank"
     fixed: Cuts | None = None
 
+    @property
+    def mark(self) -> int:
+        """Cuts of another mark are in another unit, or of other users."""
+        return zlib.crc32(repr(self).encode())
+
 
 @dataclass(slots=True, frozen=True)
 class Cuts:
@@ -78,6 +84,7 @@ class Cuts:
         frequency, monetary: cuts in the basis' own unit; in log form on the decayed basis.
         frequency_ids: the user ids that break ties of F at each cut; empty without tie-breaking.
         users: how many users were measured.
+        mark: of the spec by which they were measured; 0 where that is not known.
     """
 
     version: int = 0
@@ -87,6 +94,7 @@ class Cuts:
     monetary: tuple[float, ...] = ()
     frequency_ids: tuple[str, ...] = ()
     users: int = 0
+    mark: int = 0
 
     def encode(self) -> bytes:
         """As MessagePack, to be shared between lanes."""
@@ -131,6 +139,7 @@ def quintiles(
         frequency=frequency_cuts,
         monetary=_linear(monetary),
         frequency_ids=ids,
+        mark=spec.mark,
         users=n,
     )
 

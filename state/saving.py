@@ -46,6 +46,7 @@ I64 = NDArray[np.int64]
 
 _TEXTS: Final = (DEVICE, COUNTRY)
 _OWN: Final = ("shard", "seq", *_TEXTS)
+_FORMS: Final = ("layout", "segments", "definitions", "measures")
 _PLACES: Final = ("positions", "buckets", "floor")
 """Of a commit record: how far the log was taken in, and what of it is known against duplicates."""
 Layouts = dict[str, Layout]
@@ -64,7 +65,8 @@ class Saver:
         self._tables = lane.side_parts()
         transient = [*measures.transient(), *(lane.offering.transient if lane.offering else ())]
         layouts = {name: side.entries.layout() for name, side in self._tables.items()}
-        self.forms = Forms(lane.table, lane.decider, lane.redefiner, [*_OWN, *transient], layouts)
+        skip, mark = [*_OWN, *transient], lane.plan.mark
+        self.forms = Forms(lane.table, lane.decider, lane.redefiner, skip, layouts, mark)
         self._columns = Columns(lane, self.forms, self._tables)
         self._seq = dict.fromkeys(lane.shards, 0)
         self._epoch = dict.fromkeys(lane.shards, 0)
@@ -289,7 +291,10 @@ class Saver:
                 )
         for bucket, block in stored.dedup.items():
             lane.dedup.load(shard, bucket, unpack_ids(block, stored.seq))
-        if not self.forms.fits(stored.record):
+        alike = self.forms.measured_alike(stored.record)
+        if not alike:
+            lane.measured_otherwise(rows)
+        if not (alike and self.forms.fits(stored.record)):
             lane.touch(rows)
         elif "definitions" in stored.record:
             self._saved_forms[shard] = _forms_in(stored.record)
@@ -316,7 +321,7 @@ class Saver:
 
 def _forms_in(record: Mapping[str, bytes]) -> dict[str, bytes]:
     """What a commit record says of the forms of state records."""
-    return {name: record[name] for name in ("layout", "segments", "definitions")}
+    return {name: record.get(name, b"") for name in _FORMS}
 
 
 def _grouped(shard: NDArray[np.integer]) -> tuple[I64, list[int], list[int]]:

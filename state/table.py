@@ -45,6 +45,8 @@ class Column:
         ranked: a cell's first values matter most, so a stored one of another length is cut or
             filled up; other columns begin anew when their shape has changed.
         apart: its cells lie behind one another, whatever the table does with the others.
+        unit: what its numbers are counted in, where settings say that; a stored column of another
+            unit is another column.
     """
 
     name: str
@@ -53,6 +55,12 @@ class Column:
     shape: tuple[int, ...] = ()
     ranked: bool = False
     apart: bool = False
+    unit: str = ""
+
+    @property
+    def stored_as(self) -> str:
+        """Its name in a record's layout."""
+        return f"{self.name}@{self.unit}" if self.unit else self.name
 
 
 class Table:
