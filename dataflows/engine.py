@@ -109,6 +109,7 @@ def run(
     store = open_store(settings)
     events = settings.kafka.events
     store.check_log(events, identity(plans.kafka_config(settings), events))
+    store.check_money(settings.events.currency, settings.events.minor_digits)
     witness = Witness(on_error)
     flow = assemble(settings, store, metrics, stop, place, witness)
     cluster = {"process_id": place.worker, "addresses": list(place.addresses)}
@@ -225,6 +226,8 @@ def assemble(
         settle_memory()
         heart.beat()
         prepare(lane)
+        if lane.outdated:
+            log.warning("users_measured_otherwise", users=lane.outdated)
         log.info(
             "lane_opened",
             worker=place.worker,

@@ -66,6 +66,9 @@ class Lane:
         shards: the shards it owns.
         learner: models that score users; their scores are features.
         recommender: makes lists of items for users.
+
+    Attributes:
+        outdated: how many users were restored whom other settings had measured.
     """
 
     def __init__(
@@ -113,6 +116,7 @@ class Lane:
         self.portraits = Portraits(self)
         self._saver = Saver(self)
         self._touched: list[I64] = []
+        self.outdated = 0
         self._outdated: list[I64] = []
         self._timers_ms = self._swept_ms = NEVER_MS
         self._wall_ms: int | None = None
@@ -275,6 +279,7 @@ class Lane:
     def measured_otherwise(self, rows: I64) -> None:
         """Restored users whose stored values were measured by other settings."""
         self._outdated.append(rows)
+        self.outdated += len(rows)
 
     def members(self, shards: Collection[int]) -> list[str]:
         """The users of some shards who are in a segment."""

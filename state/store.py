@@ -152,6 +152,20 @@ class Store:
                 "KAFKA_BOOTSTRAP back, or start with another redis.prefix"
             )
 
+    def check_money(self, currency: str, minor_digits: int) -> None:
+        """Refuse another currency, or minor unit, than that of the stored amounts.
+
+        Raises:
+            StoreMismatch: it is another.
+        """
+        value = f"{currency} of {minor_digits} digits"
+        held = self._agreed(f"{self.prefix}:meta", "money", value)
+        if held != value:
+            raise StoreMismatch(
+                f"the amounts under {self.prefix!r} are {held}, but the settings say {value}: set "
+                "events.currency and events.minor_digits back, or start with another redis.prefix"
+            )
+
     def positions(self) -> dict[int, int]:
         """Per source partition the lowest position of any shard, where reading must start.
 
@@ -281,12 +295,13 @@ class Store:
 
     def _write(self, waiting: dict[int, ShardCommit], behind: dict[int, int]) -> None:
         """Try again and again what is waiting; note what the store holds at an older sequence."""
-        deadline, pause_s = time.monotonic() + self._give_up_s, 0.01
+        deadline_s, pause_s = 0.0, 0.01
         while waiting:
             failure = self._try(waiting, behind)
             if failure is None or not waiting:
                 continue
-            if time.monotonic() > deadline:
+            deadline_s = deadline_s or time.monotonic() + self._give_up_s  # of errors, not of work
+            if time.monotonic() > deadline_s:
                 raise StoreUnavailable(
                     f"{len(waiting)} shards could not be committed for {self._give_up_s:.0f} s; "
                     f"the store's last answer was: {failure}. Nothing is lost: the engine resumes "

@@ -130,6 +130,14 @@ def test_a_log_is_known_by_its_identity(store):
         store.check_log("events", "cluster/again")
 
 
+def test_amounts_stay_in_their_currency_and_minor_unit(store):
+    store.check_money("EUR", 2)
+    store.check_money("EUR", 2)
+    for currency, digits in (("EUR", 0), ("USD", 2)):
+        with pytest.raises(StoreMismatch, match="are EUR of 2 digits, but the settings say"):
+            store.check_money(currency, digits)
+
+
 def test_another_owner_is_noticed_though_nothing_was_written(store, each_store_url):
     store.load(7, [])
     assert store.sequences() == {7: 0}
