@@ -28,8 +28,9 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 
+from cli import demo_addresses
 from cli.changes import line, open_changes
-from cli.common import QUIET, wide_console, writable
+from cli.common import QUIET, wide_console
 from dataflows.child import Engine
 from dataflows.embedded import EmbeddedBroker, EmbeddedStore, free_port
 from dataflows.ledger import Ledger
@@ -57,7 +58,7 @@ def run_demo(
     """Run the demo until time is up, Ctrl-C or SIGTERM; 0 if the profiles are exact at the end."""
     console = wide_console()
     if addresses is not None:
-        writable(addresses, "--addresses").unlink(missing_ok=True)
+        demo_addresses.cleared(addresses)
     arguments = [*(["--config", str(config)] if config else [])]
     for text in sets:
         arguments += ["--set", text]
@@ -158,7 +159,7 @@ class Scene:
 
     @property
     def _told(self) -> str:
-        return "".join(f"export {name}={value}\n" for name, value in self._servers.items())
+        return demo_addresses.lines(self._servers)
 
     def look(self) -> None:
         """Read the engine's metrics; they stay as they were while it is down.

@@ -85,11 +85,29 @@ def _read(file: Path) -> dict[str, Rule]:
         raise UserError(f"{file}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise UserError(f"{file}: is neither TOML nor, by its ending, JSON: {error}") from error
+    data = _as_in_settings(data)
+    if not data:
+        raise UserError(
+            f"{file}: must hold a table for each rule, such as [winter], but is empty. `afterglow "
+            "rules clear` lets the rules of the settings hold again"
+        )
     try:
         return item_rules(_RULES.validate_python(data), str(file))
     except ValidationError as error:
         said = lines(error, _PLACE, hidden=len(_PLACE))
         raise SettingsError("\n".join(f"{file}: {line}" for line in said)) from None
+
+
+def _as_in_settings(data: Any) -> Any:
+    """The tables ``[recommend.rules.NAME]`` of settings, where these are some."""
+    for name in _PLACE:
+        if not (isinstance(data, dict) and list(data) == [name] and isinstance(data[name], dict)):
+            return data
+        inside = data[name]
+        if name == _PLACE[0] and list(inside) != [_PLACE[1]]:
+            return data
+        data = inside
+    return data
 
 
 def _utc(ms: int) -> str:

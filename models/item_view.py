@@ -20,7 +20,7 @@ from models.item_features import plain
 from models.items import ItemTable
 from state import syntax
 from state.atoms import Member
-from state.compiling import Compiler
+from state.compiling import FUNCTIONS, Compiler, suggest
 from state.conditions import POLL_MS
 from state.evaluation import Program
 from state.expressions import ExpressionError, parse
@@ -47,6 +47,7 @@ KINDS: Final = {
 """What a rule may ask of an item."""
 
 _TAGGED, _MENTIONS = "tagged", "mentions"
+_FUNCTIONS: Final = ("age", "happened", "known", _MENTIONS, _TAGGED, "within")
 
 
 class ItemCondition:
@@ -179,6 +180,9 @@ def _named(node: syntax.Node, text: str) -> syntax.Node:
         case syntax.Call(function="member"):
             problem = 'items are in no segments; write tagged("…") or mentions("…")'
             raise ExpressionError(problem, text, node.at)
+        case syntax.Call() if node.function not in FUNCTIONS:
+            problem = f"there is no function {node.function!r}"
+            raise ExpressionError(problem + suggest(node.function, _FUNCTIONS), text, node.at)
         case syntax.Logic():
             return replace(node, parts=tuple(_named(part, text) for part in node.parts))
         case syntax.Not():

@@ -96,7 +96,7 @@ class Compiler:
                 return self._arithmetic(node)
             case syntax.Call() if node.function not in FUNCTIONS:
                 problem = f"there is no function {node.function!r}"
-                return self._fail(problem + _suggest(node.function, FUNCTIONS), node)
+                return self._fail(problem + suggest(node.function, FUNCTIONS), node)
         return self._fail(
             "a number, a time or a feature must stand here, not a text or a condition", node
         )
@@ -140,7 +140,7 @@ class Compiler:
     ) -> Predicate:
         """Which label of a family somebody has; nobody without one differs from any."""
         if word not in labels:
-            self._fail(f"there is no label {word!r}" + _suggest(word, labels), node)
+            self._fail(f"there is no label {word!r}" + suggest(word, labels), node)
         if operator == "==":
             return self._new(Member, word)
         others = tuple(self._new(Member, label) for label in labels if label != word)
@@ -237,7 +237,7 @@ class Compiler:
             self._fail('member takes the name of a segment in quotes, as in member("vip")', name)
         if name.value not in self._segments:
             problem = f"there is no segment {name.value!r}"
-            self._fail(problem + _suggest(name.value, self._segments), name)
+            self._fail(problem + suggest(name.value, self._segments), name)
         return name.value
 
     def _kind(self, node: syntax.Name) -> Kind:
@@ -248,7 +248,7 @@ class Compiler:
                 self._fail(f'{problem}; compare the family with a label, as in == "…"', node)
             if node.name in self._segments:
                 self._fail(f'{problem}; write member("{node.name}") for the segment', node)
-            self._fail(problem + _suggest(node.name, self._kinds), node)
+            self._fail(problem + suggest(node.name, self._kinds), node)
         return kind
 
     def _not(self, test: Predicate) -> Predicate:
@@ -266,7 +266,12 @@ def _folded(left: float, operator: str, right: float) -> bool:
     return answers[operator]
 
 
-def _suggest(name: str, known: Iterable[str]) -> str:
+def suggest(name: str, known: Iterable[str]) -> str:
+    """What a name that there is not may mean, as the end of a sentence.
+
+    >>> suggest("knwon", ["age", "known"])
+    "; did you mean 'known'?"
+    """
     names = sorted(known)
     near = get_close_matches(name, names, n=3, cutoff=0.6)
     if near:

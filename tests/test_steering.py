@@ -147,6 +147,9 @@ def test_what_is_wrong_with_rules_is_said(shop: Shop, tmp_path: Path) -> None:
         ("[a]\npin = {items = []}", "a.pin.items"),
         ("[a]\nvalid_from = 2026-01-01", "a.valid_from"),
         ("a = ", "is neither TOML"),
+        ("[a]\nexclude = 'tged(\"sale\")'", "no function 'tged'; did you mean 'tagged'?"),
+        ("[recommend.rules.a]\nexclud = ''", "a.exclud: there is no such setting"),
+        ("", "must hold a table for each rule, such as [winter], but is empty"),
     ):
         file.write_text(text)
         assert said in wrong("rules", "set", file, env=shop.env)[0]

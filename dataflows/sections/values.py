@@ -26,6 +26,8 @@ _NO_TIME: Final = "must be a time with an offset, such as 2026-12-01T00:00:00Z"
 
 
 def _to_ms(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool) and value:
+        raise ValueError('must be a duration with its unit, such as "30m"')
     ms = duration_ms(value) if isinstance(value, str) else value
     if isinstance(ms, int) and ms > LONGEST_MS:
         raise ValueError("must be a duration of at most 100 years")

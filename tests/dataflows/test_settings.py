@@ -318,6 +318,10 @@ def test_fixed_cuts_and_switched_off_models():
             "offers.vip_discount.cap_window: needs a cap to count over it, such as cap = 1, but "
             "there is none",
         ),
+        (
+            "session.gap=30",
+            'session.gap: must be a duration with its unit, such as "30m", but 30 came',
+        ),
         ("rfm.basis", "--set rfm.basis: must be path=value, such as rfm.basis=window"),
         ("rfm.basis.x=1", "--set rfm.basis.x=1: 'basis' is a value and has no settings in it"),
         (
