@@ -3,7 +3,8 @@
 A lane looks about once a second, after a commit. Before other definitions are put in force they
 are weighed, some users at a step, between which the lane goes on with its work: what a guard does
 not let pass is paused by a revision of its own, which all lanes follow. Then the lane takes the new
-ones over, and its users follow when they act or in a sweep.
+ones over, and its users follow when they act or in a sweep. Nothing is taken over before all that
+guards have stopped in the flow is written down.
 """
 
 from __future__ import annotations
@@ -49,15 +50,17 @@ class DefinitionFollower:
         self.revision = revision
         self._lane, self._revisions = lane, revisions
         self._weighing: Iterator[None] | None = None
+        self._untold: dict[str, str] = {}
         self._looked_s = time.monotonic()
 
     def step(self, wall_ms: int) -> None:
         """Go on; everything decided so far is committed."""
+        if not self._report_tripped(wall_ms):
+            return
         if self._weighing is not None:
             if next(self._weighing, self) is self:
                 self._weighing = None
             return
-        self._report_tripped(wall_ms)
         now_s = time.monotonic()
         if self._lane.redefiner.left or now_s - self._looked_s < _LOOK_S:
             return
@@ -76,11 +79,18 @@ class DefinitionFollower:
                 weighing = Weighing(lane, segments, found.exempt)
                 yield from weighing.steps(_WEIGHED_AT_ONCE)
                 if heavy := weighing.too_heavy():
-                    self._pause(found, heavy, wall_ms)
+                    while not self._pause(found, heavy, wall_ms):
+                        yield
                     paused = sorted({*found.paused, *heavy})
                     lane.adopt(DefinitionSet(found.segments, found.families, paused))
                 else:
                     lane.adopt(found.definitions)
+            elif segments.paused != lane.decider.plan.paused:
+                # a guard's pause was taken back before the lane has followed it: it does so first,
+                # and then finds other definitions than those its users were decided by
+                paused = sorted(lane.decider.plan.paused)
+                lane.adopt(DefinitionSet(found.segments, found.families, paused))
+                return
         except (SegmentError, ExpressionError, OfferError) as error:
             log.error("definitions_refused", revision=found.number, error=str(error))
         else:
@@ -92,24 +102,39 @@ class DefinitionFollower:
             )
         self.revision = found
 
-    def _report_tripped(self, wall_ms: int) -> None:
-        """Tell the other lanes what guards have stopped in this one."""
-        tripped = self._lane.decider.guarding.tripped()
-        if tripped:
-            self._pause(self.revision, tripped, wall_ms)
+    def _report_tripped(self, wall_ms: int) -> bool:
+        """Tell the other lanes what guards have stopped in this one; whether nothing is untold."""
+        guarding = self._lane.decider.guarding
+        tripped = guarding.tripped()
+        if not tripped:
+            return True
+        if not self._pause(self.revision, tripped, wall_ms):
+            return False
+        guarding.told(tripped)
+        self._weighing = None  # of definitions without this pause
+        return True
 
-    def _pause(self, last: Revision, why: dict[str, str], wall_ms: int) -> None:
-        for unit, reason in why.items():
-            log.error("segment_paused", segment=unit, reason=reason)
+    def _pause(self, last: Revision, why: dict[str, str], wall_ms: int) -> bool:
+        """Write a pause down; false if the store did not take it, and it must be tried again."""
+        now_s = time.monotonic()
+        if why == self._untold and now_s - self._looked_s < _LOOK_S:
+            return False
         note = "; ".join(f"{unit} {reason}" for unit, reason in why.items())
-        with suppress(StoreUnavailable):
+        try:
             while True:
                 live = self._revisions.live() or last
                 if not set(why) & live.units.keys() - set(live.paused):
-                    return
+                    break
                 paused = {*live.paused, *why}
                 then = follow(
                     live, at_ms=wall_ms, author=GUARD, note=note, source=live.source, paused=paused
                 )
                 if self._revisions.publish(then):
-                    return
+                    break
+        except StoreUnavailable as error:
+            self._untold, self._looked_s = why, now_s
+            log.warning("pause_not_written", segments=sorted(why), error=str(error))
+            return False
+        for unit, reason in why.items():
+            log.error("segment_paused", segment=unit, reason=reason)
+        return True

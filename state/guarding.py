@@ -3,11 +3,13 @@
 Moves are counted in panes of event time. What an evaluation would move is weighed before it is
 taken over, so never more than the guard allows does move. Changes of definitions do not count here:
 they are weighed as a whole before they are put in force (``state.foreseeing``). Counts live in
-memory and begin anew when a lane starts.
+memory and begin anew when a lane starts. A pause holds in this lane from the moment a guard trips,
+and is written down as a revision, which all lanes follow (``operators.definitions``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 import numpy as np
@@ -57,10 +59,10 @@ class Guarding:
             moved, grown = panes.within(at_ms)
             members = int(sizes[first:stop].sum()) - grown
             if moved + moves > max(guard.least, guard.share * members):
-                self._plan.paused.add(unit)
-                self._tripped[unit] = (
+                self._stop(
+                    unit,
                     f"would have moved {moved + moves:,} of {members:,} members within "
-                    f"{guard.within_ms / 1000:g} s"
+                    f"{guard.within_ms / 1000:g} s",
                 )
                 tripped = True
         return tripped
@@ -73,9 +75,17 @@ class Guarding:
                 panes.add(at_ms, moves, growth)
 
     def tripped(self) -> dict[str, str]:
-        """What was paused since this was last asked, and why."""
-        found, self._tripped = self._tripped, {}
-        return found
+        """What was paused here and is not yet known to be written down, and why."""
+        return dict(self._tripped)
+
+    def told(self, units: Collection[str]) -> None:
+        """The pauses of these are written down."""
+        for unit in units:
+            self._tripped.pop(unit, None)
+
+    def _stop(self, unit: str, why: str) -> None:
+        self._plan.paused.add(unit)
+        self._tripped[unit] = why
 
 
 class _Panes:

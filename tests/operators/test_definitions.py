@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from events.decode import Decoder
@@ -14,7 +16,7 @@ from state.definitions import Guard, SegmentSpec
 from state.lane import Lane
 from state.revisions import Revision, follow
 from state.store import Store
-from state.times import MINUTE_MS
+from state.times import HOUR_MS, MINUTE_MS
 from tests.state.streams import START_MS, plan, read_of
 from tests.state.test_lifecycle import purchases
 
@@ -22,6 +24,9 @@ pytestmark = pytest.mark.servers
 
 SHARDS = 4
 BUYER = SegmentSpec("buyer", "lifetime.orders >= 1")
+ACTIVE = SegmentSpec(
+    "active", "age(last_seen) < 1h", guard=Guard(share=0.5, within_ms=10 * MINUTE_MS, least=10)
+)
 
 
 class Worker:
@@ -143,3 +148,121 @@ def test_definitions_that_mean_nothing_here_change_nothing(store_url, revisions)
         both[0].step()
     assert both[0].names() == ("buyer",)
     assert both[0].follower.revision.number == 2
+
+
+# -- what guards stop in the flow --------------------------------------------------------------
+
+
+def tripped(url: str, revisions: DefinitionStore) -> Worker:
+    """A lane whose guard has stopped a segment that users leave in silence; it is committed."""
+    publish(revisions, DefinitionSet([ACTIVE]))
+    live = revisions.live()
+    assert live is not None
+    worker = Worker(url, 0, live)
+    for n in range(8):
+        worker.act(8, START_MS + n * 20 * MINUTE_MS)
+        worker.checkpoint.commit(heartbeat=True)
+    worker.act(100, START_MS + 4 * HOUR_MS)
+    worker.checkpoint.commit(heartbeat=True)
+    assert worker.lane.decider.plan.paused == {"active"}
+    return worker
+
+
+def resume(revisions: DefinitionStore) -> Revision:
+    """Let a person take every pause back."""
+    live = revisions.live()
+    assert live is not None
+    then = follow(live, at_ms=9, author="ann", paused=[], exempt=live.paused)
+    assert revisions.publish(then)
+    return then
+
+
+def assert_all_will_leave(worker: Worker) -> None:
+    """There are members, nobody is one who should have left, and each has a timer to leave."""
+    table, rows = worker.lane.table, worker.lane.users.everybody()
+    inside = rows[worker.lane.decider.held(rows).index]
+    ends_ms = table["last_seen"][inside] + HOUR_MS
+    assert len(inside)
+    assert (ends_ms > worker.lane.clock.now_ms).all()
+    assert table["due_ms"][inside].tolist() == ends_ms.tolist()
+
+
+def author_and_paused(revisions: DefinitionStore) -> tuple[str, list[str]]:
+    live = revisions.live()
+    assert live is not None
+    return live.author, live.paused
+
+
+def test_a_pause_is_written_down_when_the_store_is_back(store_url, revisions) -> None:
+    worker = tripped(store_url, revisions)
+    away = Store("redis://127.0.0.1:1", "t", SHARDS, timeout_s=0.1)
+    worker.follower._revisions = DefinitionStore(away)
+    for _ in range(2):
+        worker.step()
+    worker.follower._revisions = revisions
+    worker.step()
+    assert author_and_paused(revisions) == ("guard", ["active"])
+    for _ in range(3):
+        worker.step()
+    assert worker.lane.decider.guarding.tripped() == {}
+    assert worker.follower.revision == revisions.live()
+    resume(revisions)
+    for _ in range(4):
+        worker.step()
+    assert_all_will_leave(worker)
+    away.close()
+
+
+def test_what_is_too_heavy_is_not_taken_over_before_its_pause_is_written(
+    store_url, revisions
+) -> None:
+    worker, _ = workers(store_url, revisions)
+    guard = Guard(share=0.5, within_ms=MINUTE_MS, least=10)
+    publish(revisions, DefinitionSet([SegmentSpec("buyer", "lifetime.orders >= 9", guard=guard)]))
+    for _ in range(2):
+        worker.step()
+    away = Store("redis://127.0.0.1:1", "t", SHARDS, timeout_s=0.1)
+    worker.follower._revisions = DefinitionStore(away)
+    for _ in range(3):
+        worker.step()
+    assert worker.lane.decider.plan.paused == set()
+    worker.follower._revisions = revisions
+    for _ in range(5):
+        worker.step()
+    assert author_and_paused(revisions) == ("guard", ["buyer"])
+    assert worker.follower.revision == revisions.live()
+    assert worker.lane.decider.sizes.tolist() == [50]
+    away.close()
+
+
+def test_a_guard_that_trips_while_other_definitions_are_weighed_pauses_them_too(
+    store_url, revisions
+) -> None:
+    guard = Guard(share=0.1, within_ms=MINUTE_MS, least=60)
+    guarded = SegmentSpec("buyer", "lifetime.orders >= 1", guard=guard)
+    publish(revisions, DefinitionSet([guarded]))
+    worker, _ = workers(store_url, revisions)
+    publish(revisions, DefinitionSet([guarded, SegmentSpec("twice", "lifetime.orders >= 2")]))
+    for _ in range(2):
+        worker.step()
+    assert worker.names() == ("buyer",)  # it weighs
+    worker.act(30, START_MS + 30_000)
+    for _ in range(4):
+        worker.step()
+    assert worker.names() == ("buyer", "twice")
+    assert author_and_paused(revisions) == ("guard", ["buyer"])
+    assert worker.lane.decider.plan.paused == {"buyer"}
+    assert worker.lane.decider.sizes.tolist() == [50, 0]
+
+
+def test_a_pause_that_is_taken_back_before_the_lane_has_followed_it(store_url, revisions) -> None:
+    worker = tripped(store_url, revisions)
+    worker.follower._looked_s = math.inf
+    worker.follower.step(START_MS)  # written, and not looked at
+    assert author_and_paused(revisions) == ("guard", ["active"])
+    resume(revisions)
+    for _ in range(6):
+        worker.step()
+    assert worker.lane.decider.plan.paused == set()
+    assert worker.follower.revision == revisions.live()
+    assert_all_will_leave(worker)
