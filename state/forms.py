@@ -4,6 +4,11 @@ A record begins with the mark of the layout it was written in, so records of sev
 in one shard while users go over from one set of definitions to the next. The commit record of the
 shard describes them all. Rows that were written under other definitions come back in the places of
 the present ones, and are known to be stale (see ``state.redefining``).
+
+The commit record also says what guards have paused. A pause that is a revision has a mark of its
+own, but a guard stops a segment before there is one. Rows decided in between have no timers for it
+and are not stale, so a lane that starts with such rows goes on with the pause until it is known to
+be written down.
 """
 
 from __future__ import annotations
@@ -58,12 +63,14 @@ class About(msgspec.Struct, frozen=True):
         mark: of the definitions in force.
         earlier: other layouts that records may have, by mark.
         namings: of other definitions that users may have been decided by, by mark.
+        stopped: names of what guards have paused, without that being said by the marks of all rows.
     """
 
     written: int
     mark: int
     earlier: dict[int, Described]
     namings: dict[int, msgspec.Raw]
+    stopped: list[str] = []
 
 
 class Forms:
@@ -91,6 +98,7 @@ class Forms:
         self._skip, self._tables = tuple(skip), tables
         self._measures = b"%d" % measures
         self._known: dict[int, Described] = {}
+        self._stopped: set[str] = set()
         self._record: dict[str, bytes] = {}
         self.renew()
 
@@ -110,14 +118,18 @@ class Forms:
         """Nobody is stale, so whatever the next commits leave is written as it is written now."""
         self._known = {self._written: self._known[self._written]}
         self._redefiner.forget()
+        self._stopped.clear()
         self._describe()
 
     def record(self) -> dict[str, bytes]:
         """What a commit record says of the forms of its shard's records."""
+        if not self._stopped >= self._decider.guarding.stopped:  # a guard has tripped
+            self._describe()
         return self._record
 
     def _describe(self) -> None:
         namings = self._redefiner.namings
+        self._stopped |= self._decider.guarding.stopped
         about = About(
             self._written,
             self._redefiner.mark,
@@ -127,6 +139,7 @@ class Forms:
                 for mark, naming in namings.items()
                 if mark != self._redefiner.mark
             },
+            sorted(self._stopped),
         )
         self._record = {
             "layout": self.layout,
@@ -156,6 +169,7 @@ class Forms:
             size = record_bytes(known[mark].layout)
             start[index] += size
             length[index] -= size
+        self._uphold(rows, record)
         self._describe()
         return states.at(start, length)
 
@@ -167,6 +181,18 @@ class Forms:
     def measured_alike(self, record: Mapping[str, bytes]) -> bool:
         """Whether a stored shard's values were measured as they are now."""
         return record.get("measures") == self._measures
+
+    def _uphold(self, rows: I64, record: Mapping[str, bytes]) -> None:
+        """Go on with what guards have paused, if some rows were decided under it and do not say so.
+
+        Rows that are stale are decided anew in any case.
+        """
+        if "definitions" not in record:
+            return
+        stopped = msgspec.json.decode(record["definitions"], type=About).stopped
+        self._stopped.update(stopped)
+        if (self._table[MARK][rows] == self._redefiner.mark).any():
+            self._decider.guarding.uphold(stopped)
 
     def _written_in(
         self, states: Texts, record: Mapping[str, bytes]

@@ -3,8 +3,9 @@
 Moves are counted in panes of event time. What an evaluation would move is weighed before it is
 taken over, so never more than the guard allows does move. Changes of definitions do not count here:
 they are weighed as a whole before they are put in force (``state.foreseeing``). Counts live in
-memory and begin anew when a lane starts. A pause holds in this lane from the moment a guard trips,
-and is written down as a revision, which all lanes follow (``operators.definitions``).
+memory and begin anew when a lane starts. A pause does not: it holds in this lane from the moment a
+guard trips, is committed with what was decided under it (``state.forms``), and is written down as a
+revision, which all lanes follow (``operators.definitions``).
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ class Guarding:
 
     Args:
         plan: whose guards these are; what trips is added to its ``paused``.
+
+    Attributes:
+        stopped: what was paused here, written down as a revision or not.
     """
 
     def __init__(self, plan: SegmentPlan) -> None:
@@ -35,6 +39,7 @@ class Guarding:
         every: list[Tag | Family] = [*plan.tags, *plan.families]
         self._places = {u.name: _range(plan, u.names) for u in every if u.name in plan.guards}
         self._panes = {unit: _Panes(guard.within_ms) for unit, guard in plan.guards.items()}
+        self.stopped: set[str] = set()
         self._tripped: dict[str, str] = {}
 
     def __len__(self) -> int:
@@ -83,8 +88,14 @@ class Guarding:
         for unit in units:
             self._tripped.pop(unit, None)
 
+    def uphold(self, units: Collection[str]) -> None:
+        """These were paused in a lane that has ended, perhaps before it could write that down."""
+        for unit in sorted(self._panes.keys() & set(units) - self._plan.paused):
+            self._stop(unit, "was paused by its guard before the engine started")
+
     def _stop(self, unit: str, why: str) -> None:
         self._plan.paused.add(unit)
+        self.stopped.add(unit)
         self._tripped[unit] = why
 
 

@@ -32,11 +32,11 @@ ACTIVE = SegmentSpec(
 class Worker:
     """One of two lanes over one store, and its follower."""
 
-    def __init__(self, url: str, place: int, revision: Revision) -> None:
+    def __init__(self, url: str, place: int, revision: Revision, offset: int = 0) -> None:
         self.store = Store(url, "t", SHARDS)
         wanted = revision.definitions
         shards = range(place, SHARDS, 2)
-        self.offset = 0
+        self.offset = offset
         self.lane = Lane(
             plan(shards=SHARDS, segments=wanted.segments, paused=wanted.paused), shards
         )
@@ -168,6 +168,12 @@ def tripped(url: str, revisions: DefinitionStore) -> Worker:
     return worker
 
 
+def again(url: str, worker: Worker, revision: Revision) -> Worker:
+    """The lane has died; another one begins with these definitions."""
+    worker.store.close()
+    return Worker(url, 0, revision, worker.offset)
+
+
 def resume(revisions: DefinitionStore) -> Revision:
     """Let a person take every pause back."""
     live = revisions.live()
@@ -191,6 +197,27 @@ def author_and_paused(revisions: DefinitionStore) -> tuple[str, list[str]]:
     live = revisions.live()
     assert live is not None
     return live.author, live.paused
+
+
+def test_a_lane_that_died_before_it_wrote_a_pause_down_has_paused(store_url, revisions) -> None:
+    worker = tripped(store_url, revisions)
+    members = worker.lane.decider.sizes.tolist()
+    assert author_and_paused(revisions) == ("bob", [])
+    live = revisions.live()
+    assert live is not None
+    heir = again(store_url, worker, live)
+    assert heir.lane.decider.plan.paused == {"active"}
+    heir.act(5, START_MS + 5 * HOUR_MS)
+    heir.step()
+    assert author_and_paused(revisions) == ("guard", ["active"])
+    for _ in range(3):
+        heir.step()
+    assert heir.lane.redefiner.mark == revisions.live().definitions.mark  # type: ignore[union-attr]
+    assert heir.lane.decider.sizes.tolist() == members
+    resume(revisions)
+    for _ in range(4):
+        heir.step()
+    assert_all_will_leave(heir)
 
 
 def test_a_pause_is_written_down_when_the_store_is_back(store_url, revisions) -> None:
@@ -266,3 +293,27 @@ def test_a_pause_that_is_taken_back_before_the_lane_has_followed_it(store_url, r
     assert worker.lane.decider.plan.paused == set()
     assert worker.follower.revision == revisions.live()
     assert_all_will_leave(worker)
+
+
+def test_a_pause_that_some_users_have_gone_over_to_holds_for_the_others(
+    store_url, revisions
+) -> None:
+    """The lane dies in the middle of that, and the pause is taken back meanwhile."""
+    worker = tripped(store_url, revisions)
+    worker.follower.step(START_MS)
+    paused = revisions.live()
+    assert paused is not None
+    lane = worker.lane
+    lane.adopt(paused.definitions)
+    lane.redefine(lane.users.everybody()[::2], None)
+    worker.checkpoint.commit(heartbeat=True)
+    heir = again(store_url, worker, resume(revisions))
+    for _ in range(4):
+        heir.step()
+    assert author_and_paused(revisions) == ("guard", ["active"])
+    resume(revisions)
+    for _ in range(6):
+        heir.step()
+    assert_all_will_leave(heir)
+    # nothing is left of it
+    assert again(store_url, heir, resume(revisions)).lane.decider.plan.paused == set()
