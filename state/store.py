@@ -45,7 +45,14 @@ from state.example_store import ExampleStore
 from state.lane_places import LanePlaces
 from state.outbox import Outbox
 from state.servers import TROUBLE, Sent, Servers
-from state.store_errors import FencedOff, StoreMismatch, StoreUnavailable, in_words
+from state.store_errors import (
+    FencedOff,
+    StoreError,
+    StoreMismatch,
+    StoreSetBack,
+    StoreUnavailable,
+    in_words,
+)
 
 FORMAT = 1
 """Version of the keys' layout; a store of another format is refused."""
@@ -204,14 +211,15 @@ class Store:
         return record
 
     def owns(self) -> bool:
-        """Whether every shard whose fence was taken here still has it; true without answer."""
+        """Whether nobody has taken one of the shards since they were taken; true without answer."""
         try:
             pipe = self.client.pipeline(transaction=False)
             for shard in self._fences:
                 pipe.hget(self.key("commit", shard), "fence")
-            return bool(pipe.execute() == list(self._fences.values()))
+            found = pipe.execute()
         except TROUBLE:
             return True
+        return not any(map(_replaces, found, self._fences.values()))
 
     def load(self, shard: int, tables: Sequence[str]) -> StoredShard:
         """Take the fence of a shard, then read everything of it."""
@@ -268,6 +276,7 @@ class Store:
 
         Raises:
             FencedOff: another engine owns one of the shards.
+            StoreSetBack: the store is as it was before the shards were taken.
             StoreUnavailable: errors lasted longer than ``give_up_s``.
         """
         waiting = {c.shard: c for c in commits}
@@ -337,18 +346,27 @@ class Store:
         word, _, rest = reply.partition(b" ")
         shard = c.shard
         if word == b"FENCED":
-            raise self._fenced_off(shard, rest)
+            raise self._not_ours(shard, rest)
         if word == b"BEHIND":
             behind[shard] = int(rest)
         elif c.changes:
             self.outbox.committed(shard, c.seq, c.changes)
 
-    def _fenced_off(self, shard: int, fence: bytes) -> FencedOff:
-        return FencedOff(
-            f"shard {shard} is owned by another engine now (its fence is "
-            f"{fence.decode(errors='replace') or 'gone'}, ours was "
-            f"{self._fences[shard].decode()}); this one has written nothing since and ends. "
-            "Run one engine per shard: stop the other one first if it is not meant to run"
+    def _not_ours(self, shard: int, fence: bytes) -> StoreError:
+        """What it means that a shard has another fence, or none."""
+        ours, stored = self._fences[shard].decode(), fence.decode(errors="replace")
+        if _replaces(fence, self._fences[shard]):
+            return FencedOff(
+                f"shard {shard} is owned by another engine now (its fence is {stored}, ours was "
+                f"{ours}); this one has written nothing since and ends. "
+                "Run one engine per shard: stop the other one first if it is not meant to run"
+            )
+        found = f"has the older fence {stored}" if stored else "has no fence"
+        return StoreSetBack(
+            f"shard {shard} {found}, ours was {ours}: the store was set back to before this engine "
+            "started (a backup or a replica that was behind took its place, or it was emptied). "
+            "This one has written nothing since and ends. Start it again if no supervisor does: it "
+            "takes the shards over as they are and reads the log again from where they stand"
         )
 
     def _commands_of(self, commits: Sequence[ShardCommit]) -> list[memoryview]:
@@ -389,6 +407,7 @@ class Store:
 
         Raises:
             FencedOff: another engine owns one of them, though perhaps nothing was written since.
+            StoreSetBack: the store is as it was before they were taken.
         """
         try:
             pipe = self.client.pipeline(transaction=False)
@@ -399,7 +418,7 @@ class Store:
             return {}  # whoever commits waits for it
         for (shard, ours), (_, fence) in zip(self._fences.items(), found, strict=True):
             if fence not in (ours, None):  # one that was set back may have none
-                raise self._fenced_off(shard, fence)
+                raise self._not_ours(shard, fence)
         return {shard: int(seq or 0) for shard, (seq, _) in zip(self._fences, found, strict=True)}
 
     def fields(self, kind: str, shard: int) -> list[bytes]:
@@ -500,3 +519,19 @@ class Store:
 
 def _bucket_list(listed: bytes) -> list[int]:
     return [int(bucket) for bucket in listed.split()]
+
+
+def _replaces(fence: bytes | None, ours: bytes) -> bool:
+    """Whether a stored fence was taken after ours; an older one has come back.
+
+    >>> ours = b"1700:ab"
+    >>> [_replaces(fence, ours) for fence in (b"1701:cd", b"1700:ef", ours, b"1699:cd", b"", None)]
+    [True, True, False, False, False, False]
+    """
+    return fence != ours and _epoch(fence) >= _epoch(ours)
+
+
+def _epoch(fence: bytes | None) -> int:
+    """When it was taken; 0 for what is no fence."""
+    epoch = (fence or b"").partition(b":")[0]
+    return int(epoch) if epoch.isdigit() else 0

@@ -12,6 +12,7 @@ class StoreError(Exception):
     """The store cannot be used as it is; the message says why and what to do.
 
     - FencedOff: another engine took the shard over.
+    - StoreSetBack: it has become what it was before this engine began.
     - StoreMismatch: the data there belong to other settings.
     - StoreUnavailable: no answer, or only errors, for longer than the settings allow.
     """
@@ -19,6 +20,10 @@ class StoreError(Exception):
 
 class FencedOff(StoreError):
     """Another engine owns the shard now; this one must end and not be restarted."""
+
+
+class StoreSetBack(StoreError):
+    """The store holds no fence of this engine, nor of a later one; it must be started again."""
 
 
 class StoreMismatch(StoreError):

@@ -6,6 +6,7 @@ with every profile, and whoever folds the change topic holds the memberships of 
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -22,14 +23,16 @@ from confluent_kafka import Producer
 from cli.common import FENCED_OFF
 from dataflows.child import Engine
 from dataflows.embedded import EmbeddedStore
+from dataflows.settings import load
 from events.hashing import shard_of
 from events.shop import Habits, Shop
 from events.texts import Texts
 from state.rfm import Cuts, score
 from state.store import Store
 from tests.brokers import new_broker
-from tests.folding import Document, documents
-from tests.test_kills import RATE, SETS, TOPICS, OpenShop, Scene, assert_exact
+from tests.faults.lives import set_back
+from tests.folding import Document, assert_folded, documents, fold_epochs, unique
+from tests.test_kills import RATE, SETS, TOPICS, OpenShop, Scene, assert_exact, read_all
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
@@ -256,3 +259,26 @@ def test_a_second_engine_takes_over_and_the_first_one_stays_away(tmp_path: Path)
         scene.finish()
         assert scene.exits == []
         assert_exact(scene)
+
+
+@pytest.mark.timeout(300)
+def test_a_store_that_is_set_back_to_before_a_start_is_taken_over_anew(tmp_path: Path) -> None:
+    with opened(tmp_path, seed=35) as scene:
+        scene.engine.start()
+        scene.until_all_commit([b""])
+        shutil.copytree(scene.server.directory, tmp_path / "older")
+        first = scene.fences()
+        assert scene.engine.stop() == 0, scene.tail()
+        scene.begin(2)
+        second = scene.fences()
+        set_back(scene.server, tmp_path / "older")
+        scene.until_all_commit([*first, *second])
+        scene.finish()
+        assert scene.exits == []
+        assert "the store was set back to before this engine started" in scene.log()
+        assert scene.log().count("all 2 start again") == 1
+        assert scene.shop.ledger.compare(scene.store) == (len(scene.shop.good), [])
+        records = [m.value() or b"" for m in read_all(scene.broker.bootstrap, "segment-changes")]
+        found = load(sets=SETS, env={})
+        names = [*found.segments, *(name for f in found.families.values() for name in f.labels)]
+        assert_folded(fold_epochs(unique(records)), scene.store, names)

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from dataflows.embedded import EmbeddedStore
-from state.store_errors import FencedOff
+from state.store_errors import StoreSetBack
 from state.times import HOUR_MS
 from tests.faults.lives import (
     NAMES,
@@ -101,7 +101,7 @@ def test_an_engine_whose_store_is_set_back_to_before_its_start_writes_nothing(
     set_back(server, tmp_path / "older")
     second.read(8)
     before = documents(lossy)
-    with pytest.raises(FencedOff):
+    with pytest.raises(StoreSetBack):
         second.commit(heartbeat=True)
     assert documents(lossy) == before
     Life(lossy, log, topic).live_on(8)

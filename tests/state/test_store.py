@@ -9,7 +9,7 @@ from events.texts import Texts
 from loadtest.chaos.clients import open_client
 from state.commit import Operation, ShardCommit, Writes
 from state.store import Store
-from state.store_errors import FencedOff, StoreMismatch, StoreUnavailable
+from state.store_errors import FencedOff, StoreMismatch, StoreSetBack, StoreUnavailable
 
 pytestmark = pytest.mark.servers
 
@@ -147,6 +147,35 @@ def test_another_owner_is_noticed_though_nothing_was_written(store, each_store_u
         store.sequences()
     assert other.sequences() == {7: 0}
     other.close()
+
+
+@pytest.mark.parametrize("is_emptied", [False, True])
+def test_an_older_fence_is_no_other_engine(store, each_store_url, is_emptied):
+    former = Store(each_store_url, prefix="t")
+    former.load(7, [])
+    key = store.key("commit", 7)
+    with closing(open_client(each_store_url)) as client:
+        older = client.hgetall(key)
+        store.load(7, [])
+        assert store.commit([commit(1)]) == {}
+        client.delete(key)
+        if is_emptied:
+            assert store.sequences() == {7: 0}
+        else:
+            client.hset(key, mapping=older)
+            with pytest.raises(StoreSetBack, match=r"shard 7 has the older fence .* started"):
+                store.sequences()
+            assert former.sequences() == {7: 0}
+    assert store.owns()
+    with pytest.raises(StoreSetBack, match=r"shard 7 has .*fence.* Start it again"):
+        store.commit([commit(2)])
+    heir = Store(each_store_url, prefix="t")
+    heir.take_fence(7)  # by the same clock, so it is newer, whatever the store has lost
+    assert not store.owns()
+    with pytest.raises(FencedOff, match="shard 7 is owned by another engine now"):
+        store.commit([commit(2)])
+    for other in (former, heir):
+        other.close()
 
 
 @pytest.mark.parametrize(
