@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import itemgetter
 from typing import Any, Final
 
 import numpy as np
@@ -152,10 +153,11 @@ class Dedup:
             asked = np.flatnonzero(~unchecked)
             ids, times, owners = ids[asked], ts_ms[asked], shards[asked]
         floor_ms = max(newest_ms - self._window_ms, self._floor_ms)
-        if self._gone(floor_ms).any() or not self._is_alive(oldest_ms, floor_ms):
+        ends = self._gone(floor_ms).any() or not self._is_alive(oldest_ms, floor_ms)
+        if ends or (self._loaded and self._loaded[-1][1] <= newest_ms):
             highest = np.maximum(np.maximum.accumulate(seen_ms), before_ms)[asked]
             fresh[asked] = self._remember_in_turn(ids, times, owners, highest)
-        else:  # no bucket ends with this batch, as mostly
+        else:  # no bucket ends with this batch or was waited for, as mostly
             fresh[asked] = self._remember(ids, times, owners)
         self._raise_floor(floor_ms)
         self._keep_cap()
@@ -189,9 +191,16 @@ class Dedup:
             return [_listing(buckets[each]) for each in mine.T]
         return [_listing(buckets[mine[:, 0]])] * len(shards) if len(shards) else []
 
-    def floors(self, shards: Sequence[int]) -> list[bytes]:
-        """Of some shards the time before which nothing is checked, for their commits' records."""
-        floors = self._floors[self._places(shards)].tolist()
+    def floors(self, shards: Sequence[int], newest_ms: int) -> list[bytes]:
+        """Of some shards the time before which nothing is checked, for their commits' records.
+
+        Args:
+            shards: which.
+            newest_ms: the highest event time that the lane has seen.
+        """
+        floors = np.maximum(
+            self._floors[self._places(shards)], newest_ms - self._window_ms
+        ).tolist()
         said = {ms: str(ms).encode() for ms in set(floors)}
         return [said[ms] for ms in floors]
 
@@ -213,7 +222,11 @@ class Dedup:
         slot, at = np.divmod(tags, len(self._shards))
         mine = at == self._lane_shard[shard]
         hashes, slot = hashes[mine], slot[mine]
-        return {int(self._bucket_of[s]): hashes[slot == s] for s in np.unique(slot)}
+        found = {int(self._bucket_of[s]): hashes[slot == s] for s in np.unique(slot)}
+        for of, bucket, ids in self._loaded:
+            if of == shard:
+                found[bucket] = np.concatenate([found.get(bucket, ids[:0]), ids])
+        return found
 
     def load(self, shard: int, bucket: int, hashes: U64) -> None:
         """Take in one stored bucket of a shard; ``hashes`` uint64[n] as ``unpack_ids`` gives them.
@@ -234,24 +247,12 @@ class Dedup:
         self._is_known[self._lane_shard[shard]] = True
 
     def restored(self) -> None:
-        """All shards are loaded: make room for as many buckets as the shards lie apart."""
-        loaded, self._loaded = self._loaded, []
-        newest_ms = max(
-            [int(self._floors.max()) + self._window_ms, *(bucket for _, bucket, _ in loaded)]
-        )
-        self._floors[~self._is_known] = newest_ms - self._window_ms
-        most = MOST_TAGS // len(self._shards)
-        np.maximum(self._floors, newest_ms - (most - 2) * self._bucket_ms, out=self._floors)
+        """All shards are loaded; buckets that are ahead of the others come in when time does."""
+        starts = [bucket - self._window_ms for _, bucket, _ in self._loaded]
+        self._floors[~self._is_known] = max([int(self._floors.max()), *starts])
         self._floor_ms = int(self._floors.min())
-        apart = newest_ms // self._bucket_ms - self._floor_ms // self._bucket_ms
-        slots = max(len(self._bucket_of), apart + 1)
-        self._bucket_of = np.full(slots, NEVER_MS)
-        self._count_of = np.zeros(slots, dtype=np.int64)
-        for shard, bucket, hashes in loaded:
-            if self._is_alive(bucket, self._floor_ms):
-                ids = _usable(hashes)
-                self._remember(ids, np.full(len(ids), bucket), np.full(len(ids), shard))
-                self._new.pop()  # the store has them
+        self._loaded.sort(key=itemgetter(1), reverse=True)
+        self._come_to(self._floor_ms + self._window_ms)
         self._keep_cap()
 
     # -- within -------------------------------------------------------------------------------
@@ -306,9 +307,19 @@ class Dedup:
         bounds = [*begins(floors // self._bucket_ms).tolist(), len(hashes)]
         for start, stop in pairwise(bounds):  # with the first of each, buckets end
             self._raise_floor(int(floors[stop - 1]))
+            self._come_to(int(highest_ms[stop - 1]))
             part = slice(start, stop)
             new[part] = self._remember(hashes[part], ts_ms[part], shards[part])
         return new
+
+    def _come_to(self, newest_ms: int) -> None:
+        """Remember what was loaded of buckets that time has reached."""
+        while self._loaded and self._loaded[-1][1] <= newest_ms:
+            shard, bucket, hashes = self._loaded.pop()
+            if self._is_alive(bucket, self._floor_ms):
+                ids = _usable(hashes)
+                self._remember(ids, np.full(len(ids), bucket), np.full(len(ids), shard))
+                self._new.pop()  # the store has them
 
     def _remember(self, hashes: U64, ts_ms: I64, shards: I64) -> Bools:
         """Add ids, all in the window; which were new, bool[n]."""

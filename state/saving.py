@@ -191,8 +191,8 @@ class Saver:
         clock, ended = str(lane.clock.now_ms).encode(), lane.dedup.ended(shards)
         alike: dict[tuple[bytes, ...], dict[str, bytes]] = {}
         out = []
-        dedup = lane.dedup
-        places = lane.positions.encoded(shards), dedup.listed(shards), dedup.floors(shards)
+        floors = lane.dedup.floors(shards, lane.clock.newest_ms)
+        places = lane.positions.encoded(shards), lane.dedup.listed(shards), floors
         for shard, *place in zip(shards, *places, strict=True):
             record = alike.get(tuple(place))
             if record is None:

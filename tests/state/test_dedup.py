@@ -139,7 +139,7 @@ class Disk:
         self.floor = dict.fromkeys(SHARDS, NEVER_MS)
         self.seq = dict.fromkeys(SHARDS, 0)
 
-    def commit(self, dedup, shard, torn=False):
+    def commit(self, dedup, shard, torn=False, newest_ms=NEVER_MS):
         seq = self.seq[shard] + 1
         for bucket, ids in taken_of(dedup, shard).items():
             held = self.blocks[shard].get(bucket, b"")
@@ -150,7 +150,7 @@ class Disk:
             self.blocks[shard].pop(bucket, None)
         (listed,) = dedup.listed([shard])
         self.listed[shard] = [int(bucket) for bucket in listed.split()]
-        self.floor[shard] = int(dedup.floors([shard])[0])
+        self.floor[shard] = int(dedup.floors([shard], newest_ms)[0])
         self.seq[shard] = seq
         dedup.settle([shard])
 
@@ -220,7 +220,7 @@ def test_crashes_between_the_shards_of_a_commit_change_no_judgement(ts, data):
         crash = crashes > 0 and data.draw(st.booleans())
         shards = data.draw(st.permutations(SHARDS))
         for shard in shards[: data.draw(st.integers(0, len(SHARDS)))] if crash else SHARDS:
-            disk.commit(dedup, shard)
+            disk.commit(dedup, shard, newest_ms=newest)
             counted[shard] += pending[shard]
             pending[shard], position[shard] = [], max(position[shard], at)
         if crash:
