@@ -45,6 +45,9 @@ _AHEAD: Final = 8
 _SPARE_TEXTS: Final = 10_000
 """Devices, or countries, of nobody that may gather before they are dropped."""
 
+MOST_PAIRS: Final = 100_000
+"""Devices with countries whose texts are kept; beyond it all are worked out anew."""
+
 
 class Part(Protocol):
     """Whatever keeps columns."""
@@ -155,6 +158,8 @@ class Measures:
         """The texts of a session as they follow a state record."""
         known = self._texts.get((device, country))
         if known is None:
+            if len(self._texts) >= MOST_PAIRS:  # anybody can make some up
+                self._texts.clear()
             texts = (
                 None if device < 0 else self.devices[device],
                 None if country < 0 else self.countries[country],

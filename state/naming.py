@@ -8,7 +8,7 @@ the definitions it came from for as long as anything is still kept by it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -17,6 +17,9 @@ from events.compiled import compiled
 from events.texts import Texts
 from state.memberships import I8, U64, SegmentState
 from state.nodes import I64
+
+MOST_LISTED: Final = 50_000
+"""Masks whose lists of names, a thousand bytes at most, are kept; beyond it all are made anew."""
 
 
 class Naming:
@@ -77,6 +80,8 @@ class Naming:
         """The names of a mask as JSON."""
         found = self._listed.get(mask)
         if found is None:
+            if len(self._listed) >= MOST_LISTED:
+                self._listed.clear()
             found = self._listed[mask] = msgspec.json.encode(self.named(mask))
         return found
 
