@@ -166,8 +166,7 @@ def _check_money(message: Message, rules: EventRules) -> None:
         )
     if message.amount is None:
         return
-    minor = int(amounts_minor([message.amount], rules.minor_digits)[0])
-    if not 0 <= minor <= MAX_AMOUNT * 10**rules.minor_digits:
+    if amounts_minor([message.amount], rules.minor_digits)[0] < 0:
         raise Refused(
             "invalid",
             "$.amount",

@@ -169,8 +169,7 @@ def _check(item_id: str, item: CatalogItem, rules: EventRules) -> None:
         )
     if item.price is None:
         return
-    minor = int(amounts_minor([item.price], rules.minor_digits)[0])
-    if not 0 <= minor <= MAX_AMOUNT * 10**rules.minor_digits:
+    if amounts_minor([item.price], rules.minor_digits)[0] < 0:
         raise Refused(
             "invalid",
             "$.price",

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.hashing import combine, hash_texts
-from events.schema import PURCHASE, REFUND, TYPES, Message
+from events.schema import MAX_AMOUNT, PURCHASE, REFUND, TYPES, Message
 from events.texts import Texts
 
 F64 = NDArray[np.float64]
@@ -90,13 +90,15 @@ def times_ms(values: Sequence[int | str]) -> I64:
 
 
 def amounts_minor(values: Sequence[float | str | None], minor_digits: int) -> I64:
-    """Amounts in minor units, int64[n]; -1 where absent, -2 where no decimal.
+    """Amounts in minor units, int64[n]; -1 where absent, -2 where no decimal from 0 to the most.
 
     Rounded half-even as the decimal text says: a float is the nearest to some short decimal, and
-    where that lies close to a tie the decimal decides. Only decimals up to 10^10 are known.
+    where that lies close to a tie the decimal decides.
 
     >>> amounts_minor([1.005, "1.015", 2, None, 0.1 + 0.2, "1e3", float("nan")], 2).tolist()
     [100, 102, 200, -1, 30, -2, -2]
+    >>> amounts_minor([MAX_AMOUNT, "1000000000.004", -0.004], 2).tolist()
+    [100000000000, -2, -2]
     """
     out = np.full(len(values), ABSENT, dtype=np.int64)
     if values.count(None) < len(values):
@@ -110,7 +112,7 @@ def _minor(values: Sequence[float | str], minor_digits: int) -> I64:
     if str in set(map(type, values)):
         exact = [_decimal(v) if isinstance(v, str) else v for v in values]
     major = np.array(exact, dtype=np.float64)
-    known = (major >= 0) & (major <= 1e10)  # which NaN is not
+    known = (major >= 0) & (major <= MAX_AMOUNT)  # which NaN is not
     scaled = np.where(known, major, 0.0) * 10.0**minor_digits
     minor = np.rint(scaled).astype(np.int64)
     near = np.abs(scaled - np.trunc(scaled) - 0.5) < 1e-6 + scaled * 1e-15

@@ -45,7 +45,7 @@ def decimal_of(data: Any, at: int) -> Any:
 
 @step
 def in_minor(number: int, decimals: int, digits: int, most: int) -> Any:
-    """A decimal in minor units, rounded half-even; -1 above the most there may be."""
+    """A decimal in minor units, rounded half-even; -1 where it was above the most there may be."""
     minor = number
     for _ in range(decimals, digits):
         minor *= 10
@@ -57,6 +57,8 @@ def in_minor(number: int, decimals: int, digits: int, most: int) -> Any:
             power *= 10
         minor = number // power
         twice = 2 * (number - minor * power)
+        if minor == most and twice > 0:
+            return -1
         if twice > power or (twice == power and minor & 1 == 1):
             minor += 1
     return minor if minor <= most else -1

@@ -41,7 +41,6 @@ from events.columns import (
 from events.hashing import event_hashes
 from events.schema import (
     ADD_TO_CART,
-    MAX_AMOUNT,
     MAX_TS_MS,
     PURCHASE,
     REFUND,
@@ -198,9 +197,8 @@ class ThoroughDecoder:
     def _suspect(self, fields: Fields, batch: Batch, record_ts_ms: I64) -> Bools:
         """Which messages a closer look must clear, bool[n]."""
         types, ts_ms, minor = batch.type, batch.ts_ms, batch.amount_minor
-        most_minor = MAX_AMOUNT * 10**self._rules.minor_digits
         suspect: Bools = (types < 0) | (ts_ms < 0) | (ts_ms > MAX_TS_MS)
-        suspect |= (minor < ABSENT) | (minor > most_minor) | (_MONEY[types] & (minor < 0))
+        suspect |= (minor < ABSENT) | (_MONEY[types] & (minor < 0))
         suspect |= self._out_of_time(ts_ms, record_ts_ms)
         suspect |= _CART[types] & ~batch.item.present
         if np.count_nonzero(~np.isfinite(batch.value)) > fields.value.count(None):

@@ -80,6 +80,7 @@ def test_the_key_or_the_field_names_the_item():
         (b"a", b'{"price": -1}', "invalid", "$.price"),
         (b"a", b'{"price": "1e3"}', "invalid", "$.price"),
         (b"a", b'{"price": "99999999999"}', "invalid", "$.price"),
+        (b"a", b'{"price": "1000000000.004"}', "invalid", "$.price"),
         (b"a", b'{"currency": "USD"}', "currency", "$.currency"),
         (b"a", b'{"available": 1}', "invalid", "$.available"),
         (b"a", b'{"title": "%s"}' % (b"t" * 70_000), "too_large", ""),

@@ -101,6 +101,12 @@ good = st.fixed_dictionaries(
     },
 )
 damaged = st.tuples(good, fields, scalars).map(lambda t: {**t[0], t[1]: t[2]})
+bounds = st.one_of(
+    st.decimals("-0.01", "0.01", places=3), st.decimals("999999999.99", "1000000000.01", places=3)
+)
+at_bounds = st.tuples(good, bounds.map(float) | bounds.map(str)).map(
+    lambda t: {**t[0], "amount": t[1]}
+)
 
 
 def as_json(value):
@@ -119,6 +125,8 @@ messages = st.one_of(
     damaged.map(as_json),
     good.map(as_packed),
     damaged.map(as_packed),
+    at_bounds.map(as_json),
+    at_bounds.map(as_packed),
     st.binary(max_size=40),
     good.map(as_json).flatmap(
         lambda raw: st.integers(0, len(raw) - 1).map(lambda at: raw[:at] + b"\n" + raw[at + 1 :])
@@ -316,6 +324,30 @@ def test_amounts_round_as_their_text_says():
     cents = [random.randrange(10**11) for _ in range(2000)]
     payloads = [json.dumps(event(type="purchase", amount=c / 100)).encode() for c in cents]
     assert Decoder(RULES)(read_of(payloads))[0].amount_minor.tolist() == cents
+
+
+@pytest.mark.parametrize(
+    ("amount", "minor"),
+    [
+        (1e9, 10**11),
+        (999_999_999.999, 10**11),
+        (999_999_999.994, 10**11 - 1),
+        (1_000_000_000.001, None),
+        (1_000_000_000.004, None),
+        (1_000_000_001, None),
+        (0.004, 0),
+        (-0.004, None),
+    ],
+)
+def test_amounts_are_held_against_their_bounds_before_they_are_rounded(amount, minor):
+    for fields in (event(type="purchase", amount=a) for a in (amount, str(amount))):
+        plain = as_json(fields)
+        forms = [plain, plain.replace(b"ann", b"\\u0061nn"), msgspec.msgpack.encode(fields)]
+        for form in forms:
+            batch, letters = one(form)
+            assert batch.amount_minor.tolist() == ([] if minor is None else [minor]), form
+            found = [(letter.reason, letter.path) for letter in letters]
+            assert found == ([("invalid", "$.amount")] if minor is None else []), form
 
 
 @pytest.mark.parametrize(
