@@ -125,9 +125,9 @@ class Forgetting:
         if not len(rows):
             return
         lane = self._lane
-        decided_at_ms = lane.clock.now_ms if wall_ms is None else wall_ms
-        lane.redefine(rows, wall_ms)
         ends_ms = self.ends_ms(rows)
+        decided_at_ms = lane.decided_at(wall_ms, int(ends_ms.max()))
+        lane.redefine(rows, decided_at_ms)
         lane.fire(rows, ends_ms - 1, Occasion("timer", decided_at_ms))
         at_ms = np.maximum(ends_ms, lane.table["as_of"][rows])
         last_seen = lane.table["last_seen"][rows].tolist()

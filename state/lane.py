@@ -154,7 +154,7 @@ class Lane:
         if now - self._timers_ms < self.plan.timer_step_ms:
             return
         self._timers_ms = now
-        occasion = Occasion("timer", self._decided_at(wall_ms))
+        occasion = Occasion("timer", self.decided_at(wall_ms))
         self.redefine(self.redefiner.sweep(self.plan.redefined_rows), wall_ms)
         self.fire(self._due(now), now, occasion)
         if self.forgetting is not None:
@@ -383,7 +383,7 @@ class Lane:
     def _take_round(self, batch: Batch, groups: Groups, wall_ms: int | None) -> None:
         self.redefine(groups.rows, wall_ms)
         ts = batch.ts_ms[groups.index]
-        decided_at_ms = self._decided_at(wall_ms, int(ts.max()))
+        decided_at_ms = self.decided_at(wall_ms, int(ts.max()))
         first_ms = np.minimum.reduceat(ts, groups.starts)
         self._fire_before(groups.rows, first_ms, decided_at_ms)
         late = batch.ts_ms < self.clock.now_ms
@@ -409,7 +409,7 @@ class Lane:
         rows = self.redefiner.stale(rows)
         if not len(rows):
             return
-        occasion = Occasion("definition", self._decided_at(wall_ms))
+        occasion = Occasion("definition", self.decided_at(wall_ms))
         self.redefiner.redefine(self.view(rows, self._times(rows)), occasion)
         self._decided(rows)
         if not self.redefiner.left:
@@ -515,7 +515,7 @@ class Lane:
         held_out = experiments.held_out(self.table, rows)
         return Served(which, changes, held_out, *experiments.entries(self.table, rows, now_ms))
 
-    def _decided_at(self, wall_ms: int | None, seen_ms: int = NEVER_MS) -> int:
+    def decided_at(self, wall_ms: int | None, seen_ms: int = NEVER_MS) -> int:
         """The wall clock; in a replay the lane's, or what was seen if that is later."""
         return max(self.clock.now_ms, seen_ms) if wall_ms is None else wall_ms
 

@@ -209,6 +209,24 @@ def test_an_exit_by_retention_says_why():
     assert [c.n for c in records] == [1, 2, 3, 4, 5, 6]
 
 
+def test_what_a_replay_decides_is_decided_when_it_is_seen_to_end():
+    """Also in a first batch with several lives of a user, before which there is no clock."""
+    lane = Lane(plan(segments=SEGMENTS, retention_ms=AFTER_MS), range(64))
+    times = [START_MS, START_MS + 50 * DAY_MS, START_MS + 51 * DAY_MS, START_MS + 100 * DAY_MS]
+    views = [
+        {"event_id": f"e{at_ms}", "user_id": user, "type": "product_view", "ts": at_ms}
+        for at_ms in times
+        for user in ("ann", "bob")
+    ]
+    lane.apply(Decoder(EventRules())(read_of(views))[0])
+    decided = [(c.cause.kind, c.ts, c.decided_at) for c in lane.decider.waiting]
+    assert {kind for kind, *_ in decided} == {"event", "timer", "retention"}
+    for kind, ts, decided_at_ms in decided:
+        assert ts <= decided_at_ms <= times[-1], kind
+    ends = {(ts, decided_at_ms) for kind, ts, decided_at_ms in decided if kind == "retention"}
+    assert ends == {(times[0] + AFTER_MS,) * 2, (times[2] + AFTER_MS,) * 2}
+
+
 def test_nothing_grows_while_users_come_and_go():
     """Many generations, each of other users, take the room of two."""
     chosen = load(env={}, sets=SMALL)
