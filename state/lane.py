@@ -45,6 +45,7 @@ from state.population import Population
 from state.portraits import Portraits
 from state.positions import Positions
 from state.recommending import Lists, Recommender, Served
+from state.recovering import recover
 from state.redefining import Redefiner
 from state.rounds import MOST_ROUNDS, rounds
 from state.saving import Saver
@@ -298,13 +299,7 @@ class Lane:
         Returns:
             How many changes that takes.
         """
-        users = [user for user, names in told.items() if names or self.users.find(user) >= 0]
-        rows = self.users.rows(Texts.of(users))
-        occasion = Occasion("recovery", at_ms)
-        stale = self.redefiner.told(rows)
-        changed = self.decider.retell(rows, [told[user] for user in users], occasion, stale)
-        self.touch(np.array(changed, dtype=np.int64))
-        return len(changed)
+        return recover(self, told, at_ms)
 
     def touch(self, rows: I64) -> None:
         """These rows belong to the next commit, changed or not."""

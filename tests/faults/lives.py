@@ -28,7 +28,7 @@ from events.decode import Decoder
 from events.schema import EventRules
 from operators.courier import Position
 from operators.recovery import lost_shards, yet_to_be_told
-from state.changes import Change, decode_entry
+from state.changes import Change, decode_entry, is_gone
 from state.checkpoint import Checkpoint, Committed
 from state.commit import ShardCommit
 from state.declared import DecayedSpec, PanesSpec
@@ -223,7 +223,7 @@ class Topic:
         """Publish changes; no more than ``most`` of them."""
         entries = list(committed)
         records = [value for c in entries for _, value in decode_entry(c.changes)]
-        self.records += records[:most]
+        self.records += [value for value in records[:most] if not is_gone(value)]
         if most is None:
             self.reached |= {c.shard: Position(epoch_of(c), c.seq) for c in entries}
 

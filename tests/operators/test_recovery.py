@@ -5,7 +5,6 @@ import time
 from collections import defaultdict
 
 import msgspec
-import numpy as np
 import pytest
 from confluent_kafka import Consumer as KafkaConsumer
 from confluent_kafka import Producer, TopicPartition
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 from operators.courier import Courier, Position, Published, Terms
 from operators.recovery import lost_shards, recover, yet_to_be_told
 from operators.topics import Topics, make_topics
-from state.changes import Gone, decode_entry, encode_entry
+from state.changes import Gone, decode_entry, encode_entry, is_gone
 from state.checkpoint import Checkpoint, Committed
 from state.definition_set import DefinitionSet
 from state.definitions import SegmentSpec
@@ -56,16 +55,21 @@ def grown(seed: int, steps: int = 6) -> tuple[Lane, list[Published]]:
 
 def held_by(lane: Lane) -> dict[str, set[str]]:
     """Who is in what, by the lane."""
-    held: dict[str, set[str]] = {user: set() for user in lane.users.ids}
-    members = lane.decider.held(np.arange(lane.table.size))
-    for row, place in zip(members.index.tolist(), members.segment.tolist(), strict=True):
-        held[lane.users.ids[row]].add(lane.decider.plan.names[place])
+    rows = lane.users.everybody()
+    users = lane.users.ids.texts(rows).strings()
+    held: dict[str, set[str]] = {user: set() for user in users}
+    members = lane.decider.held(rows)
+    for index, place in zip(members.index.tolist(), members.segment.tolist(), strict=True):
+        held[users[index]].add(lane.decider.plan.names[place])
     return held
 
 
 def column(lane: Lane, name: str) -> dict[str, int]:
     """A column by user."""
-    return dict(zip(lane.users.ids, lane.table[name].tolist(), strict=False))
+    rows = lane.users.everybody()
+    return dict(
+        zip(lane.users.ids.texts(rows).strings(), lane.table[name][rows].tolist(), strict=True)
+    )
 
 
 def last_told(entries: list[Published]) -> dict[str, list[str]]:
@@ -117,6 +121,7 @@ def test_what_was_told_becomes_what_is_held(seed, steps, told, at_ms):
             assert change.ts >= max(as_of.get(user, NEVER_MS), at_ms)
             assert change.decided_at == at_ms
     after = column(lane, "changes")
+    assert after.keys() == counts.keys()
     assert after == counts | {user: len(said[user]) + counts.get(user, 0) for user in after}
     assert {user: names for user, names in held_by(lane).items() if names} == {
         user: names for user, names in held.items() if names
@@ -127,11 +132,14 @@ def test_what_was_told_becomes_what_is_held(seed, steps, told, at_ms):
 @given(st.integers(0, 30), told_maps)
 def test_what_is_said_is_committed_once(seed, told):
     lane, _ = grown(seed)
+    known = held_by(lane).keys()
     count = lane.recover(told, NOW_MS)
     changed = {lane.users.ids[change.row] for change in lane.decider.waiting}
     commits = lane.collect()
     written = [user for c in commits for user in c.users.strings()]
-    assert sorted(written) == sorted(changed)
+    assert sorted(written) == sorted(changed & known)
+    gone = [user.decode() for c in commits for user in c.gone]
+    assert sorted(gone) == sorted(changed - known)
     operations = commits[0].writes.operations if commits else ()
     documents = [raw for o in operations if o.kind == "profile" for raw in o.values.bytes_list()]
     profiles = [msgspec.msgpack.decode(raw) for raw in documents]
@@ -139,7 +147,8 @@ def test_what_is_said_is_committed_once(seed, told):
         user: n for user, n in column(lane, "changes").items() if user in changed
     }
     records = [record for c in commits if c.changes for record in decode_entry(c.changes)]
-    assert len(records) == count
+    assert sum(not is_gone(raw) for _, raw in records) == count
+    assert sorted(user.decode() for user, raw in records if is_gone(raw)) == sorted(gone)
     lane.settle(commits)
     assert lane.counters.changes["recovery"] == count
     assert (lane.collect(), list(lane.decider.waiting)) == ([], [])
@@ -159,6 +168,7 @@ def test_a_stranger_is_told_out_of_everything_and_one_in_nothing_stays_a_strange
     lane = new_lane()
     assert lane.recover({"ann": ["keen", "big", "a_former_segment"], "bob": []}, NOW_MS) == 3
     assert list(lane.users.ids) == ["ann"]
+    assert len(lane.users) == 0
     steps = [(c.action, c.segment, c.n, c.segments, c.ts) for c in lane.decider.waiting]
     assert steps == [
         ("exited", "keen", 1, ["big", "a_former_segment"], NOW_MS),
@@ -190,13 +200,17 @@ def test_a_change_of_label_leaves_before_it_enters():
 
 
 def test_a_later_history_goes_on_counting():
-    """What happens after it continues the numbers, and folds from what was told."""
+    """What happens after it continues the numbers, and folds from what was told.
+
+    Strangers begin anew, in a higher epoch.
+    """
     log = Log(random_events(random.Random(8), 180, USERS))
     lane, at = new_lane(), dict.fromkeys(log.ends, 0)
     live(lane, log, at, 10)
     told = {user: ["keen", "buyer", GONE[1]] for user in USERS}
     now = {user: set(names) for user, names in told.items()}
-    counts = column(lane, "changes")
+    counts, gone = column(lane, "changes"), {}
+    strangers = told.keys() - counts.keys()
     lane.recover(told, START_MS)
     entries = commit(lane)
     while at != log.ends:
@@ -204,11 +218,18 @@ def test_a_later_history_goes_on_counting():
     for entry in entries:
         for key, raw in entry.records:
             user, change = key.decode(), msgspec.json.decode(raw)
+            if is_gone(raw):
+                assert (now[user], change["n"]) == (set(), counts.pop(user))
+                gone[user] = change["epoch"]
+                continue
             now[user] ^= {change["segment"]}
             assert set(change["segments"]) == now[user]
             counts[user] = counts.get(user, 0) + 1
             assert change["n"] == counts[user]
-    assert now == held_by(lane) | {user: set() for user in USERS if user not in lane.users.ids}
+            assert change["epoch"] > gone.get(user, -1)
+    assert gone.keys() == strangers
+    assert held_by(lane).keys() & strangers
+    assert now == held_by(lane) | {user: set() for user in USERS if lane.users.find(user) < 0}
 
 
 def test_only_a_sequence_beyond_the_stored_one_is_lost():
