@@ -323,7 +323,7 @@ def test_each_lane_speaks_for_its_own_shards(broker):
     told = {user for user, names in last_told(entries).items() if names}
     said = []
     for worker in range(2):
-        lane = Lane(new_lane()._plan, range(worker, 64, 2))
+        lane = Lane(new_lane().plan, range(worker, 64, 2))
         recover(lane, config_of(broker), topics, NOW_MS)
         said += by_user(lane)
         assert all(lane.shard_of(user) % 2 == worker for user in by_user(lane))
