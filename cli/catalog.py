@@ -17,6 +17,8 @@ from dataflows.plans import event_rules, kafka_config
 from dataflows.settings import Settings
 from events.careful import Refused
 from events.catalog import read_item
+from events.cells import Cells, too_many
+from events.rows import check_header
 from events.schema import EventRules
 from operators.compacted import latest
 
@@ -33,13 +35,14 @@ def publish_catalog(settings: Settings, file: Path) -> int:
     topic = _topic(settings)
     rules, sender = event_rules(settings), _Sender(settings, topic)
     bad = 0
-    for place, raw in _items(file):
+    for place, item in _items(file):
         try:
-            key = _checked(raw, rules)
+            key, raw = _checked(item, rules)
         except Refused as error:
             bad += 1
             if bad <= _SHOWN:
-                print(f"{file}:{place}: {error.path}: {error.detail}", file=sys.stderr)
+                at = f"{error.path}: " if error.path else ""
+                print(f"{file}:{place}: {at}{error.detail}", file=sys.stderr)
             continue
         sender.send(key, raw)
     sender.flush()
@@ -93,14 +96,16 @@ def _topic(settings: Settings) -> str:
     return settings.kafka.catalog
 
 
-def _checked(raw: bytes, rules: EventRules) -> bytes:
-    """The key of a message; ``Refused`` if the engine would refuse the message."""
+def _checked(raw: bytes | Refused, rules: EventRules) -> tuple[bytes, bytes]:
+    """(key, message); ``Refused`` if there is none, or the engine would refuse it."""
+    if isinstance(raw, Refused):
+        raise raw
     item_id, _ = read_item(b"", raw, rules)
-    return item_id.encode()
+    return item_id.encode(), raw
 
 
-def _items(file: Path) -> Iterator[tuple[int, bytes]]:
-    """(line, message) of every item in a file."""
+def _items(file: Path) -> Iterator[tuple[int, bytes | Refused]]:
+    """(line, message) of every item in a file; for what can be no message, why not."""
     kind = file.name.removesuffix(".gz").rpartition(".")[2]
     if not file.is_file():
         raise UserError(f"{file}: there is no such file")
@@ -120,22 +125,26 @@ def _lines(text: Iterable[str]) -> Iterator[tuple[int, bytes]]:
             yield place, line.strip().encode()
 
 
-def _rows(file: Path, text: Iterable[str]) -> Iterator[tuple[int, bytes]]:
+def _rows(file: Path, text: Iterable[str]) -> Iterator[tuple[int, bytes | Refused]]:
     """CSV: an empty cell is an absent field, and ``|`` stands between tags."""
-    rows = csv.DictReader(text)
-    strange = [name for name in rows.fieldnames or () if name not in _FIELDS]
-    if strange or "item_id" not in (rows.fieldnames or ()):
+    rows = Cells(text)
+    check_header(file, rows.header, _FIELDS)
+    if "item_id" not in rows.header or not set(rows.header) <= set(_FIELDS):
         raise UserError(
             f"{file}: columns must be item_id and any of {', '.join(_FIELDS[1:])}, but are "
-            f"{', '.join(rows.fieldnames or ()) or 'none'}"
+            f"{', '.join(rows.header)}"
         )
-    for row in rows:
-        item: dict[str, Any] = {name: cell for name, cell in row.items() if name and cell}
+    for line, row in rows:
+        if wrong := too_many(line, row, rows.header):
+            yield line, Refused("malformed", "", wrong)
+            continue
+        cells = zip(rows.header, row, strict=False)
+        item: dict[str, Any] = {name: cell for name, cell in cells if cell}
         if "tags" in item:
             item["tags"] = [tag.strip() for tag in item["tags"].split("|") if tag.strip()]
         if "available" in item:
             item["available"] = _TRUTHS.get(item["available"].strip().lower(), item["available"])
-        yield rows.line_num, msgspec.json.encode(item)
+        yield line, msgspec.json.encode(item)
 
 
 class _Sender:

@@ -36,6 +36,7 @@ _MISSING: Final = re.compile(r"missing required field `(.*?)`")
 _MONEY: Final = {TYPES[PURCHASE], TYPES[REFUND]}
 _CART: Final = {TYPES[ADD_TO_CART], TYPES[REMOVE_FROM_CART]}
 _SHOWN: Final = 60
+_TOLD: Final = 160
 
 T = TypeVar("T")
 
@@ -113,8 +114,16 @@ def read_map(
         "not_a_map",
         "",
         "a JSON object or a MessagePack map is needed, but the message "
-        + (f"begins with {payload[:4]!r}" if payload else "is empty"),
+        + (_shown(payload) if payload else "is empty"),
     )
+
+
+def _shown(payload: bytes) -> str:
+    """What a message that is no map holds; a text in JSON may say why it is none."""
+    try:
+        return f"is a text: {msgspec.json.decode(payload, type=str)[:_TOLD]!r}"
+    except (DecodeError, RecursionError):
+        return f"begins with {payload[:4]!r}"
 
 
 def _invalid(text: str) -> Refused:

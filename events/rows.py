@@ -2,8 +2,9 @@
 
 A CSV's columns are found under the contract's names; ``--map order_id=session_id`` takes a field
 from another column, and ``--type view=product_view`` renames a value of ``type``. An empty cell is
-an absent field. JSON lines are taken as they are, unless something is mapped. What is mapped must
-be there: a column, or a key of one line at least.
+an absent field, and a row with more cells than the header is a text that says so. JSON lines are
+taken as they are, unless something is mapped. What is mapped must be there: a column, or a key of
+one line at least.
 
 A row that makes no good event is still a message, so that the engine says why it is none; only
 what makes the file unreadable is an error here.
@@ -25,6 +26,7 @@ from typing import Any, BinaryIO, Final, cast
 
 import msgspec
 
+from events.cells import Cells, too_many
 from events.schema import TYPES
 
 FIELDS: Final = (
@@ -286,13 +288,7 @@ def _json_lines(file: BinaryIO) -> Iterator[int]:
 def _csv_lines(file: BinaryIO) -> Iterator[int]:
     """The line in which each row begins, from 1 on; the header is none of them."""
     with io.TextIOWrapper(file, "utf-8-sig", newline="") as text:
-        rows = csv.reader(text)
-        next(rows, None)
-        before = rows.line_num
-        for row in rows:
-            if row:
-                yield before + 1
-            before = rows.line_num
+        yield from (line for line, _ in Cells(text))
 
 
 def _row(message: bytes) -> dict[str, Any] | None:
@@ -320,28 +316,45 @@ def _csv_messages(
     encode = msgspec.json.Encoder().encode
     # Spreadsheets begin a file with a byte order mark.
     with io.TextIOWrapper(file, "utf-8-sig", newline="") as text:
-        rows = csv.reader(text)
-        header = next(rows, None)
-        if not header:
-            raise RowError(f"{path}: must begin with a line of column names, but is empty")
-        _check_header(path, header)
+        rows = Cells(text)
+        header = rows.header
+        check_header(path, header, [columns.get(name, name) for name in FIELDS])
         check_columns(path, columns, header)
         places = _places(header, columns)
         at_type = next(i for name, i, _ in places if name == "type")
-        for row in rows:
-            if not row:
+        for line, row in rows:
+            if wrong := too_many(line, row, header):
+                yield encode(f"{wrong}: {','.join(row)}")
                 continue
             row += [""] * (len(header) - len(row))
             row[at_type] = types.get(row[at_type], row[at_type])
             yield encode({name: convert(row[i]) for name, i, convert in places if row[i]})
 
 
-def _check_header(path: Path, header: Sequence[str]) -> None:
+def check_header(path: Path, header: Sequence[str], names: Collection[str]) -> None:
+    """Refuse the header of a CSV that is none, or that has a column twice.
+
+    Args:
+        path: of the file.
+        header: its first line.
+        names: of the columns that are read; others may be there as often as they like.
+
+    Raises:
+        RowError: it is not as it must be.
+    """
+    if not header:
+        raise RowError(f"{path}: must begin with a line of column names, but is empty")
     for mark, name in ((";", "semicolons"), ("\t", "tabs")):
         if len(header) == 1 and mark in header[0]:
             raise RowError(
                 f"{path}: columns must be separated by commas, but {name} separate their names: "
                 f"{header[0][:_SHOWN]!r}; save it with commas"
+            )
+    for name in header:
+        if name in names and header.count(name) > 1:
+            raise RowError(
+                f"{path}: there are {header.count(name)} columns {name!r}; one is needed: rename "
+                "or remove the others"
             )
 
 

@@ -46,6 +46,14 @@ def test_bad_lines_are_said_and_the_rest_goes_on(env, tmp_path):
     assert "$.price: Expected `float` >= 0.0" in lines[0]
 
 
+def test_a_row_with_more_cells_than_the_header_is_bad(env, tmp_path):
+    (file := tmp_path / "items.csv").write_text("item_id,price\nmug,1,234.50\n\ncup,1.50,\n")
+    done = afterglow("catalog", "publish", file, *topic("cli-cells"), env=env)
+    assert (done.code, done.out) == (1, "1 items published to cli-cells, 1 bad, 0 failed\n")
+    said = "line 2 has 3 cells, the header has 2; put a cell with a comma in quotes"
+    assert done.err == f"{file}:2: {said}\n"
+
+
 def test_only_what_is_there_is_taken_out(env, tmp_path):
     (file := tmp_path / "items.jsonl").write_text('{"item_id": "mug"}\n')
     right("catalog", "publish", file, *topic("cli-out"), env=env)
@@ -62,6 +70,9 @@ def test_what_is_no_catalogue_is_said(env, tmp_path):
     (file := tmp_path / "items.csv").write_text("item,title\n")
     (line,) = wrong("catalog", "publish", file, env=env)
     assert "columns must be item_id and any of title, category" in line
+    file.write_text("item_id,title,title\n")
+    (line,) = wrong("catalog", "publish", file, env=env)
+    assert line.startswith(f"afterglow: {file}: there are 2 columns 'title'; one is needed")
     (file := tmp_path / "items.txt").write_text("")
     (line,) = wrong("catalog", "publish", file, env=env)
     assert "must be .csv or .jsonl" in line

@@ -69,6 +69,13 @@ def test_json_is_mapped_too_and_what_is_no_object_stays(tmp_path):
     assert messages[1:] == [b"[1]", b'{"type":3}', b'{"x']
 
 
+def test_columns_that_are_not_read_may_have_one_name(tmp_path):
+    (event,) = events(
+        written(tmp_path, "note,event_id,user_id,type,ts,note,,\nx,1,ann,click,5,y\n")
+    )
+    assert event == {"event_id": "1", "user_id": "ann", "type": "click", "ts": 5}
+
+
 def test_one_column_may_serve_two_fields(tmp_path):
     path = written(tmp_path, "event_id,user_id,type,ts,session_id\n1,ann,purchase,5,s1\n")
     (event,) = events(path, columns={"order_id": "session_id"})
@@ -162,6 +169,18 @@ def is_integer(text):
         ),
         ("e.csv", HEADER.replace(",", ";").encode(), {}, "by commas, but semicolons separate"),
         ("e.csv", HEADER.replace(",", "\t").encode(), {}, "by commas, but tabs separate"),
+        (
+            "e.csv",
+            b"event_id,user_id,type,ts,amount,amount\n",
+            {},
+            "there are 2 columns .amount.; one is needed: rename or remove",
+        ),
+        (
+            "e.csv",
+            b"event_id,user_id,type,ts,who,who\n",
+            {"columns": {"device": "who"}},
+            "there are 2 columns .who.; one is needed",
+        ),
         ("e.json", b'[{"event_id":"1"}]', {}, "one JSON object a line, but begins with a list"),
         ("e.json", b'\n [\n {"event_id":"1"}\n]', {}, "one JSON object a line, but begins with a"),
         (
@@ -274,3 +293,16 @@ def test_progress_is_told_in_bytes_of_the_file(tmp_path, name):
     assert len(told) == 4
     assert told == sorted(told)
     assert 0 < told[-1] <= path.stat().st_size
+
+
+def test_a_row_with_more_cells_than_the_header_is_a_dead_letter_with_its_line(tmp_path):
+    row = "1,ann,purchase,1790000000000,teapot,"
+    text = f"event_id,user_id,type,ts,item_id,amount\n\n{row}1,234.50\n{row}1.50,,\n"
+    messages = list(read_messages(written(tmp_path, text)))
+    good, (bad,) = Decoder(EventRules())(read_of(messages))
+    assert good.amount_minor.tolist() == [150], "empty cells at the end say nothing"
+    assert (bad.offset, bad.reason) == (0, "not_a_map")
+    assert bad.detail.endswith(
+        "the message is a text: 'line 3 has 7 cells, the header has 6; put a cell with a comma in "
+        f"quotes: {row}1,234.50'"
+    )
