@@ -13,11 +13,12 @@ import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from cli.common import QUIET, UserError, need_kafka, topics_of
+from cli.long_rows import LongRows
 from dataflows.plans import event_rules, kafka_config
 from dataflows.settings import Settings
 from events.careful import Refused
 from events.catalog import read_item
-from events.cells import Cells, too_many
+from events.cells import Cells, OnLines, too_many
 from events.rows import check_header
 from events.schema import EventRules
 from operators.compacted import latest
@@ -34,8 +35,8 @@ def publish_catalog(settings: Settings, file: Path) -> int:
     need_kafka(settings)
     topic = _topic(settings)
     rules, sender = event_rules(settings), _Sender(settings, topic)
-    bad = 0
-    for place, item in _items(file):
+    long_rows, bad = LongRows(file), 0
+    for place, item in _items(file, long_rows.take):
         try:
             key, raw = _checked(item, rules)
         except Refused as error:
@@ -49,6 +50,7 @@ def publish_catalog(settings: Settings, file: Path) -> int:
     print(f"{sender.sent:,} items published to {topic}, {bad:,} bad, {sender.failed:,} failed")
     if sender.failed:
         print(f"the first failure: {sender.first_error}", file=sys.stderr)
+    long_rows.warn()
     return 1 if bad or sender.failed else 0
 
 
@@ -104,7 +106,7 @@ def _checked(raw: bytes | Refused, rules: EventRules) -> tuple[bytes, bytes]:
     return item_id.encode(), raw
 
 
-def _items(file: Path) -> Iterator[tuple[int, bytes | Refused]]:
+def _items(file: Path, on_lines: OnLines) -> Iterator[tuple[int, bytes | Refused]]:
     """(line, message) of every item in a file; for what can be no message, why not."""
     kind = file.name.removesuffix(".gz").rpartition(".")[2]
     if not file.is_file():
@@ -114,7 +116,7 @@ def _items(file: Path) -> Iterator[tuple[int, bytes | Refused]]:
     opened = gzip.open if file.name.endswith(".gz") else open
     try:
         with opened(file, "rt", encoding="utf-8", newline="") as text:
-            yield from _rows(file, text) if kind == "csv" else _lines(text)
+            yield from _rows(file, text, on_lines) if kind == "csv" else _lines(text)
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{file}: cannot be read: {error}") from error
 
@@ -125,9 +127,11 @@ def _lines(text: Iterable[str]) -> Iterator[tuple[int, bytes]]:
             yield place, line.strip().encode()
 
 
-def _rows(file: Path, text: Iterable[str]) -> Iterator[tuple[int, bytes | Refused]]:
+def _rows(
+    file: Path, text: Iterable[str], on_lines: OnLines
+) -> Iterator[tuple[int, bytes | Refused]]:
     """CSV: an empty cell is an absent field, and ``|`` stands between tags."""
-    rows = Cells(text)
+    rows = Cells(text, on_lines)
     check_header(file, rows.header, _FIELDS)
     if "item_id" not in rows.header or not set(rows.header) <= set(_FIELDS):
         raise UserError(

@@ -16,6 +16,8 @@ from rich.table import Table
 
 from cli.common import UserError, need_redis, wide_console
 from cli.letters import Letters
+from cli.long_rows import LongRows
+from cli.renames import Renames
 from dataflows import plans
 from dataflows.durations import duration_ms, duration_text
 from dataflows.engine import open_store
@@ -139,7 +141,7 @@ def evaluate_file(
         raise UserError(f"--step and --after: {error}") from error
     if not step_ms:
         raise UserError(f"--step must be longer than nothing, but {step} came")
-    columns, renamed = parse_pairs(maps, "--map"), parse_pairs(types, "--type")
+    columns, renames, long_rows = parse_pairs(maps, "--map"), Renames(types), LongRows(file)
     console = wide_console(_WIDTH)
     quiet = not sys.stderr.isatty()
     with Bar(console=Console(stderr=True), transient=True, disable=quiet) as bar:
@@ -147,10 +149,12 @@ def evaluate_file(
         run = evaluate(
             settings,
             file.name,
-            read_messages(file, columns, renamed),
+            read_messages(file, columns, renames, on_lines=long_rows.take),
             step_ms,
             tick=lambda events: bar.update(doing, completed=events),
         )
+    renames.warn()
+    long_rows.warn()
     letters = Letters(file, run.letters.reasons, run.letters.firsts)
     if letters.total and not run.events:
         return letters.say_none_good()

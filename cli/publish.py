@@ -21,6 +21,7 @@ from rich.progress import (
 from cli.common import QUIET, need_kafka, topics_of
 from cli.event_times import EventTimes
 from cli.interrupts import Interrupts
+from cli.long_rows import LongRows
 from cli.renames import Renames
 from dataflows.durations import duration_text
 from dataflows.plans import kafka_config
@@ -53,7 +54,7 @@ def publish_file(
     Where a signal came the code is that of the signal, and what was acknowledged is said.
     """
     need_kafka(settings)
-    columns, renames = parse_pairs(maps, "--map"), Renames(types)
+    columns, renames, long_rows = parse_pairs(maps, "--map"), Renames(types), LongRows(file)
     # most of what can be wrong with a file shows before anything is sent
     next(read_messages(file, columns, renames), None)
     sender = _Sender(settings, topic or settings.kafka.events, interrupts)
@@ -66,7 +67,7 @@ def publish_file(
 
         start_s = time.monotonic()
         try:
-            for message in read_messages(file, columns, renames, show):
+            for message in read_messages(file, columns, renames, show, long_rows.take):
                 if not sender.send(message):
                     break
                 if rate:
@@ -84,6 +85,7 @@ def publish_file(
         _say_partial(settings, sender)
     else:
         renames.warn()
+    long_rows.warn()
     if broken is not None:
         raise broken
     return interrupts.code or int(sender.failed > 0)

@@ -16,6 +16,8 @@ from rich.table import Table
 
 from cli.common import UserError, need_redis, wide_console
 from cli.letters import Letters
+from cli.long_rows import LongRows
+from cli.renames import Renames
 from dataflows.engine import open_store
 from dataflows.explaining_items import WHY, explain_item, utc
 from dataflows.foretelling import foretell
@@ -49,16 +51,18 @@ def evaluate_file(settings: Settings, file: Path, maps: list[str], types: list[s
 
     It is 1 where nothing of the file became an event.
     """
-    columns, renamed = parse_pairs(maps, "--map"), parse_pairs(types, "--type")
+    columns, renames, long_rows = parse_pairs(maps, "--map"), Renames(types), LongRows(file)
     quiet = not sys.stderr.isatty()
     with Bar(console=Console(stderr=True), transient=True, disable=quiet) as bar:
         doing = bar.add_task("events", total=None)
         run = foretell(
             settings,
             file.name,
-            read_messages(file, columns, renamed),
+            read_messages(file, columns, renames, on_lines=long_rows.take),
             lambda events: bar.update(doing, completed=events),
         )
+    renames.warn()
+    long_rows.warn()
     letters = Letters(file, run.letters.reasons, run.letters.firsts)
     if letters.total and not (run.events or run.others):
         return letters.say_none_good()

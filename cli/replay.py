@@ -14,6 +14,7 @@ from cli.common import UserError, apart, writable
 from cli.event_times import EventTimes, utc, warn_of_seconds
 from cli.interrupts import Interrupts
 from cli.letters import Letters
+from cli.long_rows import LongRows
 from cli.lookup import check_ending, write_profiles
 from cli.renames import Renames
 from dataflows.embedded import EmbeddedStore
@@ -87,7 +88,7 @@ def replay_file(
 
     It is 1 where nothing of the file was applied, and that of the signal where one came.
     """
-    columns, renames = parse_pairs(maps, "--map"), Renames(types)
+    columns, renames, long_rows = parse_pairs(maps, "--map"), Renames(types), LongRows(file)
     opened = read_messages(file, columns, renames)
     outputs.check(file)
     until_ms = _time_ms(until) if until else None
@@ -101,7 +102,7 @@ def replay_file(
                     settings,
                     store,
                     file.name,
-                    lambda: read_messages(file, columns, renames),
+                    lambda: read_messages(file, columns, renames, on_lines=long_rows.take),
                     until_ms=until_ms,
                     partitions=partitions,
                     dead_letters=outputs.dead_letters,
@@ -121,6 +122,7 @@ def replay_file(
     letters = Letters(file, done.dead, done.first_dead, partitions, outputs.dead_letters)
     _summarise(done, letters, time.monotonic() - start_s)
     renames.warn()
+    long_rows.warn()
     if not done.events:
         return _say_none(file, done, letters, outputs)
     return interrupts.code

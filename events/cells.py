@@ -2,12 +2,22 @@
 
 A comma in a cell without quotes makes one cell too many, and what stands in which column is not
 known any more: such a row is none. Empty cells behind the last column are what spreadsheets leave.
+
+A quote that is not closed takes the lines up to the next one into its cell, and nobody can tell
+that from a text of several lines. So whoever reads is told of all rows that go over several.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+OnLines = Callable[[int, int], None]
+"""Told of a row that goes over several lines the first and the last of them."""
+
+
+def untold(_first: int, _last: int) -> None:
+    """Nobody is told."""
 
 
 class Cells:
@@ -15,6 +25,7 @@ class Cells:
 
     Args:
         text: opened with ``newline=""``.
+        on_lines: told of each row that goes over several lines.
 
     Attributes:
         header: names of columns; empty where nothing is there.
@@ -27,18 +38,29 @@ class Cells:
         csv.Error: what comes is none; also while rows are read.
     """
 
-    def __init__(self, text: Iterable[str]) -> None:
-        self._rows = _rows(text)
+    def __init__(self, text: Iterable[str], on_lines: OnLines = untold) -> None:
+        self._rows = _rows(text, on_lines)
         _, self.header = next(self._rows, (0, []))
 
     def __iter__(self) -> Iterator[tuple[int, list[str]]]:
         return self._rows
 
 
-def _rows(text: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+def _rows(text: Iterable[str], on_lines: OnLines) -> Iterator[tuple[int, list[str]]]:
     rows = csv.reader(text)
     before = 0
-    for row in rows:
+    while True:
+        try:
+            row = next(rows, None)
+        except csv.Error as error:
+            raise csv.Error(
+                f"{error} in the row that begins in line {before + 1:,}; is a quote not closed "
+                "there?"
+            ) from error
+        if row is None:
+            return
+        if rows.line_num > before + 1:
+            on_lines(before + 1, rows.line_num)
         if row:
             yield before + 1, row
         before = rows.line_num

@@ -26,7 +26,7 @@ from typing import Any, BinaryIO, Final, cast
 
 import msgspec
 
-from events.cells import Cells, too_many
+from events.cells import Cells, OnLines, too_many, untold
 from events.schema import TYPES
 
 FIELDS: Final = (
@@ -74,6 +74,7 @@ def read_messages(
     columns: Mapping[str, str] | None = None,
     types: Mapping[str, str] | None = None,
     on_bytes: Callable[[int], None] | None = None,
+    on_lines: OnLines = untold,
 ) -> Iterator[bytes]:
     """The messages of a file, in its order; JSON each, unless the file had other lines.
 
@@ -84,6 +85,7 @@ def read_messages(
         types: a value of ``type`` in the file to the contract's.
         on_bytes: told every thousand messages how many bytes of the file, as it lies on the disk,
             have been read.
+        on_lines: told of each row of a CSV that goes over several lines.
 
     Raises:
         RowError: no such file, another kind of file, a field or a type that the contract does not
@@ -94,7 +96,9 @@ def read_messages(
     _check_file(path)
     _check_options(columns, types)
     if kind == "csv":
-        return _messages(path, lambda file: _csv_messages(path, file, columns, types), on_bytes)
+        return _messages(
+            path, lambda file: _csv_messages(path, file, columns, types, on_lines), on_bytes
+        )
     if kind in _JSON_LINES:
         return _messages(path, lambda file: _json_messages(path, file, columns, types), on_bytes)
     if kind == "parquet":
@@ -311,12 +315,12 @@ def _remapped(message: bytes, columns: dict[str, str], types: dict[str, str]) ->
 
 
 def _csv_messages(
-    path: Path, file: BinaryIO, columns: dict[str, str], types: dict[str, str]
+    path: Path, file: BinaryIO, columns: dict[str, str], types: dict[str, str], on_lines: OnLines
 ) -> Iterator[bytes]:
     encode = msgspec.json.Encoder().encode
     # Spreadsheets begin a file with a byte order mark.
     with io.TextIOWrapper(file, "utf-8-sig", newline="") as text:
-        rows = Cells(text)
+        rows = Cells(text, on_lines)
         header = rows.header
         check_header(path, header, [columns.get(name, name) for name in FIELDS])
         check_columns(path, columns, header)

@@ -54,6 +54,13 @@ def test_a_row_with_more_cells_than_the_header_is_bad(env, tmp_path):
     assert done.err == f"{file}:2: {said}\n"
 
 
+def test_a_quote_that_is_not_closed_is_said_with_its_line(env, tmp_path):
+    (file := tmp_path / "items.csv").write_text('item_id,title\ntv,"17 in\nmug,A mug\ncup,"\n')
+    done = afterglow("catalog", "publish", file, *topic("cli-quote"), env=env)
+    assert (done.code, done.out) == (0, "1 items published to cli-quote, 0 bad, 0 failed\n")
+    assert done.err.startswith(f"warning: {file}: lines 2 to 4 are one row, for a cell in quotes")
+
+
 def test_only_what_is_there_is_taken_out(env, tmp_path):
     (file := tmp_path / "items.jsonl").write_text('{"item_id": "mug"}\n')
     right("catalog", "publish", file, *topic("cli-out"), env=env)

@@ -171,6 +171,13 @@ def test_types_that_never_came_are_said_when_all_is_published(live, tmp_path):
     assert unused.startswith("warning: --type veiw=product_view renamed nothing")
 
 
+def test_a_quote_that_is_not_closed_is_said_when_all_is_published(live, tmp_path):
+    (file := tmp_path / "events.csv").write_text('event_id,user_id,type,ts\n1,ann,"cl\n2,"bo,x,5\n')
+    done = afterglow("publish", file, "--topic", "elsewhere", env=live)
+    assert done.code == 0
+    assert f"warning: {file}: lines 2 to 3 are one row" in done.err
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_publishing_says_how_far_it_came(live, one_broker, number, tmp_path):
     one_broker.create(topic := f"cut-short-{number}")

@@ -217,6 +217,25 @@ def test_seconds_for_milliseconds_are_said(tmp_path):
     assert "ts must be epoch milliseconds, but seconds seem to have come" in done.err
 
 
+@pytest.mark.servers
+def test_a_quote_that_is_not_closed_is_said_with_its_line(tmp_path):
+    header = HEADER.replace("\n", ",item_id\n")
+    row = f"ann,product_view,{START_MS},"
+    (path := tmp_path / "log.csv").write_text(
+        f'{header}1,{row}tv\n2,{row}"17 in\n3,{row}tv\n4,{row}20"\n5,{row}"of\ntwo"\n'
+    )
+    commands = (("replay",), ("models", "evaluate"), ("recommend", "evaluate"))
+    for command in commands:
+        done = afterglow(*command, path)
+        assert done.code == 0
+        (line,) = done.err.splitlines()
+        assert line == (
+            f"warning: {path}: lines 3 to 5 are one row, for a cell in quotes goes over them; "
+            "there are 2 such rows. If no text of several lines is meant, a quote is not closed in "
+            "line 3, and the rows up to the next quote are lost"
+        )
+
+
 # -- what is written ----------------------------------------------------------------------------
 
 

@@ -198,6 +198,13 @@ def is_integer(text):
         ("e.jsonl", b"{}", {"columns": {"xx": "a"}}, "no field 'xx'; there are event_id"),
         ("e.csv", HEADER.encode() + b"e1,\xff\n", {}, "must be UTF-8.*save it as UTF-8"),
         ("e.csv", (HEADER + "x" * 200_000).encode(), {}, "cannot be read to its end: field larger"),
+        (
+            "e.csv",
+            (HEADER + ROW + 'e2,"17 in,click\n' + ROW.replace('"', "") * 3_000).encode(),
+            {},
+            r"field larger than field limit \(131072\) in the row that begins in line 3; is a "
+            "quote not closed there",
+        ),
         ("e.avro", b"", {}, r"must be \.csv, \.jsonl, \.json, \.ndjson, .*but is \.avro"),
         ("events", b"", {}, r"or \.parquet, but its name has no such ending"),
         (
@@ -257,6 +264,13 @@ def test_where_a_row_of_a_csv_begins_is_known(tmp_path, name):
     assert places_of(path, {0, 1, 2, 9}) == {0: "line 2", 1: "line 4", 2: "line 8"}
     assert places_of(path, {1}) == {1: "line 4"}
     assert places_of(path, set()) == {}
+
+
+def test_of_rows_that_go_over_several_lines_somebody_is_told(tmp_path):
+    swallowed = 'e1,"17 in\n' + ROW.replace('"', "") + 'e2,20",x\n'
+    path, told = written(tmp_path, f'{HEADER}\n{ROW}{swallowed}e3,"a\r\nb"\n{ROW}'), []
+    assert sum(1 for _ in read_messages(path, on_lines=lambda *lines: told.append(lines))) == 4
+    assert told == [(4, 6), (7, 8)]
 
 
 def test_where_a_json_line_stands_is_known(tmp_path):
