@@ -52,6 +52,15 @@ class Letters:
             said.append(f"\n  {reason}, {place}: {letter.detail}")
         return "".join(said)
 
+    def told(self, all_are: str = "") -> str:
+        """How many there are of each reason, and the first of each.
+
+        Args:
+            all_are: where all letters are, or how they come to be somewhere.
+        """
+        where = f" ({all_are})" if all_are else ""
+        return f"dead letters: {self.counts()}. The first of each{where}:{self}"
+
     def where_all_are(self) -> str:
         """Where all are, or how they come to be somewhere."""
         return f"all are in {self.out}" if self.out else "--dead-letters FILE writes all of them"

@@ -154,10 +154,11 @@ def recommend(
 
     FILE is CSV or JSON lines, perhaps gzip, or Parquet, by time.
     """
-    from cli.recommend import evaluate_file, show_candidates
+    from cli.recommend import check_use, evaluate_file, show_candidates
 
+    check_use(user, item, json, bool(maps or types))
     settings = common.settings(config, sets)
-    if user == "evaluate" and item:
+    if user == "evaluate":
         sys.exit(evaluate_file(settings, Path(item), maps or [], types or []))
     sys.exit(show_candidates(settings, user, item, json))
 

@@ -159,6 +159,8 @@ def evaluate_file(
     if letters.total and not run.events:
         return letters.say_none_good()
     console.print(f"{run.events:,} events, {letters.total:,} dead letters")
+    if letters.total:
+        console.print(letters.told(), highlight=False, markup=False, soft_wrap=True)
     table = _table("model")
     for name in ("moments", "came true", "AUC", "log-loss", "base", "calibration error"):
         table.add_column(name, justify="right")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 import zlib
@@ -18,11 +19,42 @@ from cli.common import UserError, need_redis, wide_console
 from cli.letters import Letters
 from cli.long_rows import LongRows
 from cli.renames import Renames
+from dataflows.durations import duration_text
 from dataflows.engine import open_store
 from dataflows.explaining_items import WHY, explain_item, utc
-from dataflows.foretelling import foretell
+from dataflows.foretelling import Run, foretell
 from dataflows.settings import Settings
 from events.rows import parse_pairs, read_messages
+
+
+def check_use(user: str, item: str, as_json: bool, renamed: bool) -> None:
+    """Refuse what would be of no effect.
+
+    Args:
+        user: the first word of the command; ``evaluate`` takes a file.
+        item: the second one, perhaps empty.
+        as_json: whether ``--json`` was given.
+        renamed: whether ``--map`` or ``--type`` were.
+
+    Raises:
+        UserError: something would.
+    """
+    if user == "evaluate":
+        if not item:
+            raise UserError(
+                "evaluate needs a log, but none came: name the file, `afterglow recommend "
+                "evaluate FILE`"
+            )
+        if as_json:
+            raise UserError("--json is for a customer's list, but evaluate came: leave it out")
+        return
+    if as_json and item:
+        raise UserError(f"--json is for the whole list, but the item {item!r} came: give one")
+    if renamed:
+        raise UserError(
+            "--map and --type are for files, but a customer came: leave them out, or give "
+            "evaluate FILE"
+        )
 
 
 def show_candidates(settings: Settings, user: str, item: str, as_json: bool) -> int:
@@ -63,6 +95,8 @@ def evaluate_file(settings: Settings, file: Path, maps: list[str], types: list[s
         )
     renames.warn()
     long_rows.warn()
+    if run.back_ms:
+        _warn_of_order(file, run)
     letters = Letters(file, run.letters.reasons, run.letters.firsts)
     if letters.total and not (run.events or run.others):
         return letters.say_none_good()
@@ -78,11 +112,26 @@ def evaluate_file(settings: Settings, file: Path, maps: list[str], types: list[s
     for name in ("lists", f"hit rate@{settings.recommend.length}", "MRR"):
         table.add_column(name, justify="right")
     for name, found in (("anything", run.every), ("new to the customer", run.new)):
-        table.add_row(name, f"{found.asked:,}", f"{found.hit_rate:.4f}", f"{found.mrr:.4f}")
+        table.add_row(name, f"{found.asked:,}", *map(_share, (found.hit_rate, found.mrr)))
     console = wide_console()
     console.print(table)
+    if letters.total:
+        console.print(letters.told(), highlight=False, markup=False, soft_wrap=True)
     console.print(f"{run.coverage:.1%} of the items stood in some list")
     return 0
+
+
+def _warn_of_order(file: Path, run: Run) -> None:
+    print(
+        f"warning: {file} must be in order of time, but {run.unordered:,} of "
+        f"{run.events:,} interactions come after a later one, by up to "
+        f"{duration_text(run.back_ms)}: lists rest on what was to come. Sort it by ts",
+        file=sys.stderr,
+    )
+
+
+def _share(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.4f}"
 
 
 def _print(document: dict[str, Any]) -> None:

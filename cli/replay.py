@@ -175,8 +175,7 @@ def _summarise(done: Replayed, letters: Letters, seconds: float) -> None:
     )
     EventTimes(done.oldest_ms, done.newest_ms).say()
     if letters.total and (done.events or done.skipped):
-        all_are = letters.where_all_are()
-        print(f"dead letters: {letters.counts()}. The first of each ({all_are}):{letters}")
+        print(letters.told(letters.where_all_are()))
     causes = ", ".join(f"{count:,} by {cause}" for cause, count in done.changes.most_common())
     print(f"changes: {causes or 'none'}")
 

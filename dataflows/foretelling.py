@@ -7,6 +7,7 @@ list rests on what came before, of whoever, and on nothing that came later.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -40,8 +41,8 @@ class Foretold:
 
     Attributes:
         asked: how many lists.
-        hit_rate: share of them that held the item that came.
-        mrr: mean of one over its place, 0 where it was not there.
+        hit_rate: share of them that held the item that came; NaN without lists.
+        mrr: mean of one over its place, 0 where it was not there; NaN without lists.
     """
 
     asked: int
@@ -57,6 +58,8 @@ class Run:
         events: interactions that were learned.
         others: good events that are no interactions.
         letters: what was refused.
+        unordered: interactions that come after a later one.
+        back_ms: the most by which one does.
         items: how many there are.
         coverage: share of them that stood in any of the lists.
         every: all that came; what a user has just had is never in the list.
@@ -67,6 +70,8 @@ class Run:
     events: int
     others: int
     letters: DeadLetterFile
+    unordered: int
+    back_ms: int
     items: int
     coverage: float
     every: Foretold
@@ -97,13 +102,14 @@ def foretell(
     decode, reader = Decoder(plans.event_rules(settings)), FileReader(name, payloads, 1, 5_000)
     every, new, shown = _Places(), _Places(), np.zeros(0, dtype=np.bool_)
     matters = lane.plan.weight_of > 0.0
-    letters = DeadLetterFile()
+    letters, order = DeadLetterFile(), _Order()
     good = events = 0
     for read in reader.reads():
         batch, refused = decode(read)
         letters.write(refused)
         good += len(batch)
         batch = batch.where(matters[batch.type] & batch.item.present)
+        order.note(batch.ts_ms)
         rows = users.number(batch.users)
         table.reach(rows)
         for first, stop in _runs(rows):
@@ -115,7 +121,8 @@ def foretell(
         tick(events)
     coverage = float(shown.mean()) if len(shown) else 0.0
     both = every.summary(), new.summary()
-    return Run(events, good - events, letters, len(lane.items), coverage, *both)
+    back = order.unordered, order.back_ms
+    return Run(events, good - events, letters, *back, len(lane.items), coverage, *both)
 
 
 def _runs(rows: I64) -> Iterator[tuple[int, int]]:
@@ -187,5 +194,26 @@ class _Places:
         places = np.concatenate([np.empty(0, dtype=np.int64), *self._parts])
         places = places[len(places) // 2 :]
         hit = places[places > 0]
-        count = max(len(places), 1)
-        return Foretold(len(places), len(hit) / count, float((1.0 / hit).sum()) / count)
+        if not len(places):
+            return Foretold(0, math.nan, math.nan)
+        return Foretold(len(places), len(hit) / len(places), float((1.0 / hit).sum()) / len(places))
+
+
+class _Order:
+    """Whether times only rise.
+
+    Attributes:
+        unordered: how many came after a later one.
+        back_ms: the most by which one did.
+    """
+
+    def __init__(self) -> None:
+        self.unordered = self.back_ms = self._newest_ms = 0
+
+    def note(self, ts_ms: I64) -> None:
+        """Note some more."""
+        newest_ms = np.maximum.accumulate(np.append(self._newest_ms, ts_ms))
+        back_ms = newest_ms[1:] - ts_ms
+        self.unordered += int(np.count_nonzero(back_ms))
+        self.back_ms = max(self.back_ms, int(back_ms.max(initial=0)))
+        self._newest_ms = int(newest_ms[-1])

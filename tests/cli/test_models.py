@@ -351,6 +351,18 @@ def test_a_log_without_a_good_event_fails_and_says_why(tmp_path):
     ]
 
 
+def test_what_of_a_log_was_refused_is_told(tmp_path):
+    (file := tmp_path / "log.csv").write_text(
+        "event_id,user_id,type,ts\n1,ann,click,5\n2,ann,view,6\n"
+    )
+    done = afterglow("models", "evaluate", file, "--type", "vieew=product_view")
+    count, told, first, *_ = done.out.splitlines()
+    assert count == "1 events, 1 dead letters"
+    assert told == "dead letters: 1 unknown_type. The first of each:"
+    assert first.startswith("  unknown_type, line 3, type: must be one of ")
+    assert done.err.startswith("warning: --type vieew=product_view renamed nothing")
+
+
 @pytest.mark.parametrize(
     ("sets", "words"),
     [
