@@ -8,13 +8,13 @@ from cli.common import UserError, need_kafka, need_redis
 from dataflows.engine import open_store
 from dataflows.logs import configure
 from dataflows.settings import Settings
-from dataflows.verifying import LogIncomplete, verify
+from dataflows.verifying import LogIncomplete, NothingCompared, verify
 
 _SHOWN = 20
 
 
 def verify_profiles(settings: Settings, share: float) -> int:
-    """Compare, print what differs; 1 if anything does."""
+    """Compare, print what differs; 1 if anything does, or nobody was compared."""
     need_kafka(settings)
     need_redis(settings)
     configure("warning", settings.logs.format)  # how the log is read is no news here
@@ -22,6 +22,9 @@ def verify_profiles(settings: Settings, share: float) -> int:
         report = verify(settings, open_store(settings), share)
     except LogIncomplete as error:
         raise UserError(str(error)) from error
+    except NothingCompared as error:
+        print(f"afterglow: {error}", file=sys.stderr)
+        return 1
     for difference in report.differences[:_SHOWN]:
         print(
             f"{difference.user}: {difference.path or 'profile'} is {difference.live!r}, "

@@ -42,6 +42,10 @@ class LogIncomplete(Exception):
     """The log no longer holds its beginning, so there is nothing to verify against."""
 
 
+class NothingCompared(Exception):
+    """The store, or the share of it, holds nobody, and so it is not known whether it is right."""
+
+
 @dataclass(slots=True, frozen=True)
 class Difference:
     """One value of one user that is not what the log makes of it."""
@@ -85,9 +89,15 @@ def verify(settings: Settings, store: Store, share: float = 1.0) -> Report:
 
     Raises:
         LogIncomplete: retention has removed the beginning of the log.
+        NothingCompared: nothing was committed, or nobody is in the share.
     """
     shards = {n: _look(store, n) for n in range(settings.redis.shards)}
     shards = {n: s for n, s in shards.items() if s.positions}
+    if not shards:
+        raise NothingCompared(
+            f"no shard under {store.prefix!r} has committed anything: check REDIS_URL, its "
+            "database number and redis.prefix"
+        )
     wanted: dict[int, int] = defaultdict(int)
     for shard in shards.values():
         for partition, offset in shard.positions.items():
@@ -113,6 +123,11 @@ def verify(settings: Settings, store: Store, share: float = 1.0) -> Report:
         for user, events in by_user.items()
         if not _is_over(events, after_ms, shards[_shard_of(user, settings)].clock_ms)
     ]
+    known = sum(len(shard.documents) for shard in shards.values())
+    if known and not (report.users or report.differences):
+        raise NothingCompared(
+            f"none of {known:,} users is in a share of {share:g}: compare a larger one"
+        )
     return report
 
 

@@ -217,7 +217,7 @@ def test_of_many_differences_some_are_shown_and_all_counted(rested, profiles):
     assert {line.partition(":")[0] for line in lines} < set(users)
 
 
-def test_a_share_compares_some_and_a_share_of_nothing_nobody(rested, profiles):
+def test_a_share_compares_some_and_a_share_of_nobody_is_no_success(rested, profiles):
     env, published = rested
     share = {u: n for u, n in published.events.items() if zlib.adler32(u.encode()) % 10_000 < 5_000}
     assert 0 < len(share) < len(published.events)
@@ -228,11 +228,29 @@ def test_a_share_compares_some_and_a_share_of_nothing_nobody(rested, profiles):
     profiles.remove(inside := min(share))
     line, _ = differing(env, "--share", "0.5")
     assert line.startswith(f"{inside}: profile is None")
-    assert right("verify", "--share", "0", env=env) == total({}, 0) + "\n"
+    for nobody in ("0", "1e-09"):
+        done = afterglow("verify", "--share", nobody, env=env)
+        assert (done.code, done.out) == (1, "")
+        among = f"none of {len(published.events) - 1} users is in a share of {nobody}"
+        assert done.err == f"afterglow: {among}: compare a larger one\n"
+
+
+def test_a_store_in_which_nothing_was_committed_is_no_success(rested):
+    env, _ = rested
+    with redis.Redis.from_url(env["REDIS_URL"]) as client:
+        client.hset("begun:meta", mapping={"format": 1, "shards": 64})
+    done = afterglow("verify", "--set", "redis.prefix=begun", env=env)
+    assert (done.code, done.out) == (1, "")
+    assert done.err == (
+        "afterglow: no shard under 'begun' has committed anything: check REDIS_URL, its database "
+        "number and redis.prefix\n"
+    )
 
 
 def test_the_engine_may_go_on_working(live):
     published = Published(live, 13)
+    with closing(Store(live["REDIS_URL"])) as store:  # what has committed nothing is refused
+        until(lambda: any(map(any, store.record_fields(["positions"]))))
     for _ in range(3):
         published.more(150)
         assert right("verify", env=live).endswith(": 0 differ\n")
