@@ -208,7 +208,12 @@ def verify(
     config: Config = None,
     sets: Sets = None,
 ) -> None:
-    """Recompute profiles from the events topic, slowly, and say whose live profile differs."""
+    """Recompute profiles from the events topic, slowly, and say whose live profile differs.
+
+    Compared are first_seen, last_seen, last_order, lifetime, window, decayed, session, cart,
+    engagement, intent and other decaying features without a condition, and whether segments agree
+    with the segments' sets. RFM scores, model scores, offers and other features are not compared.
+    """
     from cli.verify import verify_profiles
 
     sys.exit(verify_profiles(common.settings(config, sets), share))

@@ -28,7 +28,7 @@ def verify_profiles(settings: Settings, share: float) -> int:
     for difference in report.differences[:_SHOWN]:
         print(
             f"{difference.user}: {difference.path or 'profile'} is {difference.live!r}, "
-            f"recomputed {difference.recomputed!r}"
+            f"{difference.by} {difference.expected!r}"
         )
     if len(report.differences) > _SHOWN:
         print(f"… and {len(report.differences) - _SHOWN} more")

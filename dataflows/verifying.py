@@ -1,12 +1,11 @@
 """Holding live profiles against the log: everything recomputed by the slow reference.
 
 Each shard is compared as of its own committed positions, so the engine may go on working: what it
-has not committed yet is left out on both sides.
+has not committed yet is left out on both sides. What is compared stands in ``comparing.py``.
 """
 
 from __future__ import annotations
 
-import math
 import zlib
 from array import array
 from collections import defaultdict
@@ -18,8 +17,8 @@ import msgspec
 import numpy as np
 
 from dataflows import plans, reference
+from dataflows.comparing import Difference, Document, compare, compare_sets, reference_settings
 from dataflows.retention import retention_ms
-from dataflows.sections.profiles import DecayedFeature
 from dataflows.settings import Settings
 from events.batch import Batch, Read
 from events.decode import Decoder
@@ -27,14 +26,11 @@ from events.schema import TYPES
 from operators.source import EventReader, EventSource
 from operators.stop import Stop
 from state.dedup import bucket_length_ms
+from state.naming import Naming
 from state.positions import Positions
 from state.store import Store
 from state.times import NEVER_MS
 
-Document = dict[str, Any]
-_PLACES: Final = (
-    *("first_seen", "last_seen", "last_order", "lifetime", "window", "decayed", "session"),
-)
 _LOOKS: Final = 5
 
 
@@ -44,16 +40,6 @@ class LogIncomplete(Exception):
 
 class NothingCompared(Exception):
     """The store, or the share of it, holds nobody, and so it is not known whether it is right."""
-
-
-@dataclass(slots=True, frozen=True)
-class Difference:
-    """One value of one user that is not what the log makes of it."""
-
-    user: str
-    path: str
-    live: Any
-    recomputed: Any
 
 
 @dataclass(slots=True)
@@ -77,6 +63,7 @@ class _Shard:
     positions: dict[int, int]
     clock_ms: int
     documents: dict[str, Document]
+    memberships: dict[str, set[str]] | None
 
 
 def verify(settings: Settings, store: Store, share: float = 1.0) -> Report:
@@ -109,13 +96,15 @@ def verify(settings: Settings, store: Store, share: float = 1.0) -> Report:
     for event in _distinct(covered, window_ms):
         by_user[event["user_id"]].append(event)
         report.events += 1
-    chosen, after_ms = _reference_settings(settings), retention_ms(settings)
+    chosen, after_ms = reference_settings(settings), retention_ms(settings)
     for shard in shards.values():
         for user, live in shard.documents.items():
             if _in_share(user, share):
                 report.users += 1
                 events = _present(by_user.pop(user, []), live, after_ms, shard.clock_ms)
-                difference = _compare(user, live, events, chosen)
+                difference = compare(user, live, events, chosen)
+                if difference is None and shard.memberships is not None:
+                    difference = compare_sets(user, live, shard.memberships.get(user, set()))
                 if difference is not None:
                     report.differences.append(difference)
     report.differences += [
@@ -133,9 +122,11 @@ def verify(settings: Settings, store: Store, share: float = 1.0) -> Report:
 
 def _look(store: Store, shard: int) -> _Shard:
     """The profiles and positions of one commit."""
+    memberships: dict[str, set[str]] | None
     for _ in range(_LOOKS):
         before = store.record(shard)
         documents = {user: msgspec.msgpack.decode(raw) for user, raw in store.profiles(shard)}
+        memberships = _memberships(store, shard, before, documents.values())
         if store.record(shard).get("seq") == before.get("seq"):
             break
     else:
@@ -144,8 +135,23 @@ def _look(store: Store, shard: int) -> _Shard:
             raise LogIncomplete(
                 f"shard {shard} is written faster than it can be read; verify while less comes in"
             )
+        memberships = None  # the sets may be of a later commit than the profiles
     clock_ms = int(before.get("clock", NEVER_MS))
-    return _Shard(Positions.decode(before.get("positions")), clock_ms, documents)
+    return _Shard(Positions.decode(before.get("positions")), clock_ms, documents, memberships)
+
+
+def _memberships(
+    store: Store, shard: int, record: Mapping[str, bytes], documents: Iterable[Document]
+) -> dict[str, set[str]]:
+    """The segments of each user by the sets, of segments that are defined or in a profile."""
+    names = {name for document in documents for name in document["segments"]}
+    if "segments" in record:
+        names.update(Naming.decode(record["segments"]).names)
+    held: dict[str, set[str]] = defaultdict(set)
+    for name in names:
+        for user in store.members(shard, name):
+            held[user].add(name)
+    return held
 
 
 def _events(
@@ -317,48 +323,3 @@ def _present(
 
 def _in_share(user: str, share: float) -> bool:
     return share >= 1 or zlib.adler32(user.encode()) % 10_000 < share * 10_000
-
-
-def _reference_settings(settings: Settings) -> reference.Settings:
-    sums = {
-        name: (feature.weights, feature.half_life)
-        for name, feature in settings.features.items()
-        if isinstance(feature, DecayedFeature) and not feature.where
-    }
-    return reference.Settings(
-        window_ms=settings.rfm.window,
-        half_life_ms=settings.rfm.half_life,
-        session_gap_ms=settings.session.gap,
-        return_gap_ms=settings.session.return_gap,
-        cart_ttl_ms=settings.cart.ttl,
-        sums=sums,
-    )
-
-
-def _compare(
-    user: str, live: Document, events: list[reference.Event], settings: reference.Settings
-) -> Difference | None:
-    if not events:
-        return Difference(user, "", "a profile", "no event")
-    truth = reference.profile(events, live["as_of"], settings)
-    for name in (*_PLACES, *settings.sums):
-        found = _differs(live[name], truth[name], name)
-        if found is not None:
-            return Difference(user, *found)
-    lines = {line["item_id"]: line["added"] for line in live["cart"]["lines"]}
-    if lines != truth["cart"]["lines"]:
-        return Difference(user, "cart.lines", lines, truth["cart"]["lines"])
-    return None
-
-
-def _differs(live: Any, truth: Any, path: str) -> tuple[str, Any, Any] | None:
-    if isinstance(truth, Mapping):
-        for name in truth:
-            found = _differs(live.get(name), truth[name], f"{path}.{name}")
-            if found is not None:
-                return found
-        return None
-    if isinstance(truth, float) and isinstance(live, float | int):
-        close = math.isclose(live, truth, rel_tol=1e-9, abs_tol=1e-9)
-        return None if close else (path, live, truth)
-    return None if live == truth else (path, live, truth)

@@ -183,6 +183,26 @@ def test_a_cart_line_too_many_is_said(rested, profiles):
     assert "never" not in line.partition(", recomputed ")[2]
 
 
+def test_a_profile_and_the_segments_sets_must_agree(rested, profiles):
+    env, published = rested
+    user, _ = published.events.most_common()[6]
+    key = f"ag:members:{{{zlib.crc32(user.encode()) % 64:02d}}}:vip"
+    held = sorted(profiles.read(user)["segments"])
+    with redis.Redis.from_url(env["REDIS_URL"]) as client:
+        assert client.sadd(key, user) == 1
+        try:
+            assert differing(env) == [
+                f"{user}: segments is {held!r}, by the sets {sorted([*held, 'vip'])!r}",
+                total(published.events, 1),
+            ]
+        finally:
+            client.srem(key, user)
+    with profiles.opened(user) as document:
+        document["segments"]["vip"] = {"since": 5, "version": 1, "valid_to": None}
+    line, _ = differing(env)
+    assert line == f"{user}: segments is {sorted([*held, 'vip'])!r}, by the sets {held!r}"
+
+
 def test_the_last_place_of_a_float_is_no_difference(rested, profiles):
     env, published = rested
     user, _ = published.events.most_common()[3]
