@@ -39,6 +39,10 @@ class Population:
         rfm: how users are scored.
         every_ms: least event time between two measurements.
         measures: whether this lane is the one that measures.
+
+    Attributes:
+        cuts: in force.
+        is_foreign: they were measured otherwise than this lane would, which has not measured yet.
     """
 
     def __init__(self, rfm: RfmFeatures, every_ms: int, *, measures: bool = True) -> None:

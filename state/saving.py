@@ -284,17 +284,19 @@ class Saver:
         serials = lane.table["serial"][rows]
         row_of_serial = np.full(int(serials.max()) + 1, -1, dtype=np.int64)
         row_of_serial[serials] = rows
+        alike = self.forms.measured_alike(stored.record) and self.forms.fits(stored.record)
         for name, (fields, values) in stored.tables.items():
-            if fields:
-                self._tables[name].form.load(
-                    fields, values, row_of_serial, layouts[name], stored.seq
-                )
+            if not fields:
+                continue
+            side, layout = self._tables[name], layouts[name]
+            slots = side.form.load(fields, values, row_of_serial, layout, stored.seq)
+            if not alike:  # one layout holds for all entries of a shard, so all are written anew
+                side.entries.mark(slots)
         for bucket, block in stored.dedup.items():
             lane.dedup.load(shard, bucket, unpack_ids(block, stored.seq))
-        alike = self.forms.measured_alike(stored.record)
-        if not alike:
+        if not self.forms.measured_alike(stored.record):
             lane.measured_otherwise(rows)
-        if not (alike and self.forms.fits(stored.record)):
+        if not alike:
             lane.touch(rows)
         elif "definitions" in stored.record:
             self._saved_forms[shard] = _forms_in(stored.record)

@@ -13,6 +13,7 @@ from operators.source import SourceSpec
 from operators.topics import Topics
 
 _EMBEDDED_WAIT_MS: Final = 1
+"""It answers a fetch that finds nothing when the wait is over, and not when something comes."""
 
 
 def commit_policy(settings: Settings) -> CommitPolicy:
@@ -27,12 +28,12 @@ def commit_policy(settings: Settings) -> CommitPolicy:
     )
 
 
-def source_spec(settings: Settings, *, embedded: bool = True) -> SourceSpec:
+def source_spec(settings: Settings, *, embedded: bool = False) -> SourceSpec:
     """How the log is read.
 
     Args:
         settings: in force.
-        embedded: whether the broker is the embedded one, or may be.
+        embedded: whether the broker is the embedded one.
     """
     kafka = settings.kafka
     spec = SourceSpec(topic=kafka.events, group=kafka.group, fetch_max=kafka.fetch_max)

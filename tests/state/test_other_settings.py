@@ -91,21 +91,28 @@ def test_a_decayed_sum_goes_on_from_its_value_with_another_half_life(store_url, 
 
 @pytest.mark.parametrize("days", [15, 60])
 def test_decayed_orders_and_refunds_go_on_with_another_half_life(store_url, days):
+    def refund(ts, amount, order):
+        kind = {"user_id": "ann", "type": "refund", "ts": ts}
+        return {**kind, "amount": amount, "order_id": order}
+
     shop = Shop(store_url, rfm=RfmSpec())
+    now_ms = START_MS + 4 * DAY_MS
     shop.happens(
         *(purchase(START_MS + n * DAY_MS, order=n, amount=100) for n in range(4)),
-        {"user_id": "ann", "type": "refund", "ts": START_MS + 4 * DAY_MS, "amount": 7}
-        | {"order_id": "unknown"},
+        refund(now_ms, 7, "unknown"),
+        refund(now_ms, 9, "never seen"),
     )
-    now_ms = START_MS + 4 * DAY_MS
     before = {name: shop.value(f"decayed.{name}", now_ms) for name in ("orders", "spend")}
-    shop.start(rfm=RfmSpec(half_life_ms=days * DAY_MS))
+    other = {"rfm": RfmSpec(half_life_ms=days * DAY_MS)}
+    shop.start(**other)
     for name, value in before.items():
         assert shop.value(f"decayed.{name}", now_ms) == pytest.approx(value, rel=1e-9)
         later_ms = now_ms + days * DAY_MS
         assert shop.value(f"decayed.{name}", later_ms) == pytest.approx(value / 2, rel=1e-9)
-    # the loose refund's order comes, and takes it over
-    shop.happens(purchase(now_ms, amount=7, order="x") | {"order_id": "unknown"})
+    shop.happens(view(now_ms, user="bob"))
+    shop.start(**other)
+    # one of the loose refunds goes to its order, and the sum of the others is built anew
+    shop.happens(purchase(now_ms, amount=7) | {"order_id": "unknown"})
     assert shop.value("decayed.spend", now_ms) == pytest.approx(before["spend"] + 700, rel=1e-6)
 
 
