@@ -110,9 +110,10 @@ class Dedup:
         return self._floor_ms
 
     def bytes_held(self) -> int:
-        """Bytes of the ids in memory, those not yet committed counted once more."""
+        """Bytes of the ids in memory, and of those that are not committed or not come to yet."""
         new = sum(hashes.nbytes + tags.nbytes for hashes, tags in self._new)
         new += sum(at.nbytes + hashes.nbytes for at, hashes in self._untaken.values())
+        new += sum(hashes.nbytes for _, _, hashes in self._loaded)
         return self._ids.bytes_held() + new
 
     # -- events -------------------------------------------------------------------------------

@@ -54,8 +54,8 @@ class IdSet:
     >>> ids.add(np.array([5, 6, 5, 7], np.uint64), np.array([1, 1, 1, 2], np.uint16)).tolist()
     [True, True, False, True]
     >>> ids.drop(1, 2)
-    >>> ids.has(np.array([5, 7], np.uint64)).tolist(), len(ids)
-    ([False, True], 1)
+    >>> [each.tolist() for each in ids.listed()], len(ids)
+    ([[7], [2]], 1)
     """
 
     def __init__(self) -> None:
@@ -66,11 +66,6 @@ class IdSet:
 
     def __len__(self) -> int:
         return self._size
-
-    def has(self, hashes: U64) -> Bools:
-        """Which hashes (uint64[n]) are in the set, bool[n]."""
-        found = self._table.has(hashes)
-        return found if self._old is None else found | self._old.has(hashes)
 
     def add(self, hashes: U64, tags: U16) -> Bools:
         """Add what is not in the set, with its tag.
@@ -145,11 +140,6 @@ class _Places:
     def takes(self, count: int) -> bool:
         return self.used + count <= _FULL * self.count
 
-    def has(self, hashes: U64) -> Bools:
-        out = np.empty(len(hashes), dtype=np.bool_)
-        _has(self._hashes, hashes, out)
-        return out
-
     def put(self, hashes: U64, tags: U16) -> None:
         """Write new hashes to the first free places of their walks."""
         self.used += _put(self._hashes, self._tags, hashes, tags)
@@ -206,12 +196,6 @@ def _holds(held: U64, word: Any, count: int) -> Any:
         steps += 1
         place = _beyond(place, stride, steps, count)
     return held[place] == word
-
-
-@compiled
-def _has(held: U64, hashes: U64, out: Bools) -> None:
-    for i in range(len(hashes)):
-        out[i] = _holds(held, hashes[i], len(held))
 
 
 @compiled

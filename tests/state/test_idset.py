@@ -20,10 +20,10 @@ STEPS = st.lists(
 )
 
 
-def check(ids, oracle, asked):
+def check(ids, oracle):
     assert len(ids) == len(oracle)
-    hashes = np.array(asked, dtype=np.uint64)
-    assert ids.has(hashes).tolist() == [h in oracle for h in asked]
+    known = np.array(list(oracle), dtype=np.uint64)
+    assert not ids.add(known, np.full(len(known), 11, np.uint16)).any()  # nor do tags change
     hashes, tags = ids.listed()
     assert sorted(zip(hashes.tolist(), tags.tolist(), strict=True)) == sorted(oracle.items())
 
@@ -55,7 +55,7 @@ def test_equals_a_dict(steps):
             add(ids, oracle, what, lambda h, number=number: (h + number) % 10)
         else:
             drop(ids, oracle, what, number)
-        check(ids, oracle, [2, 3, 20, 2**64 - 1, *oracle])
+        check(ids, oracle)
 
 
 def test_growth_in_small_and_large_steps_with_tags_leaving_meanwhile():
@@ -67,8 +67,8 @@ def test_growth_in_small_and_large_steps_with_tags_leaving_meanwhile():
         if round_ % 3 == 0:
             drop(ids, oracle, (round_ + 1) % 12, (round_ + 1) % 12 + 2)
         if round_ % 10 == 0:
-            check(ids, oracle, [*hashes, *list(oracle)[:500], *range(2, 50)])
-    check(ids, oracle, list(oracle))
+            check(ids, oracle)
+    check(ids, oracle)
 
 
 def test_twenty_bytes_per_id_and_twice_that_for_a_moment_of_growth():
