@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 WRONG_USE: Final = 2
 """Exit code for wrong settings or arguments."""
 
+NOTHING_THERE: Final = 1
+"""Exit code where the store that was asked is one without data."""
+
 FENCED_OFF: Final = 75
 """Exit code of an engine that another one replaced; a supervisor must not restart it."""
 
@@ -171,7 +174,13 @@ def guard(command: Callable[[], None]) -> None:
         if not lines:
             raise
         print(*lines, sep="\n", file=sys.stderr)
-        sys.exit(WRONG_USE)
+        sys.exit(_code(error))
+
+
+def _code(error: Exception) -> int:
+    from state.store_errors import StoreEmpty
+
+    return NOTHING_THERE if isinstance(error, StoreEmpty) else WRONG_USE
 
 
 def _mendable(error: Exception) -> list[str]:

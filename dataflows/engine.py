@@ -106,10 +106,11 @@ def run(
         workers=place.workers,
         metrics=settings.metrics.address,
     )
-    store = open_store(settings)
+    store = _connected(settings)
+    store.meta.begin()
     events = settings.kafka.events
-    store.check_log(events, identity(plans.kafka_config(settings), events))
-    store.check_money(settings.events.currency, settings.events.minor_digits)
+    store.meta.agree_log(events, identity(plans.kafka_config(settings), events))
+    store.meta.agree_money(settings.events.currency, settings.events.minor_digits)
     witness = Witness(on_error)
     flow = assemble(settings, store, metrics, stop, place, witness)
     cluster = {"process_id": place.worker, "addresses": list(place.addresses)}
@@ -125,7 +126,17 @@ def run(
 
 
 def open_store(settings: Settings) -> Store:
-    """The store that the settings name, answering."""
+    """The store that the settings name, answering, in which an engine has been at work.
+
+    Raises:
+        StoreEmpty: none has; only an engine begins a store.
+    """
+    store = _connected(settings)
+    store.meta.expect()
+    return store
+
+
+def _connected(settings: Settings) -> Store:
     chosen = settings.redis
     store = Store(
         chosen.url.get_secret_value(),
@@ -135,7 +146,6 @@ def open_store(settings: Settings) -> Store:
         give_up_s=chosen.give_up / 1000,
     )
     store.ping()
-    store.check_meta()
     return store
 
 
@@ -245,7 +255,7 @@ def assemble(
         return witness.watch(logic, "on_batch", "on_eof")
 
     decode = DecodeStep(
-        Decoder(plans.event_rules(settings, store.salt())),
+        Decoder(plans.event_rules(settings, store.meta.salt())),
         DeadLetterWriter(kafka, settings.kafka.dead),
         lane_names(place.workers),
         settings.redis.shards,

@@ -92,7 +92,7 @@ def verify(settings: Settings, store: Store, share: float = 1.0) -> Report:
     report = Report()
     by_user: dict[str, list[reference.Event]] = defaultdict(list)
     window_ms = plans.lane_plan(settings).dedup_window_ms
-    covered = _events(settings, store.salt(), shards, wanted, share)
+    covered = _events(settings, store.meta.salt(), shards, wanted, share)
     for event in _distinct(covered, window_ms):
         by_user[event["user_id"]].append(event)
         report.events += 1

@@ -59,7 +59,7 @@ class Checkpoint:
         Raises:
             StoreMismatch: the data were written for other settings.
         """
-        self._store.check_meta()
+        self._store.meta.begin()
         tables = self._lane.side_tables
         self._lane.expect(self._store.sizes(("state", *tables), self._lane.shards))
         for shard in self._lane.shards:

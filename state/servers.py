@@ -20,6 +20,7 @@ import redis
 from redis.exceptions import (
     AskError,
     ClusterError,
+    NoPermissionError,
     NoScriptError,
     RedisClusterException,
     RedisError,
@@ -32,6 +33,9 @@ Command = bytes | memoryview
 
 TROUBLE: Final = (RedisError, RedisClusterException, OSError)
 """What a server, or the way to it, may answer instead of an answer."""
+
+DENIED: Final = NoPermissionError
+"""What a server answers to a user who may not do that."""
 
 _SLICE: Final = 2
 """Commands sent at once. The server works on them while the next are sent, and has no more than

@@ -16,7 +16,7 @@ Keys, with ``{07}`` as the hash tag of shard 7, so that a cluster keeps a shard 
     ag:dedup:{07}:<bucket>     string  ids of events, by event time
     ag:examples:{07}           stream  what models have not learned yet
     ag:commit:{07}             hash    fence, epoch, sequence, positions, clock, layout
-    ag:meta                    hash    what must not change under the data: shards, format
+    ag:meta                    hash    what must not change under the data; see ``state.meta``
     ag:cuts, ag:models         string  statistics that lanes share
     ag:trainer                 string  the memory of the lane that learns
     ag:reset                   string  models that it is to begin anew, JSON
@@ -43,19 +43,16 @@ from state.commit import ShardCommit, StoredShard
 from state.commit_command import CommitCommands
 from state.example_store import ExampleStore
 from state.lane_places import LanePlaces
+from state.meta import Meta
 from state.outbox import Outbox
 from state.servers import TROUBLE, Sent, Servers
 from state.store_errors import (
     FencedOff,
     StoreError,
-    StoreMismatch,
     StoreSetBack,
     StoreUnavailable,
     in_words,
 )
-
-FORMAT = 1
-"""Version of the keys' layout; a store of another format is refused."""
 
 T = TypeVar("T")
 
@@ -82,6 +79,7 @@ class Store:
         outbox: changes that may not be published yet.
         examples: what models have not learned yet.
         lane_places: how far each lane is in the log.
+        meta: what must not change under the data.
     """
 
     def __init__(
@@ -108,6 +106,7 @@ class Store:
         self._on_way: Sent | None = None
         self.outbox = Outbox(self._servers, partial(self.key, "outbox"))
         self.lane_places = LanePlaces(self._servers, f"{prefix}:places")
+        self.meta = Meta(self._servers, prefix, shards, partial(secrets.randbits, 63))
         self.examples = ExampleStore(self._servers, partial(self.key, "examples"), range(shards))
 
     # -- keys ---------------------------------------------------------------------------------
@@ -117,61 +116,6 @@ class Store:
         return f"{self.prefix}:{kind}:{{{shard:02d}}}" + (f":{rest}" if rest else "")
 
     # -- start --------------------------------------------------------------------------------
-
-    def check_meta(self) -> None:
-        """Refuse a store whose data were written with another format or number of shards."""
-        key = f"{self.prefix}:meta"
-        with in_words(f"{key!r} could not be read and written"):
-            if self.client.hget(key, "format") is None:  # what older stores hold has no salt
-                self.client.hsetnx(key, "salt", secrets.randbits(63))
-        for name, value in (("format", FORMAT), ("shards", self.shards)):
-            held = self._agreed(key, name, str(value))
-            if held != str(value):
-                raise StoreMismatch(
-                    f"the store's data under {key!r} have {name} {held}, but the settings say "
-                    f"{value}: set redis.{name} back to {held}, or use another redis.prefix"
-                )
-
-    def salt(self) -> int:
-        """What the hashes of events are made with, so that nobody can foretell them; 0 for none."""
-        with in_words("the salt could not be read"):
-            return int(self.client.hget(f"{self.prefix}:meta", "salt") or 0)
-
-    def check_log(self, topic: str, identity: str) -> None:
-        """Refuse a log that is not the one which the stored positions belong to.
-
-        Args:
-            topic: its name.
-            identity: what tells it from another of that name; empty if nothing does.
-
-        Raises:
-            StoreMismatch: they belong to another.
-        """
-        if not identity:
-            return
-        key, name = f"{self.prefix}:meta", f"log:{topic}"
-        held = self._agreed(key, name, identity)
-        if held != identity:
-            raise StoreMismatch(
-                f"the positions under {self.prefix!r} belong to the topic {topic!r} with the "
-                f"identity {held}, but the broker has one with the identity {identity}: it was "
-                "recreated, or this is another cluster, and positions mean nothing there. Point "
-                "KAFKA_BOOTSTRAP back, or start with another redis.prefix"
-            )
-
-    def check_money(self, currency: str, minor_digits: int) -> None:
-        """Refuse another currency, or minor unit, than that of the stored amounts.
-
-        Raises:
-            StoreMismatch: it is another.
-        """
-        value = f"{currency} of {minor_digits} digits"
-        held = self._agreed(f"{self.prefix}:meta", "money", value)
-        if held != value:
-            raise StoreMismatch(
-                f"the amounts under {self.prefix!r} are {held}, but the settings say {value}: set "
-                "events.currency and events.minor_digits back, or start with another redis.prefix"
-            )
 
     def positions(self) -> dict[int, int]:
         """Per source partition the lowest position of any shard, where reading must start.
@@ -440,17 +384,24 @@ class Store:
 
     def profile(self, shard: int, user: str) -> bytes | None:
         """One profile document."""
-        document: bytes | None = self.client.hget(self.key("profile", shard), user)
+        with in_words("a profile could not be read"):
+            document: bytes | None = self.client.hget(self.key("profile", shard), user)
         return document
 
     def candidates(self, shard: int, user: str) -> bytes | None:
         """One user's list of items."""
-        document: bytes | None = self.client.hget(self.key("candidates", shard), user)
+        with in_words("a list of items could not be read"):
+            document: bytes | None = self.client.hget(self.key("candidates", shard), user)
         return document
 
     def profiles(self, shard: int) -> Iterator[tuple[str, bytes]]:
         """All profiles of a shard as (user id, document), in no order."""
-        for user, document in self.client.hscan_iter(self.key("profile", shard), count=1000):
+        found = self.client.hscan_iter(self.key("profile", shard), count=1000)
+        while True:
+            with in_words(f"the profiles of shard {shard} could not be read"):
+                user, document = next(found, (None, b""))
+            if user is None:
+                return
             yield user.decode(), document
 
     def members(self, shard: int, segment: str) -> set[str]:
@@ -505,12 +456,6 @@ class Store:
                     raise
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, 1.0)
-
-    def _agreed(self, key: str, name: str, value: str) -> str:
-        """What stands in a hash under a name; this value, if nothing stood there before."""
-        with in_words(f"{key!r} could not be read and written"):
-            self.client.hsetnx(key, name, value)
-            return self._text(self.client.hget(key, name))
 
     @staticmethod
     def _text(raw: bytes | None) -> str:

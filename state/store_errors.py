@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from state.servers import TROUBLE
+from state.servers import DENIED, TROUBLE
 
 
 class StoreError(Exception):
@@ -14,6 +14,7 @@ class StoreError(Exception):
     - FencedOff: another engine took the shard over.
     - StoreSetBack: it has become what it was before this engine began.
     - StoreMismatch: the data there belong to other settings.
+    - StoreEmpty: no engine has begun it.
     - StoreUnavailable: no answer, or only errors, for longer than the settings allow.
     """
 
@@ -30,6 +31,10 @@ class StoreMismatch(StoreError):
     """The stored data were written with settings that cannot be mixed with the present ones."""
 
 
+class StoreEmpty(StoreError):
+    """No engine has ever run on the store, or it is the wrong one."""
+
+
 class StoreUnavailable(StoreError):
     """The store gave no usable answer for longer than allowed."""
 
@@ -39,6 +44,11 @@ def in_words(what: str) -> Iterator[None]:
     """An error of the client as one that says what could not be done."""
     try:
         yield
+    except DENIED as error:
+        raise StoreUnavailable(
+            f"{what}: the store refuses this user: {error}. Connect as a user with the rights for "
+            "it; `deploy/redis/users.acl` has one for each need"
+        ) from error
     except TROUBLE as error:
         raise StoreUnavailable(
             f"{what}: the store says {str(error) or type(error).__name__!r}. It must be reachable, "

@@ -1,6 +1,7 @@
 """Servers for tests: embedded ones, started once and only if a test asks for them."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 
 import pytest
 import redis
@@ -11,6 +12,7 @@ from dataflows.embedded import EmbeddedStore
 from dataflows.embedded_cluster import EmbeddedCluster
 from dataflows.local_kafka import LocalKafka
 from dataflows.settings import load
+from state.store import Store
 from tests.brokers import REDIS, Broker, needs_redis, new_broker
 
 settings.register_profile("afterglow", deadline=None)  # tests are not timed
@@ -30,6 +32,14 @@ def store_url(embedded_store: EmbeddedStore) -> str:
     with redis.Redis.from_url(embedded_store.url) as client:
         client.flushall()
     return embedded_store.url
+
+
+@pytest.fixture
+def begun_url(store_url: str) -> str:
+    """The address of a store that an engine has begun, and that holds nothing yet."""
+    with closing(Store(store_url)) as store:
+        store.meta.begin()
+    return store_url
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from dataflows.doctor.findings import Finding, fault, warning
 from dataflows.doctor.needs import Asked
 from dataflows.doctor.store import Server, Shard, StoreFacts
 from dataflows.settings import Settings
-from state.store import FORMAT
+from state.meta import FORMAT
 
 _OLDEST: Final = {"redis": (6, 2), "valkey": (7, 2)}
 _FULL: Final = 0.9

@@ -4,6 +4,7 @@ import csv
 import json
 import random
 import re
+from contextlib import closing
 
 import msgspec
 import numpy as np
@@ -242,6 +243,8 @@ def test_a_store_must_be_named(command):
 @pytest.mark.parametrize("command", ASKING)
 def test_that_nothing_was_learned_yet_is_said(command, server):
     around = {"REDIS_URL": server}
+    with closing(Store(server, "empty")) as store:
+        store.meta.begin()
     (line,) = wrong("models", *command.split(), "--set", "redis.prefix=empty", env=around)
     assert line == (
         "afterglow: nothing has been learned yet under 'empty': outcomes are known when their "

@@ -13,8 +13,8 @@ LONG = "lifetime.orders >= 2 and age(last_order) >= 45d and " * 4 + "lifetime.sp
 
 
 @pytest.fixture
-def env(store_url):
-    return {"REDIS_URL": store_url}
+def env(begun_url):
+    return {"REDIS_URL": begun_url}
 
 
 def piped(env, *arguments):

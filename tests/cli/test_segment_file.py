@@ -33,8 +33,8 @@ champions = "rfm.r >= 1"
 
 
 @pytest.fixture
-def env(store_url):
-    return {"REDIS_URL": store_url}
+def env(begun_url):
+    return {"REDIS_URL": begun_url}
 
 
 def parts(text):

@@ -41,12 +41,12 @@ def bought_by_some() -> Iterator[bytes]:
 
 
 @pytest.fixture
-def env(store_url: str) -> dict[str, str]:
+def env(begun_url: str) -> dict[str, str]:
     """An environment with a store in which those are."""
-    store = Store(store_url)
+    store = Store(begun_url)
     replay(load(sets=SETS, env={}), store, "log", bought_by_some)
     store.close()
-    return {"REDIS_URL": store_url}
+    return {"REDIS_URL": begun_url}
 
 
 def test_nothing_is_measured_of_nobody_and_nothing_falls_by_more_than_all(
@@ -65,8 +65,8 @@ def test_nothing_is_measured_of_nobody_and_nothing_falls_by_more_than_all(
     assert interval.startswith("-100.0% to -4")
 
 
-def test_a_family_is_no_segment_but_its_labels_are(store_url: str) -> None:
-    (line,) = wrong("explain", "ann", "rfm", env={"REDIS_URL": store_url})
+def test_a_family_is_no_segment_but_its_labels_are(begun_url: str) -> None:
+    (line,) = wrong("explain", "ann", "rfm", env={"REDIS_URL": begun_url})
     assert "'rfm' is a family; name one of its labels: champions, " in line
 
 
@@ -82,8 +82,8 @@ def test_what_if_without_an_edit_shows_two_equal_courses(
     assert not any(line["entered"] for line in found["at_once"]["segments"].values())
 
 
-def test_what_if_of_an_empty_store_is_nothing(store_url: str, tmp_path: Path) -> None:
-    env, file = {"REDIS_URL": store_url}, tmp_path / "same.toml"
+def test_what_if_of_an_empty_store_is_nothing(begun_url: str, tmp_path: Path) -> None:
+    env, file = {"REDIS_URL": begun_url}, tmp_path / "same.toml"
     right("segments", "export", file, env=env)
     found = json.loads(right("segments", "what-if", file, "--hours", "1", "--json", env=env))
     assert found["at_once"]["users"] == 0

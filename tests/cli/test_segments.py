@@ -85,6 +85,10 @@ class World:
     def command(self, *arguments):
         return right("segments", *arguments, *self.options, env=self.env)
 
+    def has_begun(self):
+        """Whether the engine has written its definitions down."""
+        return afterglow("segments", "history", *self.options, env=self.env).out.startswith("1 ")
+
     def calm(self):
         """Nobody trades any more, and everything is committed."""
         self.open.clear()
@@ -121,7 +125,7 @@ def world(tmp_path, request):
         made = World(tmp_path, store, broker, getattr(request, "param", 0))
         made.engine.start()
         try:
-            until(lambda: made.command("history").startswith("1 "), 60)
+            until(lambda: made.has_begun(), 60)
             made.command("apply", made.file(BASE), "--author", "ann", "--note", "begin")
             made.open.set()
             yield made

@@ -24,7 +24,7 @@ def commit(shard, seq):
 def test_shards_live_on_all_primaries_and_a_dead_one_is_waited_for():
     with EmbeddedCluster() as cluster:
         store = Store(cluster.url, "t", 64, timeout_s=2)
-        store.check_meta()
+        store.meta.begin()
         for shard in range(64):
             store.load(shard, [])
         assert store.commit([commit(shard, 1) for shard in range(64)]) == {}

@@ -2,12 +2,15 @@
 
 import re
 import subprocess
+import zlib
 from pathlib import Path
 
+import msgspec
 import pytest
 import redis
 
 from tests.brokers import REDIS, needs_redis
+from tests.cli.running import right, wrong
 from tests.operations.plant import PASSWORDS, ROOT, guarded_store, until
 
 TEMPLATE = ROOT / "deploy/redis/users.acl"
@@ -54,6 +57,7 @@ REFUSED = {
     "serving": [
         *(("hset", KEY, "ann", "x"), ("set", "ag:rules", "x"), ("del", KEY), ("flushall",)),
         *(("hset", "ag:meta", "format", "9"), ("get", "other:key"), ("eval", "return 1", "0")),
+        ("hsetnx", "ag:meta", "format", "9"),
     ],
 }
 
@@ -78,6 +82,34 @@ def test_readers_read(store, user):
         assert client.hmget(KEY, ["ann", "bob"]) == ["profile", None]
         assert client.sscan("ag:members:{07}:vip")[1] == []
         assert client.hgetall("ag:meta") == {}
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("user", ["edge", "serving"])
+def test_commands_that_look_somebody_up_need_no_right_to_write(store, user):
+    document = msgspec.msgpack.encode({"user_id": "bob"})
+    with store.client("operator") as client:
+        client.hset("ag:meta", mapping={"format": 1, "shards": 64})
+        client.hset(f"ag:profile:{{{zlib.crc32(b'bob') % 64:02d}}}", "bob", document)
+    try:
+        said = right("profile", "bob", env={"REDIS_URL": store.url(user)})
+    finally:
+        with store.client("operator") as client:
+            client.delete("ag:meta")
+    assert msgspec.json.decode(said) == {"user_id": "bob"}
+
+
+@pytest.mark.servers
+def test_a_right_that_lacks_is_said(store):
+    with store.client("operator") as client:
+        client.hset("ag:meta", mapping={"format": 1, "shards": 64})
+    try:
+        (line,) = wrong("export", env={"REDIS_URL": store.url("edge")})
+    finally:
+        with store.client("operator") as client:
+            client.delete("ag:meta")
+    assert "could not be read: the store refuses this user: " in line
+    assert "hscan" in line
 
 
 @pytest.mark.servers
@@ -106,7 +138,7 @@ def test_an_engine_works_under_its_user_and_asks_for_nothing_more(running):
 def sent():
     """The commands that the sources send, by what is called there."""
     found = set()
-    for file in ("store", "item_store", "definition_store"):
+    for file in ("store", "meta", "item_store", "definition_store"):
         source = (ROOT / f"state/{file}.py").read_text()
         found |= set(re.findall(r"(?:client|pipe)\.([a-z]+)\(", source))
         found |= {name.lower() for name in re.findall(r"redis\.call\('([A-Z]+)'", source)}

@@ -9,7 +9,13 @@ from events.texts import Texts
 from loadtest.chaos.clients import open_client
 from state.commit import Operation, ShardCommit, Writes
 from state.store import Store
-from state.store_errors import FencedOff, StoreMismatch, StoreSetBack, StoreUnavailable
+from state.store_errors import (
+    FencedOff,
+    StoreEmpty,
+    StoreMismatch,
+    StoreSetBack,
+    StoreUnavailable,
+)
 
 pytestmark = pytest.mark.servers
 
@@ -38,7 +44,7 @@ def store(each_store_url):
 
 
 def test_what_is_committed_is_loaded(store, each_store_url):
-    store.check_meta()
+    store.meta.begin()
     store.load(7, ["orders"])
     users = [b"ann", "bör".encode()]
     ids = Operation("APPEND", "dedup", np.array([7]), Texts.of_bytes([b"0123456789ab"]), rest="3")
@@ -73,7 +79,7 @@ def test_what_is_committed_is_loaded(store, each_store_url):
 
 
 def test_fields_of_all_commit_records_are_read_shard_by_shard(store):
-    store.check_meta()
+    store.meta.begin()
     store.load(7, [])
     first = commit(1)
     first.record["experiment.x"] = b"\xff\x00totals"
@@ -85,7 +91,7 @@ def test_fields_of_all_commit_records_are_read_shard_by_shard(store):
 
 
 def test_entries_that_another_process_has_trimmed_are_not_written_forward(store, each_store_url):
-    store.check_meta()
+    store.meta.begin()
     store.load(7, [])
     for seq in (1, 2, 3):
         assert store.commit([commit(seq, changes=b"entry %d" % seq)]) == {}
@@ -121,21 +127,21 @@ def test_an_owner_knows_that_it_was_replaced(store, each_store_url):
 
 
 def test_a_log_is_known_by_its_identity(store):
-    store.check_log("events", "")
-    store.check_log("events", "cluster/topic")
-    store.check_log("events", "cluster/topic")
-    store.check_log("events", "")
-    store.check_log("others", "cluster/other")
+    store.meta.agree_log("events", "")
+    store.meta.agree_log("events", "cluster/topic")
+    store.meta.agree_log("events", "cluster/topic")
+    store.meta.agree_log("events", "")
+    store.meta.agree_log("others", "cluster/other")
     with pytest.raises(StoreMismatch, match="it was recreated, or this is another cluster"):
-        store.check_log("events", "cluster/again")
+        store.meta.agree_log("events", "cluster/again")
 
 
 def test_amounts_stay_in_their_currency_and_minor_unit(store):
-    store.check_money("EUR", 2)
-    store.check_money("EUR", 2)
+    store.meta.agree_money("EUR", 2)
+    store.meta.agree_money("EUR", 2)
     for currency, digits in (("EUR", 0), ("USD", 2)):
         with pytest.raises(StoreMismatch, match="are EUR of 2 digits, but the settings say"):
-            store.check_money(currency, digits)
+            store.meta.agree_money(currency, digits)
 
 
 def test_another_owner_is_noticed_though_nothing_was_written(store, each_store_url):
@@ -187,7 +193,7 @@ def test_an_older_fence_is_no_other_engine(store, each_store_url, is_emptied):
         lambda store: store.share("cuts", b""),
         lambda store: store.shared("cuts"),
         lambda store: store.positions(),
-        lambda store: store.check_meta(),
+        lambda store: store.meta.begin(),
     ],
 )
 def test_a_store_that_is_gone_is_said_in_words(ask):
@@ -198,18 +204,33 @@ def test_a_store_that_is_gone_is_said_in_words(ask):
 
 
 def test_a_store_has_a_salt_of_its_own_unless_it_is_older(store, each_store_url):
-    store.check_meta()
-    salt = store.salt()
+    store.meta.begin()
+    salt = store.meta.salt()
     assert 0 < salt < 2**63
     again = Store(each_store_url, prefix="t")
-    again.check_meta()
-    assert again.salt() == salt
+    again.meta.begin()
+    assert again.meta.salt() == salt
     again.close()
     older = Store(each_store_url, prefix="older")
     older.client.hset("older:meta", mapping={"format": "1", "shards": "64"})
-    older.check_meta()
-    assert older.salt() == 0
+    older.meta.begin()
+    assert older.meta.salt() == 0
     older.close()
+
+
+def test_only_who_begins_a_store_writes_what_stays(store, each_store_url):
+    with pytest.raises(StoreEmpty, match="holds no Afterglow data under the prefix 't'"):
+        store.meta.expect()
+    with closing(open_client(each_store_url)) as client:
+        assert not client.exists("t:meta")
+        store.meta.begin()
+        begun = client.hgetall("t:meta")
+        store.meta.expect()
+        other = Store(each_store_url, "t", 128)
+        with pytest.raises(StoreMismatch, match="have shards 64, but the settings say 128"):
+            other.meta.expect()
+        other.close()
+        assert client.hgetall("t:meta") == begun
 
 
 def test_lanes_say_how_far_they_are(store_url):
