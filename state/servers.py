@@ -19,6 +19,7 @@ from typing import Any, Final
 import redis
 from redis.exceptions import (
     AskError,
+    AuthenticationError,
     ClusterError,
     NoPermissionError,
     NoScriptError,
@@ -36,6 +37,9 @@ TROUBLE: Final = (RedisError, RedisClusterException, OSError)
 
 DENIED: Final = NoPermissionError
 """What a server answers to a user who may not do that."""
+
+REFUSALS: Final = (AuthenticationError, ResponseError)
+"""What a server answers that lets nobody of this name or password in, or not into this database."""
 
 _SLICE: Final = 2
 """Commands sent at once. The server works on them while the next are sent, and has no more than

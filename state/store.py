@@ -52,6 +52,7 @@ from state.store_errors import (
     StoreSetBack,
     StoreUnavailable,
     in_words,
+    unanswered,
 )
 
 T = TypeVar("T")
@@ -418,9 +419,7 @@ class Store:
         try:
             self.client.ping()
         except TROUBLE as error:
-            raise StoreUnavailable(
-                f"no answer from the store: {error}. Check REDIS_URL and that the server runs"
-            ) from error
+            raise StoreUnavailable(unanswered(error)) from error
 
     def close(self) -> None:
         """Give the connections back."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from state.servers import DENIED, TROUBLE
+from state.servers import DENIED, REFUSALS, TROUBLE
 
 
 class StoreError(Exception):
@@ -54,3 +54,18 @@ def in_words(what: str) -> Iterator[None]:
             f"{what}: the store says {str(error) or type(error).__name__!r}. It must be reachable, "
             "writable and have memory left; nothing is lost"
         ) from error
+
+
+def unanswered(error: Exception) -> str:
+    """What to say of a store that is asked for the first time, and does not answer or refuses.
+
+    >>> unanswered(ConnectionError("Connection refused."))
+    'no answer from the store: Connection refused. Check REDIS_URL and that the server runs'
+    """
+    said = (str(error) or type(error).__name__).rstrip(". ")
+    if isinstance(error, REFUSALS):
+        return (
+            f"the store answers, but refuses: {said}. Check the user, the password and the "
+            "database number in REDIS_URL"
+        )
+    return f"no answer from the store: {said}. Check REDIS_URL and that the server runs"

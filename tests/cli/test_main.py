@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from typing import get_type_hints
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -87,6 +88,23 @@ def test_a_broker_that_is_down_is_one_line(tmp_path):
 def test_a_store_that_is_down_is_one_line(name):
     (line,) = wrong(*name.split(), env={"REDIS_URL": "redis://127.0.0.1:1/0"})
     assert line.startswith("afterglow: no answer from the store: ")
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("redis://127.0.0.1:{port}/99", "DB index is out of range"),
+        ("redis://ann:wrong@127.0.0.1:{port}/0", "invalid username-password pair or user is "),
+    ],
+)
+def test_what_a_store_answers_is_said_and_not_that_it_is_silent(store_url, place, said):
+    url = place.format(port=urlsplit(store_url).port)
+    (line,) = wrong("profile", "ann", env={"REDIS_URL": url})
+    assert line.startswith(f"afterglow: the store answers, but refuses: {said}")
+    assert line.endswith(". Check the user, the password and the database number in REDIS_URL")
+    assert ".." not in line
+    assert "wrong" not in line
 
 
 @pytest.mark.parametrize("name", ["demo", "run", "settings", "replay x.csv", "profile ann"])
