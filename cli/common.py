@@ -138,21 +138,27 @@ def _same(one: Path, other: Path) -> bool:
     return one.resolve() == other.resolve()
 
 
-def topics_of(client: Consumer | Producer, topic: str | None = None) -> dict[str, Any]:
+def topics_of(
+    client: Consumer | Producer, address: str, topic: str | None = None
+) -> dict[str, Any]:
     """The broker's metadata of a topic, or of all, by name.
+
+    Args:
+        client: to ask with.
+        address: where it asks, to be named.
+        topic: its name; None for all.
 
     Raises:
         UserError: the broker does not answer.
     """
     from confluent_kafka import KafkaException
 
+    from operators.places import unanswered
+
     try:
         topics: dict[str, Any] = client.list_topics(topic, timeout=5).topics
     except KafkaException as error:
-        raise UserError(
-            f"the broker does not answer: {error.args[0].str()}. Check KAFKA_BOOTSTRAP and that "
-            "it runs"
-        ) from error
+        raise UserError(unanswered(error, address)) from error
     return topics
 
 

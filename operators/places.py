@@ -46,13 +46,16 @@ class Places:
         consumer: to ask with.
         topic: of the log.
         share: the partitions to find places in.
+        address: of the broker, to be named where it does not answer.
 
     Attributes:
         count: how many partitions the topic has in all, as far as was asked.
     """
 
-    def __init__(self, consumer: Consumer, topic: str, share: Share | None = None) -> None:
-        self._consumer, self._topic = consumer, topic
+    def __init__(
+        self, consumer: Consumer, topic: str, share: Share | None = None, address: str = ""
+    ) -> None:
+        self._consumer, self._topic, self._address = consumer, topic, address
         self._share = share or Share()
         self.count = 0
 
@@ -113,7 +116,7 @@ class Places:
         try:
             found = self._consumer.list_topics(self._topic, timeout=timeout_s).topics[self._topic]
         except KafkaException as error:
-            raise silent(error) from error
+            raise silent(error, self._address) from error
         if found.error is not None:
             raise SourceError(
                 f"the topic {self._topic!r} cannot be read: {found.error}. Create it, or set "
@@ -127,7 +130,7 @@ class Places:
         try:
             low, high = self._consumer.get_watermark_offsets(place, timeout=timeout_s)
         except KafkaException as error:
-            raise silent(error) from error
+            raise silent(error, self._address) from error
         return int(low), int(high)
 
     def _lost(self, partition: int, wanted: int, low: int, high: int) -> PositionLost:
@@ -139,8 +142,22 @@ class Places:
         )
 
 
-def silent(error: KafkaException) -> BrokerSilent:
-    """What to raise when no broker answers."""
-    return BrokerSilent(
-        f"the broker does not answer: {error.args[0].str()}. Check KAFKA_BOOTSTRAP and that it runs"
+def silent(error: KafkaException, address: str) -> BrokerSilent:
+    """What to raise when no broker answers at an address."""
+    return BrokerSilent(unanswered(error, address))
+
+
+def unanswered(error: KafkaException, address: str) -> str:
+    """What to say when no broker answers.
+
+    Args:
+        error: what the client says.
+        address: that was tried, as in ``bootstrap.servers``; what may stand before an ``@`` is no
+            part of it, and stays unsaid.
+    """
+    tried = ", ".join(place.strip().rpartition("@")[2] for place in address.split(","))
+    where = f" at {tried}" if tried else ""
+    return (
+        f"the broker does not answer: {error.args[0].str()}. Check KAFKA_BOOTSTRAP and that one "
+        f"runs{where}"
     )

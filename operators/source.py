@@ -129,7 +129,9 @@ class EventSource(FixedPartitionedSource[Read, None]):
             SourceError: it is not there, or not as it was; or no broker answers.
         """
         with closing(self._consumer(BrokerNews("source"))) as consumer:
-            Places(consumer, self._spec.topic).partitions(self._positions(), _START_TIMEOUT_S)
+            address = self._config["bootstrap.servers"]
+            places = Places(consumer, self._spec.topic, address=address)
+            places.partitions(self._positions(), _START_TIMEOUT_S)
 
     def build_part(self, _step_id: str, part: str, _resume: None, /) -> EventReader:
         """Connect and find the place to begin."""

@@ -77,11 +77,12 @@ def test_a_command_that_needs_a_store_says_so(name):
     assert line.startswith("afterglow: REDIS_URL must name the store")
 
 
-def test_a_broker_that_is_down_is_one_line(tmp_path):
+def test_a_broker_that_is_down_is_one_line_that_says_where(tmp_path):
     file = tmp_path / "events.jsonl"
     file.write_text("{}\n")
     (line,) = wrong("publish", file, env={"KAFKA_BOOTSTRAP": "127.0.0.1:1"})
     assert line.startswith("afterglow: the broker does not answer: ")
+    assert line.endswith(". Check KAFKA_BOOTSTRAP and that one runs at 127.0.0.1:1")
 
 
 @pytest.mark.parametrize("name", ["profile ann", "explain ann vip", "export"])
