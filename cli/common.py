@@ -56,12 +56,15 @@ def settings(config: Path | None, sets: list[str] | None) -> Settings:
 
 
 def need_kafka(chosen: Settings) -> None:
-    """Say what is missing when no broker is named."""
+    """Say what is missing when no broker is named, or wrong in how to reach it."""
+    from dataflows.plans import check_kafka
+
     if not chosen.kafka.bootstrap:
         raise UserError(
             "KAFKA_BOOTSTRAP must name the broker, such as localhost:9092, but is not set. "
             "`afterglow demo` needs no broker"
         )
+    check_kafka(chosen)
 
 
 def need_redis(chosen: Settings) -> None:

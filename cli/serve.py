@@ -64,6 +64,7 @@ def make_parts(settings: Settings, tokens: Tokens) -> tuple[Parts, Tail | None, 
     explainer, terms = Explainer(settings), _terms(chosen)
     tail = feed = None
     if settings.kafka.bootstrap:
+        plans.check_kafka(settings)
         tail = Tail(plans.kafka_config(settings), settings.kafka.changes)
         feed = Feed(terms.history, terms.waiting, tail)
 

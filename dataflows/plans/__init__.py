@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataflows.plans.checks import check, check_definitions
+from dataflows.plans.checks import check, check_definitions, check_kafka
 from dataflows.plans.engine import (
     commit_policy,
     kafka_config,
@@ -19,6 +19,7 @@ from dataflows.plans.models import learner, model_plan
 __all__ = [
     "check",
     "check_definitions",
+    "check_kafka",
     "commit_policy",
     "definition_set",
     "event_rules",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, Final
 
-from dataflows.plans.engine import patience
+from confluent_kafka import Consumer, KafkaException, Producer
+
+from dataflows.plans.engine import kafka_config, patience
 from dataflows.plans.items import item_plan
 from dataflows.plans.lanes import event_rules, lane_plan
 from dataflows.plans.models import learner
@@ -15,6 +18,9 @@ from state.definitions import SegmentError
 from state.expressions import ExpressionError
 from state.lane import Lane
 from state.offers import OfferError
+
+_NOT_MADE: Final = "Failed to create"
+"""How librdkafka begins to say that options do not go together, or name files it cannot read."""
 
 
 def check(settings: Settings) -> None:
@@ -29,6 +35,34 @@ def check(settings: Settings) -> None:
     item_plan(settings)
     _check_labels(settings)
     check_definitions(settings, plan.definitions, models)
+
+
+def check_kafka(settings: Settings) -> None:
+    """Give the Kafka options to clients that know no broker, for whoever will connect.
+
+    Raises:
+        SettingsError: librdkafka does not take one of them, or not with the others.
+    """
+    options = settings.kafka.options
+    for name, value in options.items():
+        said = _refusal(Producer, {name: value})
+        if said and not said.startswith(_NOT_MADE):  # which other options may mend
+            raise SettingsError(f"kafka.options.{name}: {said}")
+    config = kafka_config(settings)
+    del config["bootstrap.servers"]
+    for kind, more in ((Producer, {}), (Consumer, {"group.id": "check"})):
+        said = _refusal(kind, {**config, **more}) if options else ""
+        if said:
+            raise SettingsError(f"kafka.options: {said}")
+
+
+def _refusal(kind: type[Producer | Consumer], config: dict[str, Any]) -> str:
+    """What librdkafka has against a client's options; nothing if it takes them."""
+    try:
+        kind({"log_level": 2, **config})
+    except KafkaException as error:
+        return str(error.args[0].str()).strip()
+    return ""
 
 
 def _check_labels(settings: Settings) -> None:

@@ -85,6 +85,41 @@ def test_a_broker_that_is_down_is_one_line_that_says_where(tmp_path):
     assert line.endswith(". Check KAFKA_BOOTSTRAP and that one runs at 127.0.0.1:1")
 
 
+NEEDS_BROKER = [
+    "publish FILE",
+    "changes",
+    "verify",
+    "catalog show a",
+    "catalog publish FILE",
+    "run",
+]
+
+
+@pytest.mark.parametrize("name", [*NEEDS_BROKER, "run --workers 2", "serve"])
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("securty.protocol", '"SSL"', 'No such configuration property: "securty.protocol"'),
+        ("security.protocol", '"SSLL"', 'Invalid value "SSLL" for configuration property'),
+        ("linger.ms", '"x"', "Invalid value for configuration property"),
+    ],
+)
+def test_a_kafka_option_that_cannot_be_is_one_line(tmp_path, name, option, value, said):
+    (file := tmp_path / "events.jsonl").write_text("{}\n")
+    words = [file if word == "FILE" else word for word in name.split()]
+    around = {"KAFKA_BOOTSTRAP": "127.0.0.1:1", "REDIS_URL": "redis://127.0.0.1:1/0"}
+    sets = ("--set", f'kafka.options={{"{option}"={value}}}', "--set", "kafka.catalog=items")
+    (line,) = wrong(*words, *sets, env=around)
+    assert line.startswith(f"settings: kafka.options.{option}: {said}")
+
+
+def test_kafka_options_that_do_not_go_together_are_one_line(tmp_path):
+    (file := tmp_path / "events.jsonl").write_text("{}\n")
+    sets = 'kafka.options={"security.protocol"="SSL","ssl.ca.location"="/not/there.pem"}'
+    (line,) = wrong("publish", file, "--set", sets, env={"KAFKA_BOOTSTRAP": "127.0.0.1:1"})
+    assert line.startswith("settings: kafka.options: Failed to create producer: ssl.ca.location")
+
+
 @pytest.mark.parametrize("name", ["profile ann", "explain ann vip", "export"])
 def test_a_store_that_is_down_is_one_line(name):
     (line,) = wrong(*name.split(), env={"REDIS_URL": "redis://127.0.0.1:1/0"})
