@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
+import io
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ from dataflows.settings import Settings
 from events.careful import Refused
 from events.catalog import read_item
 from events.cells import Cells, OnLines, too_many
-from events.rows import check_header
+from events.rows import check_file, check_header, in_words, unpacked
 from events.schema import EventRules
 from operators.compacted import latest
 
@@ -109,16 +108,16 @@ def _checked(raw: bytes | Refused, rules: EventRules) -> tuple[bytes, bytes]:
 def _items(file: Path, on_lines: OnLines) -> Iterator[tuple[int, bytes | Refused]]:
     """(line, message) of every item in a file; for what can be no message, why not."""
     kind = file.name.removesuffix(".gz").rpartition(".")[2]
-    if not file.is_file():
-        raise UserError(f"{file}: there is no such file")
+    check_file(file)
     if kind not in ("csv", "jsonl", "ndjson", "json"):
         raise UserError(f"{file}: must be .csv or .jsonl (.json, .ndjson), perhaps with .gz")
-    opened = gzip.open if file.name.endswith(".gz") else open
-    try:
-        with opened(file, "rt", encoding="utf-8", newline="") as text:
-            yield from _rows(file, text, on_lines) if kind == "csv" else _lines(text)
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{file}: cannot be read: {error}") from error
+    with (
+        in_words(file),
+        file.open("rb") as raw,
+        # Spreadsheets begin a file with a byte order mark.
+        io.TextIOWrapper(unpacked(file, raw), "utf-8-sig", newline="") as text,
+    ):
+        yield from _rows(file, text, on_lines) if kind == "csv" else _lines(text)
 
 
 def _lines(text: Iterable[str]) -> Iterator[tuple[int, bytes]]:

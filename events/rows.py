@@ -93,7 +93,7 @@ def read_messages(
     """
     columns, types = dict(columns or {}), dict(types or {})
     kind = _kind(path)
-    _check_file(path)
+    check_file(path)
     _check_options(columns, types)
     if kind == "csv":
         return _messages(
@@ -135,7 +135,7 @@ def places_of(path: Path, numbers: Collection[int]) -> dict[int, str]:
     found: dict[int, str] = {}
     if not numbers:
         return found
-    with _in_words(path), path.open("rb") as raw, _unpacked(path, raw) as file:
+    with in_words(path), path.open("rb") as raw, unpacked(path, raw) as file:
         for number, line in enumerate(lines(file)):
             if number in numbers:
                 found[number] = f"line {line:,}"
@@ -188,7 +188,8 @@ def _kind(path: Path) -> str:
     return Path(path.name.removesuffix(".gz")).suffix.removeprefix(".")
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
+    """Raise ``RowError`` where there is no file to be read."""
     if path.is_dir():
         raise RowError(f"{path}: must be a file, but is a directory; name a file in it")
     if not path.exists():
@@ -219,7 +220,7 @@ def _messages(
     on_bytes: Callable[[int], None] | None,
 ) -> Iterator[bytes]:
     """The messages of a file, with its faults as errors in words."""
-    with _in_words(path), path.open("rb") as raw, _unpacked(path, raw) as file:
+    with in_words(path), path.open("rb") as raw, unpacked(path, raw) as file:
         for count, message in enumerate(parse(file), 1):
             yield message
             if on_bytes is not None and count % _TELL_EVERY == 0:
@@ -227,7 +228,7 @@ def _messages(
 
 
 @contextmanager
-def _in_words(path: Path) -> Iterator[None]:
+def in_words(path: Path) -> Iterator[None]:
     """What goes wrong with a file as an error that says so."""
     try:
         yield
@@ -237,7 +238,8 @@ def _in_words(path: Path) -> Iterator[None]:
         raise RowError(f"{path}: cannot be read to its end: {error}") from error
 
 
-def _unpacked(path: Path, raw: BinaryIO) -> BinaryIO:
+def unpacked(path: Path, raw: BinaryIO) -> BinaryIO:
+    """What a file holds, whether it is packed or not."""
     return cast(BinaryIO, gzip.open(raw)) if path.suffix == ".gz" else raw
 
 

@@ -61,6 +61,27 @@ def test_a_quote_that_is_not_closed_is_said_with_its_line(env, tmp_path):
     assert done.err.startswith(f"warning: {file}: lines 2 to 4 are one row, for a cell in quotes")
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_name(env, tmp_path):
+    for name, text in (("items.csv", "item_id,title\nmug,A mug\n"), ("i.json", '{"item_id":"a"}')):
+        (file := tmp_path / name).write_bytes(b"\xef\xbb\xbf" + text.encode())
+        said = right("catalog", "publish", file, *topic("cli-mark"), env=env)
+        assert said.startswith("1 items published")
+
+
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        (b"item_id;title\nmug;A mug\n", "columns must be separated by commas, but semicolons"),
+        (b"item_id,title\nmug,Caf\xe9\n", "must be UTF-8, but is not: "),
+        (b"", "must begin with a line of column names, but is empty"),
+    ],
+)
+def test_a_csv_of_another_form_is_said(held, said, env, tmp_path):
+    (file := tmp_path / "items.csv").write_bytes(held)
+    (line,) = wrong("catalog", "publish", file, *topic("cli-form"), env=env)
+    assert line.startswith(f"afterglow: {file}: {said}")
+
+
 def test_only_what_is_there_is_taken_out(env, tmp_path):
     (file := tmp_path / "items.jsonl").write_text('{"item_id": "mug"}\n')
     right("catalog", "publish", file, *topic("cli-out"), env=env)
@@ -74,6 +95,8 @@ def test_only_what_is_there_is_taken_out(env, tmp_path):
 def test_what_is_no_catalogue_is_said(env, tmp_path):
     (line,) = wrong("catalog", "publish", tmp_path / "none.csv", env=env)
     assert "there is no such file" in line
+    (line,) = wrong("catalog", "publish", tmp_path, env=env)
+    assert line == f"afterglow: {tmp_path}: must be a file, but is a directory; name a file in it"
     (file := tmp_path / "items.csv").write_text("item,title\n")
     (line,) = wrong("catalog", "publish", file, env=env)
     assert "columns must be item_id and any of title, category" in line
