@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ _FIELDS: Final = (
 )
 _TRUTHS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _SHOWN: Final = 10
+_LONG: Final = 60
 
 
 def publish_catalog(settings: Settings, file: Path) -> int:
@@ -138,16 +139,26 @@ def _rows(
             f"{', '.join(rows.header)}"
         )
     for line, row in rows:
-        if wrong := too_many(line, row, rows.header):
-            yield line, Refused("malformed", "", wrong)
-            continue
-        cells = zip(rows.header, row, strict=False)
-        item: dict[str, Any] = {name: cell for name, cell in cells if cell}
-        if "tags" in item:
-            item["tags"] = [tag.strip() for tag in item["tags"].split("|") if tag.strip()]
-        if "available" in item:
-            item["available"] = _TRUTHS.get(item["available"].strip().lower(), item["available"])
-        yield line, msgspec.json.encode(item)
+        try:
+            yield line, msgspec.json.encode(_item(line, row, rows.header))
+        except Refused as error:
+            yield line, error
+
+
+def _item(line: int, row: Sequence[str], header: Sequence[str]) -> dict[str, Any]:
+    if wrong := too_many(line, row, header):
+        raise Refused("malformed", "", wrong)
+    item: dict[str, Any] = {name: cell for name, cell in zip(header, row, strict=False) if cell}
+    if "tags" in item:
+        item["tags"] = [tag.strip() for tag in item["tags"].split("|") if tag.strip()]
+    if "available" in item:
+        said = item["available"]
+        item["available"] = _TRUTHS.get(said.strip().lower())
+        if item["available"] is None:
+            *words, last = _TRUTHS
+            must = f"must be {', '.join(words)} or {last}"
+            raise Refused("invalid", "$.available", f"{must}, but {said[:_LONG]!r} came")
+    return item
 
 
 class _Sender:

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import DecodeError, ValidationError
 
 from events.columns import amounts_minor, times_ms
+from events.faults import in_words
 from events.schema import (
     ADD_TO_CART,
     MAX_AMOUNT,
@@ -105,7 +106,7 @@ def read_map(
                 payload.decode()  # the parser lets pass what is not UTF-8 in fields that it skips
             return json.decode(payload)
     except ValidationError as error:
-        raise _invalid(str(error)) from error
+        raise _invalid(str(error), payload) from error
     except (DecodeError, RecursionError) as error:
         raise Refused("malformed", "", str(error)) from error
     except UnicodeDecodeError as error:
@@ -126,7 +127,7 @@ def _shown(payload: bytes) -> str:
         return f"begins with {payload[:4]!r}"
 
 
-def _invalid(text: str) -> Refused:
+def _invalid(text: str, payload: bytes) -> Refused:
     """What the parser says of a field, told apart into reason, path and sentence."""
     at, missing = _AT.search(text), _MISSING.search(text)
     path = at["path"] if at else ""
@@ -135,8 +136,12 @@ def _invalid(text: str) -> Refused:
         return Refused("missing", f"{path or '$'}.{name}", f"`{name}` is required, but is absent")
     if not at and text.startswith("Expected `object`"):
         return Refused("not_a_map", "", text)
-    detail = text[: at.start()] + (" as a key" if at["key"] else "") if at else text
-    return Refused("invalid", path, detail)
+    if not at:
+        return Refused("invalid", path, text)
+    said = text[: at.start()]
+    if at["key"]:
+        return Refused("invalid", path, f"{said} as a key")
+    return Refused("invalid", path, in_words(said, path, payload, packed=is_packed(payload)))
 
 
 def _check_texts(message: Message) -> None:

@@ -10,10 +10,16 @@ that from a text of several lines. So whoever reads is told of all rows that go 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 OnLines = Callable[[int, int], None]
 """Told of a row that goes over several lines the first and the last of them."""
+_DIGITS: Final = 18
+"""Of an integer that surely fits into 64 bits."""
+_ZEROS: Final = re.compile(r"\.0+\Z")
 
 
 def untold(_first: int, _last: int) -> None:
@@ -78,3 +84,27 @@ def too_many(line: int, row: Sequence[str], header: Sequence[str]) -> str:
         f"line {line:,} has {len(row):,} cells, the header has {len(header):,}; put a cell with a "
         "comma in quotes"
     )
+
+
+def _integer(text: str) -> int | str:
+    """A whole number, also one written as a float; else the text, which the engine refuses."""
+    digits = _ZEROS.sub("", text)
+    if digits.isascii() and digits.removeprefix("-").isdigit() and len(digits) <= _DIGITS:
+        return int(digits)
+    return text
+
+
+def _number(text: str) -> float | str:
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return number if math.isfinite(number) else text
+
+
+CONVERT: Final[Mapping[str, Callable[[str], Any]]] = {
+    "ts": _integer,
+    "quantity": _integer,
+    "value": _number,
+}
+"""What is not a text in the contract; an amount may stay a decimal text."""

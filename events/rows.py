@@ -16,7 +16,6 @@ import csv
 import difflib
 import gzip
 import io
-import math
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ from typing import Any, BinaryIO, Final, cast
 
 import msgspec
 
-from events.cells import Cells, OnLines, too_many, untold
+from events.cells import CONVERT, Cells, OnLines, too_many, untold
 from events.schema import TYPES
 
 FIELDS: Final = (
@@ -39,8 +38,6 @@ _TELL_EVERY: Final = 1000
 _SHOWN: Final = 60
 _NAMED_OF: Final = 100
 """So many lines tell which keys there are."""
-_DIGITS: Final = 18
-"""Of an integer that surely fits into 64 bits."""
 
 
 class RowError(Exception):
@@ -369,30 +366,7 @@ def _places(
 ) -> list[tuple[str, int, Callable[[str], Any]]]:
     """Where each field stands in a row, and how its text is taken."""
     return [
-        (name, header.index(columns.get(name, name)), _CONVERT.get(name, str))
+        (name, header.index(columns.get(name, name)), CONVERT.get(name, str))
         for name in FIELDS
         if columns.get(name, name) in header
     ]
-
-
-def _integer(text: str) -> int | str:
-    """A number if it is one; else the text, and the engine says what is wrong with it."""
-    if text.isascii() and text.removeprefix("-").isdigit() and len(text) <= _DIGITS:
-        return int(text)
-    return text
-
-
-def _number(text: str) -> float | str:
-    try:
-        number = float(text)
-    except ValueError:
-        return text
-    return number if math.isfinite(number) else text
-
-
-_CONVERT: Final[Mapping[str, Callable[[str], Any]]] = {
-    "ts": _integer,
-    "quantity": _integer,
-    "value": _number,
-}
-"""What is not a text in the contract; an amount may stay a decimal text."""

@@ -43,7 +43,7 @@ def test_bad_lines_are_said_and_the_rest_goes_on(env, tmp_path):
     assert (done.code, done.out) == (1, "1 items published to cli-bad, 3 bad, 0 failed\n")
     lines = done.err.splitlines()
     assert [line.removeprefix(f"{file}:").split(":")[0] for line in lines] == ["3", "4", "5"]
-    assert "$.price: Expected `float` >= 0.0" in lines[0]
+    assert "$.price: must be a number of at least 0, but -1 came" in lines[0]
 
 
 def test_a_row_with_more_cells_than_the_header_is_bad(env, tmp_path):
@@ -80,6 +80,15 @@ def test_a_csv_of_another_form_is_said(held, said, env, tmp_path):
     (file := tmp_path / "items.csv").write_bytes(held)
     (line,) = wrong("catalog", "publish", file, *topic("cli-form"), env=env)
     assert line.startswith(f"afterglow: {file}: {said}")
+
+
+def test_words_that_say_neither_yes_nor_no_are_said(env, tmp_path):
+    (file := tmp_path / "items.csv").write_text("item_id,available\nmug,maybe\ncup,YES \n")
+    done = afterglow("catalog", "publish", file, *topic("cli-truths"), env=env)
+    assert (done.code, done.out) == (1, "1 items published to cli-truths, 1 bad, 0 failed\n")
+    assert done.err == (
+        f"{file}:2: $.available: must be true, 1, yes, false, 0 or no, but 'maybe' came\n"
+    )
 
 
 def test_only_what_is_there_is_taken_out(env, tmp_path):

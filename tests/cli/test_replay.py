@@ -131,7 +131,7 @@ def test_the_first_dead_letter_of_each_reason_is_shown_where_it_stands(partition
     assert [line for line in said.splitlines() if line.startswith(("dead", "  "))] == [
         f"dead letters: 5 invalid, 5 missing, 1 malformed. The first of each (all are in "
         f"{tmp_path / 'dead'}):",
-        "  invalid, line 6, user_id: Expected `str`, got `int`",
+        "  invalid, line 6, user_id: must be a text, but 7 came",
         "  missing, line 13, user_id: `user_id` is required, but is absent",
         "  malformed, line 18: Input data was truncated",
     ]

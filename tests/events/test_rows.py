@@ -93,12 +93,20 @@ def test_blank_lines_are_left_and_short_rows_are_messages(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["²", "٣", "9" * 30, "-", "1_000", "nan", "inf", "1e999", "x", "3.0", " 5"]
+    "text", ["²", "٣", "9" * 30, "-", "1_000", "nan", "inf", "1e999", "x", "3.5", "3.", ".0", " 5"]
 )
 def test_what_is_no_number_stays_a_text(tmp_path, text):
     path = written(tmp_path, f"event_id,user_id,type,ts,quantity\n1,ann,purchase,{text},{text}\n")
     (event,) = events(path)
     assert (event["ts"], event["quantity"]) == (text, text)
+
+
+def test_whole_numbers_may_be_written_as_floats(tmp_path):
+    path = written(
+        tmp_path, "event_id,user_id,type,ts,quantity\n1,ann,purchase,1700000000000.0,2.00\n"
+    )
+    (event,) = events(path)
+    assert (event["ts"], event["quantity"]) == (1_700_000_000_000, 2)
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "-Infinity", "1e999", "many"])
