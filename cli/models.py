@@ -135,10 +135,7 @@ def evaluate_file(
 
     It is 1 where nothing of the file became an event.
     """
-    try:
-        step_ms, after_ms = duration_ms(step), duration_ms(after) if after else 0
-    except ValueError as error:
-        raise UserError(f"--step and --after: {error}") from error
+    step_ms, after_ms = _duration_ms("--step", step), _duration_ms("--after", after or "0s")
     if not step_ms:
         raise UserError(f"--step must be longer than nothing, but {step} came")
     columns, renames, long_rows = parse_pairs(maps, "--map"), Renames(types), LongRows(file)
@@ -177,6 +174,13 @@ def open_store_of(settings: Settings) -> Store:
     """The store, which must be named."""
     need_redis(settings)
     return open_store(settings)
+
+
+def _duration_ms(option: str, text: str) -> int:
+    try:
+        return duration_ms(text)
+    except ValueError as error:
+        raise UserError(f"{option} {error}, but {text!r} came") from error
 
 
 def _figures(foretold: Foretold, after_ms: int) -> list[str]:

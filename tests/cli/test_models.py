@@ -394,11 +394,15 @@ def test_nothing_is_said_where_something_is_foretold(log):
     assert text.endswith("churn_30d: all that was foretold lies before the end of --after\n")
 
 
+DURATION = 'must be a duration such as "250ms", "30s", "5m", "1h30m" or "7d"'
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--step", "soon"), "--step and --after: must be a duration"),
-        (("--after", "5 days"), "--step and --after: must be a duration"),
+        (("--step", "soon"), f"--step {DURATION}, but 'soon' came"),
+        (("--after", "150"), f"--after {DURATION}, but '150' came"),
+        (("--after", "5 days"), f"--after {DURATION}, but '5 days' came"),
         (("--step", "0s"), "--step must be longer than nothing, but 0s came"),
         (("--map", "user_id"), "--map user_id: must be of the form NAME=VALUE"),
     ],
