@@ -31,7 +31,7 @@ _LONG: Final = 60
 
 
 def publish_catalog(settings: Settings, file: Path) -> int:
-    """Publish every item of a file, keyed by its id; 0 if all were good and taken."""
+    """Publish every item of a file, keyed by its id; 0 if there were some, all good and taken."""
     need_kafka(settings)
     topic = _topic(settings)
     rules, sender = event_rules(settings), _Sender(settings, topic)
@@ -46,6 +46,9 @@ def publish_catalog(settings: Settings, file: Path) -> int:
                 print(f"{file}:{place}: {at}{error.detail}", file=sys.stderr)
             continue
         sender.send(key, raw)
+    if not (sender.handed_on or bad):
+        print(f"afterglow: {file} holds no item, so there is nothing to publish", file=sys.stderr)
+        return 1
     sender.flush()
     print(f"{sender.sent:,} items published to {topic}, {bad:,} bad, {sender.failed:,} failed")
     if sender.failed:
@@ -167,10 +170,11 @@ class _Sender:
         self._producer = Producer({**defaults, **kafka_config(settings)})
         topics_of(self._producer, settings.kafka.bootstrap)
         self._topic, self.first_error = topic, ""
-        self.sent = self.failed = 0
+        self.handed_on = self.sent = self.failed = 0
 
     def send(self, key: bytes, value: bytes | None) -> None:
         """Hand one message on; wait while the queue is full."""
+        self.handed_on += 1
         while True:
             try:
                 self._producer.produce(self._topic, value, key, on_delivery=self._done)

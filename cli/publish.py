@@ -49,14 +49,18 @@ def publish_file(
     rate: float,
     interrupts: Interrupts,
 ) -> int:
-    """Publish every message of a file, keyed by user; 0 if all were taken.
+    """Publish every message of a file, keyed by user; 0 if all were taken, 1 if there were none.
 
     Where a signal came the code is that of the signal, and what was acknowledged is said.
     """
     need_kafka(settings)
     columns, renames, long_rows = parse_pairs(maps, "--map"), Renames(types), LongRows(file)
     # most of what can be wrong with a file shows before anything is sent
-    next(read_messages(file, columns, renames), None)
+    if next(read_messages(file, columns, renames), None) is None:
+        print(
+            f"afterglow: {file} holds no message, so there is nothing to publish", file=sys.stderr
+        )
+        return 1
     sender = _Sender(settings, topic or settings.kafka.events, interrupts)
     broken: RowError | None = None
     with _bar(file) as bar:

@@ -91,6 +91,14 @@ def test_words_that_say_neither_yes_nor_no_are_said(env, tmp_path):
     )
 
 
+def test_a_file_without_an_item_fails(env, tmp_path):
+    for name, text in (("items.csv", "item_id,title\n"), ("items.jsonl", "\n")):
+        (file := tmp_path / name).write_text(text)
+        done = afterglow("catalog", "publish", file, *topic("cli-none"), env=env)
+        assert (done.code, done.out) == (1, "")
+        assert done.err == f"afterglow: {file} holds no item, so there is nothing to publish\n"
+
+
 def test_only_what_is_there_is_taken_out(env, tmp_path):
     (file := tmp_path / "items.jsonl").write_text('{"item_id": "mug"}\n')
     right("catalog", "publish", file, *topic("cli-out"), env=env)

@@ -171,6 +171,13 @@ def test_types_that_never_came_are_said_when_all_is_published(live, tmp_path):
     assert unused.startswith("warning: --type veiw=product_view renamed nothing")
 
 
+def test_a_file_without_a_message_fails(live, tmp_path):
+    (file := tmp_path / "events.csv").write_text("event_id,user_id,type,ts\n")
+    done = afterglow("publish", file, "--topic", "elsewhere", env=live)
+    assert (done.code, done.out) == (1, "")
+    assert done.err == f"afterglow: {file} holds no message, so there is nothing to publish\n"
+
+
 def test_a_quote_that_is_not_closed_is_said_when_all_is_published(live, tmp_path):
     (file := tmp_path / "events.csv").write_text('event_id,user_id,type,ts\n1,ann,"cl\n2,"bo,x,5\n')
     done = afterglow("publish", file, "--topic", "elsewhere", env=live)
