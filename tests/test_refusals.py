@@ -72,7 +72,7 @@ def test_a_store_that_is_down(broker: str) -> None:
 
 def test_a_broker_that_is_down(store_url: str) -> None:
     code, line = refusal({"KAFKA_BOOTSTRAP": NOWHERE, "REDIS_URL": store_url}, *QUIET)
-    assert (code, "Check KAFKA_BOOTSTRAP and that it runs" in line) == (1, True)
+    assert (code, f"Check KAFKA_BOOTSTRAP and that one runs at {NOWHERE}" in line) == (1, True)
 
 
 def test_a_store_with_another_number_of_shards(servers: dict[str, str]) -> None:
