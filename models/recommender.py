@@ -161,7 +161,7 @@ class ItemRecommender:
         known = np.flatnonzero(self.recent.at_ms(table, rows)[:, 0] > NEVER_MS)
         rows, ids, now_ms, served = rows[known], ids.take(known), now_ms[known], served.take(known)
         if not len(rows):
-            return Lists(rows, Texts.of([]))
+            return Lists.none()
         table[_LISTED][rows] = np.maximum(now_ms, self.recent.at_ms(table, rows)[:, 0])
         found = self.candidates(table, rows, now_ms, weights=self._weights(table, rows, served))
         hashes = np.where(found.item >= 0, self.items.table["hash"][found.item], 0)

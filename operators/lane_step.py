@@ -37,6 +37,12 @@ _PULSE_S: Final = 0.2
 _REPORT_S: Final = 0.1
 """What the lane has counted is shown so often."""
 
+_LISTS_S: Final = 0.05
+"""Lists of items are made so often: many at once cost less for each."""
+
+_LISTS_BEHIND_S: Final = 1.0
+"""And so often while more input is known to wait: most of their users will act again before."""
+
 _THINK_S: Final = 0.05
 """The recommender goes on with what takes long so often."""
 
@@ -117,7 +123,7 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         self._forgotten = 0
         self._first_waiting_s = 0.0
         self._heartbeat_s = self._sent_s = self._shared_s = time.monotonic()
-        self._thought_s = self._said_s = self._shared_s
+        self._thought_s = self._said_s = self._listed_s = self._shared_s
         self._reported_s, self._is_reported = -_REPORT_S, True
 
     def on_batch(self, values: list[Batch]) -> tuple[Iterable[Published], bool]:
@@ -131,6 +137,7 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         if self._is_due() or sum(map(len, self._held)) >= enough:
             out += self._apply()
         now_s = time.monotonic()
+        self._make_lists(now_s)
         self._think(now_s)
         self._say(now_s)
         self._report(now_s)
@@ -143,7 +150,7 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         """Input has ended: commit everything, idle shards included."""
         out = self._apply()
         self._heartbeat_s = 0.0
-        out += [*self._commit(), *self._finish()]
+        out += [*self._commit(is_last=True), *self._finish()]
         self._report(math.inf)
         return out, False
 
@@ -248,6 +255,14 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
                     self._metrics.observe_catalog(self._catalog.counts)
                 self._lane.steer(None if self._wall_ms is None else self._wall_ms())
 
+    def _make_lists(self, now_s: float) -> None:
+        """Make the lists of items whose turn it is, if it is time; the next commit takes them."""
+        pace_s = _LISTS_BEHIND_S if self._behind else _LISTS_S
+        if self._lane.recommender is not None and now_s - self._listed_s >= pace_s:
+            self._listed_s = now_s
+            with self._metrics.step("lists"):
+                self._lane.make_lists()
+
     def _think(self, now_s: float) -> None:
         """Let the recommender go on with what takes long, where no input is known to wait."""
         if self._lane.recommender is None or self._behind or now_s - self._thought_s < _THINK_S:
@@ -263,14 +278,18 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
             or time.monotonic() - self._first_waiting_s >= self._policy.max_delay_s
         )
 
-    def _commit(self) -> list[Published]:
-        """Begin a commit, and finish the one before; what the finished ones decided."""
+    def _commit(self, *, is_last: bool = False) -> list[Published]:
+        """Begin a commit, and finish the one before; what the finished ones decided.
+
+        Lists of items follow at their own pace, so that profiles are there sooner; only the last
+        commit has all of them.
+        """
         now_s = time.monotonic()
         heartbeat = now_s - self._heartbeat_s >= self._policy.heartbeat_s
         if heartbeat:
             self._heartbeat_s = now_s
         with self._metrics.step("commit"):
-            committed = self._checkpoint.begin(heartbeat=heartbeat)
+            committed = self._checkpoint.begin(heartbeat=heartbeat, lists_later=not is_last)
         out = self._arrived(committed)
         self._is_on_way = True
         self._on_way_ms, self._newest_record_ms = self._newest_record_ms, -1

@@ -86,7 +86,7 @@ class Checkpoint:
         """
         return self.finish() + self._commit(self._look() if heartbeat else {}, heartbeat=heartbeat)
 
-    def begin(self, *, heartbeat: bool = False) -> list[Committed]:
+    def begin(self, *, heartbeat: bool = False, lists_later: bool = False) -> list[Committed]:
         """As ``commit``, but do not wait: the lane may go on, and this must be finished first.
 
         What was begun before is finished between collecting and sending, so that the store has
@@ -94,12 +94,16 @@ class Checkpoint:
         commit is refused, because the store came back older, is one that lost its tail a moment
         later.
 
+        Args:
+            heartbeat: also the positions and clock of idle shards.
+            lists_later: only with the lists of items that are made already.
+
         Returns:
             What the commit begun before decided, unless it was finished already.
         """
         done = self.finish() if heartbeat else []  # or the store may be asked in the middle of it
         stored = self._look() if heartbeat else {}
-        commits = self._lane.collect(heartbeat=heartbeat, stored=stored)
+        commits = self._lane.collect(heartbeat=heartbeat, stored=stored, lists_later=lists_later)
         before, behind = self._finished()
         done += before
         if behind:

@@ -111,8 +111,8 @@ class ShardCommit:
 
     @property
     def users(self) -> Texts:
-        """The ids of its users."""
-        return self.writes.set("profile", self.shard)
+        """The ids of users of whom it tells anything."""
+        return self.writes.set("state", self.shard)
 
     @property
     def listed(self) -> Texts:

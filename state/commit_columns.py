@@ -15,7 +15,7 @@ from events.texts import Texts
 from events.words import PAD
 from state.commit import Operation, Writes
 from state.forms import Forms
-from state.groups import begins
+from state.groups import begins, distinct
 from state.id_blocks import ID_BYTES, pack_ids
 from state.recommending import Lists
 from state.sessions import COUNTRY, DEVICE
@@ -47,11 +47,11 @@ class Columns:
         """What has changed since the last commit.
 
         Args:
-            rows: the users, ascending, int64[n].
-            lists: of items.
+            rows: users who changed, ascending, int64[n].
+            lists: of items, of these users or of others, whose states tell of them.
             seq_of: the sequence of each shard's commit, int64 by the number of the shard.
         """
-        out = [*self._users(rows, seq_of), self._listed(lists)]
+        out = [*self._users(rows, lists, seq_of), self._listed(lists)]
         for name, side in self._tables.items():
             pending = side.entries.pending()
             out.append(self._ended(name, side, pending.removed_owners, pending.removed_keys))
@@ -81,7 +81,7 @@ class Columns:
         """
         lane = self._lane
         seq_of = np.full(shard + 1, seq, dtype=np.int64)
-        out = [*self._users(rows, seq_of), self._listed(lists)]
+        out = [*self._users(rows, lists, seq_of), self._listed(lists)]
         for name, side in self._tables.items():
             table = side.entries
             live = table.live()
@@ -104,26 +104,28 @@ class Columns:
         known = [texts(pair >> 32, (pair & 0xFFFFFFFF) - 1) for pair in pairs.tolist()]
         return Texts.of_bytes(known).take(which)
 
-    def _users(self, rows: I64, seq_of: I64) -> list[Operation]:
+    def _users(self, rows: I64, lists: Lists, seq_of: I64) -> list[Operation]:
         """Profiles and states; of ascending rows, because cells are read from front to back."""
         lane = self._lane
+        told = distinct(np.concatenate([rows, lists.rows])) if len(lists.rows) else rows
+        lane.table["seq"][told] = seq_of[lane.table["shard"][told]]
+        out = []
+        if len(rows):
+            out.append(self._documents("profile", rows, lane.portraits.encode(rows)))
+        if len(told):
+            states = self._forms.pack(told, self.texts(told))
+            out.append(self._documents("state", told, states))
+        return out
+
+    def _documents(self, kind: str, rows: I64, documents: Texts) -> Operation:
+        """One document for each of some users."""
         shard, order = self._by_shard(rows)
-        lane.table["seq"][rows] = seq_of[lane.table["shard"][rows]]
-        if not len(rows):
-            return []
-        profiles = lane.portraits.encode(rows)
-        states = self._forms.pack(rows, self.texts(rows))
-        users = lane.users.ids.texts(rows[order])
-        return [
-            Operation("HSET", "profile", shard, users, profiles.take(order)),
-            Operation("HSET", "state", shard, users, states.take(order)),
-        ]
+        users = self._lane.users.ids.texts(rows[order])
+        return Operation("HSET", kind, shard, users, documents.take(order))
 
     def _listed(self, lists: Lists) -> Operation:
         """New lists of items."""
-        shard, order = self._by_shard(lists.rows)
-        users = self._lane.users.ids.texts(lists.rows[order])
-        return Operation("HSET", "candidates", shard, users, lists.documents.take(order))
+        return self._documents("candidates", lists.rows, lists.documents)
 
     def _ended(self, name: str, side: SideTable, owners: I64, keys: U64) -> Operation:
         """Entries of a side table that are no more."""

@@ -16,6 +16,7 @@ batches and the same times always lead to the same state.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +58,8 @@ from state.users import COLUMNS as USER_COLUMNS
 from state.users import Users
 
 I64 = NDArray[np.int64]
+
+_NOBODY: Final = np.empty(0, dtype=np.int64)
 
 
 class Lane:
@@ -117,6 +120,7 @@ class Lane:
         self.portraits = Portraits(self)
         self._saver = Saver(self)
         self._touched: list[I64] = []
+        self._listed = Lists.none()
         self.outdated = 0
         self._outdated: list[I64] = []
         self._timers_ms = self._swept_ms = NEVER_MS
@@ -313,26 +317,41 @@ class Lane:
         return tables
 
     def collect(
-        self, *, heartbeat: bool = False, stored: Mapping[int, int] | None = None
+        self,
+        *,
+        heartbeat: bool = False,
+        stored: Mapping[int, int] | None = None,
+        lists_later: bool = False,
     ) -> list[ShardCommit]:
         """What changed since the last commit, per shard; idle shards only for a heartbeat.
 
         Args:
             heartbeat: also the shards whose positions alone have moved.
             stored: sequences found in the store; a shard that is older there is written too.
+            lists_later: only the lists of items that are made already; else all whose turn it is.
         """
-        due = np.empty(0, dtype=np.int64)
-        if self.recommender is not None:
-            due = self.users.here(self.recommender.due(self._wall_ms))
-        rows = self.users.here(distinct(np.concatenate([due, *self._touched])))
+        if not lists_later:
+            self.make_lists()
+        rows = self.users.here(distinct(np.concatenate([*self._touched, _NOBODY])))
         self.redefine(rows, self._wall_ms)
-        lists = self.lists(due)
+        lists = self._listed
+        here = self.users.is_here(lists.rows)
+        if not here.all():
+            lists = lists.take(np.flatnonzero(here))
         return self._saver.collect(rows, lists, heartbeat=heartbeat, stored=stored or {})
+
+    def make_lists(self) -> None:
+        """Make the lists of items whose turn it is; they go with the next commit."""
+        if self.recommender is None:
+            return
+        rows = self.users.here(self.recommender.due(self._wall_ms))
+        self.redefine(rows, self._wall_ms)
+        self._listed = self._listed.then(self.lists(rows))
 
     def lists(self, rows: I64) -> Lists:
         """New lists of items for some users, as of now."""
         if self.recommender is None:
-            return Lists(rows[:0], Texts.of([]))
+            return Lists.none()
         ids, now_ms = self.users.ids.texts(rows), self._times(rows)
         return self.recommender.make(self.table, ids, now_ms, rows, self._served(rows, now_ms))
 
@@ -340,6 +359,7 @@ class Lane:
         """The store has these; what they held is not dirty any more."""
         self._saver.settle(commits)
         self._touched.clear()
+        self._listed = Lists.none()
 
     def forward(self, commit: ShardCommit, found: Found) -> ShardCommit:
         """A commit for a store that came back older: all that is newer."""

@@ -3,7 +3,8 @@
 Items belong to no user and no shard: every lane holds all of them, learns at once what its own
 users do, and takes over what the others' users did (``state.sharing``,
 ``docs/decisions/0010-every-lane-holds-all-items.md``). The lists are documents of users; they go
-out in the commit that holds the events which changed them.
+out in the commit that holds the events which changed them, or in the one after it
+(``docs/decisions/0024-lists-follow-their-profiles.md``).
 """
 
 from __future__ import annotations
@@ -36,6 +37,24 @@ class Lists:
 
     rows: I64
     documents: Texts
+
+    @classmethod
+    def none(cls) -> Lists:
+        """Nobody's."""
+        return cls(np.empty(0, dtype=np.int64), Texts.absent(0))
+
+    def take(self, index: I64) -> Lists:
+        """Some of them, ascending."""
+        return Lists(self.rows[index], self.documents.take(index))
+
+    def then(self, newer: Lists) -> Lists:
+        """These and newer ones, which stand in place of older ones of the same users."""
+        if not len(self.rows):
+            return newer
+        kept = self.take(np.flatnonzero(~np.isin(self.rows, newer.rows)))
+        rows = np.concatenate([kept.rows, newer.rows])
+        both = Lists(rows, Texts.joined([kept.documents, newer.documents]))
+        return both.take(np.argsort(rows))
 
 
 @dataclass(slots=True, frozen=True)

@@ -91,7 +91,7 @@ class Saver:
         """One commit per shard that has something to write.
 
         Args:
-            rows: those changed, ascending, int64[n], with all that have new lists.
+            rows: those changed, ascending, int64[n].
             lists: of items.
             heartbeat: also for shards whose positions alone have moved.
             stored: sequences found in the store.

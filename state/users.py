@@ -83,7 +83,12 @@ class Users:
 
     def here(self, rows: I64) -> I64:
         """Those of some rows whose users have not left."""
-        return rows[~self._gone(rows)] if len(self._vacant) else rows
+        return rows[self.is_here(rows)] if len(self._vacant) else rows
+
+    def is_here(self, rows: I64) -> NDArray[np.bool_]:
+        """Of some rows, whether their users have not left."""
+        out: NDArray[np.bool_] = ~self._gone(rows)
+        return out
 
     def leave(self, rows: I64) -> None:
         """The users of distinct rows are forgotten; their columns become as new."""
