@@ -128,7 +128,7 @@ class Forgetting:
         ends_ms = self.ends_ms(rows)
         decided_at_ms = lane.decided_at(wall_ms, int(ends_ms.max()))
         lane.redefine(rows, decided_at_ms)
-        lane.fire(rows, ends_ms - 1, Occasion("timer", decided_at_ms))
+        lane.timers.fire(rows, ends_ms - 1, Occasion("timer", decided_at_ms))
         at_ms = np.maximum(ends_ms, lane.table["as_of"][rows])
         last_seen = lane.table["last_seen"][rows].tolist()
         lane.decider.forget(

@@ -53,6 +53,7 @@ from state.saving import Saver
 from state.segments import SegmentPlan
 from state.side import SideTable
 from state.table import Column, Table
+from state.timers import Timers
 from state.times import NEVER_MS
 from state.users import COLUMNS as USER_COLUMNS
 from state.users import Users
@@ -117,13 +118,13 @@ class Lane:
         if plan.retention_ms:
             steps = plan.retention_every_ms, plan.retention_rows
             self.forgetting = Forgetting(self, plan.retention_ms, *steps)
+        self.timers = Timers(self)
         self.portraits = Portraits(self)
         self._saver = Saver(self)
         self._touched: list[I64] = []
         self._listed = Lists.none()
         self.outdated = 0
         self._outdated: list[I64] = []
-        self._timers_ms = self._swept_ms = NEVER_MS
         self._wall_ms: int | None = None
 
     # -- events -------------------------------------------------------------------------------
@@ -153,26 +154,7 @@ class Lane:
 
     def tick(self, wall_ms: int | None = None) -> None:
         """Do what the clock makes due: windows, timers, cuts, labels that have matured."""
-        now = self.clock.now_ms
-        if now == NEVER_MS:
-            return
-        if now - self._timers_ms < self.plan.timer_step_ms:
-            return
-        self._timers_ms = now
-        occasion = Occasion("timer", self.decided_at(wall_ms))
-        self.redefine(self.redefiner.sweep(self.plan.redefined_rows), wall_ms)
-        self.fire(self._due(now), now, occasion)
-        if self.forgetting is not None:
-            self.forgetting.step(now, wall_ms)
-        expired = self._lasting(self.measures.expire(now))
-        if len(expired):
-            self._decide(expired, self._times(expired), occasion)
-        self._refresh_cuts()
-        if self.learner is not None:
-            self._learn(self.learner, now)
-        if now - self._swept_ms >= self.plan.sweep_every_ms:
-            self._swept_ms = now
-            self._sweep(Occasion("cuts", occasion.decided_at_ms))
+        self.timers.step(wall_ms)
 
     def steer(self, wall_ms: int | None) -> None:
         """Let the catalogue and the rules of the shop take effect on lists of items."""
@@ -182,19 +164,7 @@ class Lane:
 
     def finish(self, at_ms: int) -> None:
         """Bring every user to one time: the values, cuts and labels of a replay's end."""
-        self.clock.restore(at_ms)
-        occasion = Occasion("timer", at_ms)
-        self.redefine(self.users.everybody(), at_ms)
-        while len(rows := self._due(at_ms)):
-            self.fire(rows, at_ms, occasion)
-        if self.forgetting is not None:
-            self.forgetting.forget(self.forgetting.over(at_ms), at_ms)
-        self.measures.expire(at_ms)
-        if self.learner is not None:
-            self._learn(self.learner, at_ms)
-        everyone = self.users.everybody()
-        self._measure(everyone, at_ms)
-        self._decide(everyone, self._times(everyone), Occasion("cuts", at_ms))
+        self.timers.finish(at_ms)
 
     # -- definitions --------------------------------------------------------------------------
 
@@ -276,9 +246,9 @@ class Lane:
             self.forgetting.hasten(self.users.everybody())
         if self.population.is_foreign:
             everybody = self.population.sample(self.table.size)
-            self._measure(self.users.here(everybody), self.clock.now_ms)
+            self.timers.measure(self.users.here(everybody), self.clock.now_ms)
         for rows in self._outdated:  # decided anew as timers are: some at a time
-            self.table["due_ms"][rows] = self._times(rows)
+            self.table["due_ms"][rows] = self.times(rows)
         self._outdated.clear()
 
     def measured_otherwise(self, rows: I64) -> None:
@@ -352,7 +322,7 @@ class Lane:
         """New lists of items for some users, as of now."""
         if self.recommender is None:
             return Lists.none()
-        ids, now_ms = self.users.ids.texts(rows), self._times(rows)
+        ids, now_ms = self.users.ids.texts(rows), self.times(rows)
         return self.recommender.make(self.table, ids, now_ms, rows, self._served(rows, now_ms))
 
     def settle(self, commits: Sequence[ShardCommit]) -> None:
@@ -364,6 +334,46 @@ class Lane:
     def forward(self, commit: ShardCommit, found: Found) -> ShardCommit:
         """A commit for a store that came back older: all that is newer."""
         return self._saver.forward(commit, found)
+
+    # -- deciding ---------------------------------------------------------------------------
+
+    def redefine(self, rows: I64, wall_ms: int | None) -> None:
+        """Let those of some rows go over to the definitions in force that have not yet."""
+        rows = self.redefiner.stale(rows)
+        if not len(rows):
+            return
+        occasion = Occasion("definition", self.decided_at(wall_ms))
+        self.redefiner.redefine(self.view(rows, self.times(rows)), occasion)
+        self._decided(rows)
+        if not self.redefiner.left:
+            self._saver.forms.forget()
+
+    def decide(self, rows: I64, now_ms: I64, occasion: Occasion) -> RowView:
+        """Decide segments and labels of some rows, each at a time of its own; how they stood."""
+        self.redefine(rows, occasion.decided_at_ms)
+        view = self.view(rows, now_ms)
+        if len(rows):
+            self.decider.decide(view, occasion)
+            self._decided(rows)
+        return view
+
+    def view(self, rows: I64, now_ms: I64) -> RowView:
+        """Some rows at times of their own, which must not lie before what they have seen."""
+        return self.measures.view(rows, now_ms, self.population.cuts, self.users.ids)
+
+    def view_now(self, rows: I64) -> RowView:
+        """Some rows as of now: at the clock, or at what they have seen if that is later."""
+        return self.view(rows, self.times(rows))
+
+    def times(self, rows: I64) -> I64:
+        """When rows are evaluated: at the clock, or at what they have seen if that is later."""
+        times = np.empty(len(rows), dtype=np.int64)
+        _latest(rows, self.table["last_seen"], self.table["as_of"], self.clock.now_ms, times)
+        return times
+
+    def decided_at(self, wall_ms: int | None, seen_ms: int = NEVER_MS) -> int:
+        """The wall clock; in a replay the lane's, or what was seen if that is later."""
+        return max(self.clock.now_ms, seen_ms) if wall_ms is None else wall_ms
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -400,7 +410,7 @@ class Lane:
         ts = batch.ts_ms[groups.index]
         decided_at_ms = self.decided_at(wall_ms, int(ts.max()))
         first_ms = np.minimum.reduceat(ts, groups.starts)
-        self._fire_before(groups.rows, first_ms, decided_at_ms)
+        self.timers.fire_before(groups.rows, first_ms, decided_at_ms)
         late = batch.ts_ms < self.clock.now_ms
         self.counters.events += len(groups)
         self.counters.late += int(np.count_nonzero(late[groups.index]))
@@ -415,112 +425,15 @@ class Lane:
             events=last,
             late=late[last],
         )
-        view = self._decide(groups.rows, self._times(groups.rows), occasion)
+        view = self.decide(groups.rows, self.times(groups.rows), occasion)
         if self.learner is not None:
             self.learner.observe(view, groups, batch)
-
-    def redefine(self, rows: I64, wall_ms: int | None) -> None:
-        """Let those of some rows go over to the definitions in force that have not yet."""
-        rows = self.redefiner.stale(rows)
-        if not len(rows):
-            return
-        occasion = Occasion("definition", self.decided_at(wall_ms))
-        self.redefiner.redefine(self.view(rows, self._times(rows)), occasion)
-        self._decided(rows)
-        if not self.redefiner.left:
-            self._saver.forms.forget()
-
-    def _decide(self, rows: I64, now_ms: I64, occasion: Occasion) -> RowView:
-        self.redefine(rows, occasion.decided_at_ms)
-        view = self.view(rows, now_ms)
-        if len(rows):
-            self.decider.decide(view, occasion)
-            self._decided(rows)
-        return view
 
     def _decided(self, rows: I64) -> None:
         self._touched.append(rows)
         self.counters.decided += len(rows)
         if self.forgetting is not None:
             self.forgetting.hasten(rows)
-
-    def _lasting(self, rows: I64) -> I64:
-        """Those of some users whose time has not ended."""
-        if self.forgetting is None:
-            return rows
-        return self.forgetting.lasting(rows, self.clock.now_ms)
-
-    def view(self, rows: I64, now_ms: I64) -> RowView:
-        """Some rows at times of their own, which must not lie before what they have seen."""
-        return self.measures.view(rows, now_ms, self.population.cuts, self.users.ids)
-
-    def view_now(self, rows: I64) -> RowView:
-        """Some rows as of now: at the clock, or at what they have seen if that is later."""
-        return self.view(rows, self._times(rows))
-
-    def _times(self, rows: I64) -> I64:
-        """When rows are evaluated: at the clock, or at what they have seen if that is later."""
-        times = np.empty(len(rows), dtype=np.int64)
-        _latest(rows, self.table["last_seen"], self.table["as_of"], self.clock.now_ms, times)
-        return times
-
-    def _due(self, until_ms: int) -> I64:
-        """Rows with a timer up to a time: the oldest first where there are too many."""
-        due = self.table["due_ms"][: self.table.size]
-        rows = np.flatnonzero(due <= until_ms)
-        if self.forgetting is not None:
-            rows = self.forgetting.timers(rows)
-        if len(rows) > self.plan.timer_budget:
-            oldest = np.argpartition(due[rows], self.plan.timer_budget)
-            rows = np.sort(rows[oldest[: self.plan.timer_budget]])
-        return rows
-
-    def fire(self, rows: I64, until_ms: int | I64, occasion: Occasion) -> None:
-        """Evaluate rows at the time of their timers, again and again up to a time (of each)."""
-        until = np.broadcast_to(until_ms, rows.shape)
-        if self.forgetting is not None:
-            until = np.minimum(until, self.forgetting.ends_ms(rows) - 1)
-        stale = len(self.redefiner.stale(rows))
-        if stale:
-            self.redefine(rows, occasion.decided_at_ms)
-        if stale or self.forgetting is not None:
-            again = self.table["due_ms"][rows] <= until
-            rows, until = rows[again], until[again]
-        while len(rows):
-            now = self.table["due_ms"][rows]
-            self._decide(rows, now, occasion)
-            again = self.table["due_ms"][rows] <= until
-            rows, until = rows[again], until[again]
-
-    def _fire_before(self, rows: I64, first_ms: I64, decided_at_ms: int) -> None:
-        """Timers of silent users that come before their new events."""
-        waiting = self.table["due_ms"][rows] <= first_ms
-        if waiting.any():
-            occasion = Occasion("timer", decided_at_ms)
-            self.fire(rows[waiting], first_ms[waiting], occasion)
-
-    def _refresh_cuts(self) -> None:
-        if self.population.is_stale(self.clock.now_ms, self.counters.events):
-            sample = self.users.here(self.population.sample(self.table.size))
-            self._measure(sample, self.clock.now_ms)
-
-    def _measure(self, rows: I64, now_ms: int) -> None:
-        """Put the cuts at the quintiles of some users."""
-        buyers = self.measures.buyers(rows)
-        self.population.remeasure(buyers, self.view_now, now_ms, self.table.size)
-
-    def _sweep(self, occasion: Occasion) -> None:
-        """One step on the way of the newest cuts through all users."""
-        moved = self.population.moved(self.plan.sweep_rows, self.view_now, self.table)
-        moved = self._lasting(self.users.here(moved))
-        if len(moved):
-            self._decide(moved, self._times(moved), occasion)
-
-    def _learn(self, learner: Learner, now_ms: int) -> None:
-        learner.mature(now_ms)
-        if learner.wants_population(now_ms):
-            sample = self.users.here(self.population.sample(self.table.size))
-            learner.learn_population(self.view_now(sample))
 
     def _served(self, rows: I64, now_ms: I64) -> Served:
         experiments = self.measures.experiments
@@ -529,10 +442,6 @@ class Lane:
         which, changes = experiments.overrides(self.table, rows, now_ms)
         held_out = experiments.held_out(self.table, rows)
         return Served(which, changes, held_out, *experiments.entries(self.table, rows, now_ms))
-
-    def decided_at(self, wall_ms: int | None, seen_ms: int = NEVER_MS) -> int:
-        """The wall clock; in a replay the lane's, or what was seen if that is later."""
-        return max(self.clock.now_ms, seen_ms) if wall_ms is None else wall_ms
 
 
 @compiled

@@ -202,7 +202,8 @@ class Table:
         """Lay the cells of each row side by side, in a block that is long and wide enough."""
         old, width = self._block, max(self._width + -self._width % 8, 8)
         self._block = _zeros((self._capacity, width), np.dtype(np.uint8))
-        self._block[: self.size, : old.shape[1]] = old[: self.size]
+        if old.shape[1]:  # else it did not grow with the columns that lie apart
+            self._block[: self.size, : old.shape[1]] = old[: self.size]
         kind = np.dtype(
             {
                 "names": list(self._offsets),

@@ -30,6 +30,13 @@ STEPS = st.lists(
 )
 
 
+def test_the_first_cells_that_lie_together_may_come_late():
+    table = Table([Column("apart", "i8", 3, apart=True)], capacity=2, together=True)
+    table.grow(5)
+    table.add_columns("", [Column("near", "i4", 7)])
+    assert (table["apart"][:5].tolist(), table["near"][:5].tolist()) == ([3] * 5, [7] * 5)
+
+
 @given(st.data(), columns("abcdef"), STEPS)
 def test_cells_that_lie_together_hold_what_columns_hold(data, first, steps):
     plain, together = Table(first, capacity=2), Table(first, capacity=2, together=True)
