@@ -200,10 +200,10 @@ class Table:
 
     def _lay(self) -> None:
         """Lay the cells of each row side by side, in a block that is long and wide enough."""
-        old, width = self._block, max(self._width + -self._width % 8, 8)
+        # shorter than the table where none of its columns lay together when it grew
+        old, width = self._block[: self.size], max(self._width + -self._width % 8, 8)
         self._block = _zeros((self._capacity, width), np.dtype(np.uint8))
-        if old.shape[1]:  # else it did not grow with the columns that lie apart
-            self._block[: self.size, : old.shape[1]] = old[: self.size]
+        self._block[: len(old), : old.shape[1]] = old
         kind = np.dtype(
             {
                 "names": list(self._offsets),
