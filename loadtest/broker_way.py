@@ -28,7 +28,8 @@ _PARTITIONS = 16
 _PATIENCE_S = 180.0
 
 _LISTS_S = 0.15
-"""Lists of items follow their profiles by no more than this once nothing waits."""
+"""Counted beyond the last profile, so that lists which were put off are made and stored, as far as
+``recommend.lists_per_s`` allows."""
 
 
 @dataclass(slots=True)

@@ -1,8 +1,8 @@
 """Timers: what becomes due in a lane because time goes on, though nobody acts.
 
 A step of the clock fires the timers of silent users, ends windows, brings the cuts up to date and
-lets labels mature. Each part of it is bounded, so that one step never takes long; what is left over
-comes with the next, the oldest first.
+lets labels mature. Timers, sweeps and forgetting have a budget at each step; what is left over
+comes with the next, of timers the oldest first.
 """
 
 from __future__ import annotations

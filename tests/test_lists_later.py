@@ -13,7 +13,7 @@ from events.texts import Texts
 from operators.lane_step import CommitPolicy, LaneLogic
 from operators.metrics import Metrics
 from state.recommending import Lists
-from state.times import DAY_MS, NEVER_MS
+from state.times import DAY_MS
 from tests.test_recommending import SETS, START_MS, Life, log_of
 
 servers = pytest.mark.servers
@@ -158,17 +158,10 @@ def test_a_store_that_lost_its_tail_is_given_the_lists_again(life):
 def test_an_engine_makes_them_soon_and_all_at_its_end(life, monkeypatch):
     monkeypatch.setattr("operators.lane_step._LISTS_S", 0.0)
     monkeypatch.setattr("operators.lane_step._LISTS_BEHIND_S", 3_600.0)
-    applied = []
-    monkeypatch.setattr(life.lanes[0], "apply", lambda batch, _wall: applied.append(batch))
-    life.log += [view(user, "i1", n, START_MS + DAY_MS) for n, user in enumerate(["ann", "bob"])]
-    life.apply(1)
-    life.apply(1)
-    monkeypatch.undo()
-    monkeypatch.setattr("operators.lane_step._LISTS_S", 0.0)
-    monkeypatch.setattr("operators.lane_step._LISTS_BEHIND_S", 3_600.0)
     (lane,), (checkpoint,) = life.lanes, life.checkpoints
-    logic = LaneLogic(lane, checkpoint, CommitPolicy(ahead=True), None, Metrics())
-    first, second = applied
+    logic = LaneLogic(lane, checkpoint, CommitPolicy(max_delay_s=0, ahead=True), None, Metrics())
+    life.log += [view(user, "i1", n, START_MS + DAY_MS) for n, user in enumerate(["ann", "bob"])]
+    first, second = life.read(1), life.read(1)
     quiet = first.where(np.zeros(len(first), dtype=np.bool_))
     quiet.spans = []
     first.more, second.more, quiet.more = False, True, False
@@ -177,7 +170,10 @@ def test_an_engine_makes_them_soon_and_all_at_its_end(life, monkeypatch):
     logic.on_batch([quiet])
     checkpoint.finish()
     assert life.document("ann")["as_of"] == START_MS + DAY_MS
+    quiet.more = True
     logic.on_batch([second])
+    logic.on_batch([quiet])
+    assert (lane.recommender.waiting(), life.document("bob")) == (1, None), "it is behind"
     logic.on_eof()
     assert life.document("bob")["as_of"] == START_MS + DAY_MS
 
@@ -197,4 +193,3 @@ def test_newer_lists_stand_in_place_of_older_ones(parts):
         found, wanted = found.then(lists_of(held)), wanted | held
     assert found.rows.tolist() == sorted(wanted)
     assert found.documents.bytes_list() == [wanted[row] for row in sorted(wanted)]
-    assert NEVER_MS not in found.rows

@@ -14,7 +14,7 @@ import pytest
 from dataflows.embedded import EmbeddedStore
 from dataflows.plans import lane_plan, recommender
 from dataflows.settings import Settings, load
-from events.batch import Read, Span
+from events.batch import Batch, Read, Span
 from events.decode import Decoder
 from events.hashing import shard_of
 from events.schema import EventRules
@@ -81,8 +81,8 @@ class Life:
             self.checkpoints.append(checkpoint)
         self.at = self.stores[0].positions().get(0, 0)
 
-    def apply(self, count: int | None = None, wall_ms: int | None = None) -> None:
-        """The next events, without a commit."""
+    def read(self, count: int | None = None) -> Batch:
+        """The next events, not applied yet."""
         stop = min(self.at + (count or self._batch), len(self.log))
         read = Read(
             topic="t",
@@ -92,11 +92,15 @@ class Life:
             offset=np.arange(self.at, stop),
             spans=[Span(0, self.at, stop, at_end=stop == len(self.log))],
         )
-        batch, _ = self._decode(read)
+        self.at = stop
+        return self._decode(read)[0]
+
+    def apply(self, count: int | None = None, wall_ms: int | None = None) -> None:
+        """The next events, without a commit."""
+        batch = self.read(count)
         owner = shard_of(batch.users, SHARDS) % len(self.lanes)
         for place, lane in enumerate(self.lanes):
             lane.apply(batch.where(owner == place), wall_ms)
-        self.at = stop
 
     def commit(self, *, share: bool = True) -> None:
         """What every lane does after a batch."""
