@@ -84,6 +84,28 @@ def _prefetch(_context: Any, address: Any) -> Any:
     return types.void(address), code
 
 
+def _load_of(read: types.Integer) -> Any:
+    """An intrinsic that reads a number of this type, wherever it begins, from an address."""
+
+    def typed(_context: Any, address: Any) -> Any:
+        def code(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            kind = context.get_value_type(read)
+            number = builder.load(builder.inttoptr(arguments[0], kind.as_pointer()))
+            number.align = 1
+            return number
+
+        return read(address), code
+
+    return intrinsic(typed)
+
+
+byte_at: Final = _load_of(types.uint8)
+"""In a compiled loop: the byte at an address."""
+
+word_at: Final = _load_of(types.uint64)
+"""In a compiled loop: the eight bytes from an address on, the first one lowest."""
+
+
 @inlined
 def come_closer(array: Any, place: Any) -> None:
     """In a compiled loop: let the processor fetch what will be read soon, and go on meanwhile.

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from events.compiled import inlined, step
-from events.texts import ONES, U64
+from events.compiled import byte_at, inlined, step, word_at
+from events.texts import ONES
 
 QUOTE, BACKSLASH, COMMA, COLON = ord('"'), ord("\\"), ord(","), ord(":")
 OPEN, CLOSE, OPEN_LIST, CLOSE_LIST = ord("{"), ord("}"), ord("["), ord("]")
@@ -33,18 +33,18 @@ _BACKSLASHES: Final = np.uint64(0x5C5C5C5C5C5C5C5C)
 
 
 @inlined
-def after_space(data: Any, at: int) -> Any:
+def after_space(at: int) -> Any:
     """Behind all white space."""
-    while data[at] == _SPACE or data[at] == _LINE or data[at] == _TAB or data[at] == _RETURN:
+    while byte_at(at) == _SPACE or byte_at(at) == _LINE or byte_at(at) == _TAB or byte_at(at) == _RETURN:
         at += 1
     return at
 
 
 @inlined
-def to_special(words: U64, at: int, end: int) -> Any:
+def to_special(at: int, end: int) -> Any:
     """The first quote, backslash, control character or byte beyond ASCII; ``end`` if none."""
     while at < end:
-        word = words[at]
+        word = word_at(at)
         quote, backslash = word ^ _QUOTES, word ^ _BACKSLASHES
         found = ((quote - _ONE) & ~quote) | ((backslash - _ONE) & ~backslash)
         found = (found | ((word - _SPACES) & ~word) | word) & _TOP
@@ -56,9 +56,9 @@ def to_special(words: U64, at: int, end: int) -> Any:
 
 
 @step
-def after_letter(data: Any, at: int, end: int) -> Any:
+def after_letter(at: int, end: int) -> Any:
     """Behind one UTF-8 character of two bytes or more."""
-    first = data[at]
+    first = byte_at(at)
     low, high, more = 0x80, 0xBF, 0
     if 0xC2 <= first <= 0xDF:
         more = 1
@@ -74,93 +74,93 @@ def after_letter(data: Any, at: int, end: int) -> Any:
             low = 0x90
         elif first == 0xF4:
             high = 0x8F
-    if more == 0 or at + more >= end or not low <= data[at + 1] <= high:
+    if more == 0 or at + more >= end or not low <= byte_at(at + 1) <= high:
         return -1
     for k in range(2, more + 1):
-        if not 0x80 <= data[at + k] <= 0xBF:
+        if not 0x80 <= byte_at(at + k) <= 0xBF:
             return -1
     return at + more + 1
 
 
 @step
-def text_stop(data: Any, words: U64, at: int, end: int, escapes: bool) -> Any:
+def text_stop(at: int, end: int, escapes: bool) -> Any:
     """The quote that ends a text; -1 for an escape, unless simple ones are allowed."""
     while True:
-        at = to_special(words, at, end)
+        at = to_special(at, end)
         if at >= end:
             return -1
-        byte = data[at]
+        byte = byte_at(at)
         if byte == QUOTE:
             return at
         if byte >= 0x80:
-            at = after_letter(data, at, end)
+            at = after_letter(at, end)
             if at < 0:
                 return -1
-        elif escapes and byte == BACKSLASH and _AFTER_BACKSLASH[data[at + 1]]:
+        elif escapes and byte == BACKSLASH and _AFTER_BACKSLASH[byte_at(at + 1)]:
             at += 2
         else:
             return -1
 
 
 @step
-def after_digits(data: Any, at: int) -> Any:
+def after_digits(at: int) -> Any:
     """Behind one digit or more."""
     begin = at
-    while ZERO <= data[at] <= NINE:
+    while ZERO <= byte_at(at) <= NINE:
         at += 1
     return at if at > begin else -1
 
 
 @step
-def after_number(data: Any, at: int) -> Any:
+def after_number(at: int) -> Any:
     """Behind a number of any form that JSON knows."""
-    if data[at] == MINUS:
+    if byte_at(at) == MINUS:
         at += 1
     begin = at
-    at = after_digits(data, at)
-    if at < 0 or (data[begin] == ZERO and at > begin + 1):
+    at = after_digits(at)
+    if at < 0 or (byte_at(begin) == ZERO and at > begin + 1):
         return -1
-    if data[at] == DOT:
-        at = after_digits(data, at + 1)
+    if byte_at(at) == DOT:
+        at = after_digits(at + 1)
         if at < 0:
             return -1
-    if data[at] == _E or data[at] == _SMALL_E:
+    if byte_at(at) == _E or byte_at(at) == _SMALL_E:
         at += 1
-        if data[at] == PLUS or data[at] == MINUS:
+        if byte_at(at) == PLUS or byte_at(at) == MINUS:
             at += 1
-        at = after_digits(data, at)
+        at = after_digits(at)
     return at
 
 
 @step
-def after_key(data: Any, words: U64, at: int, end: int) -> Any:
+def after_key(at: int, end: int) -> Any:
     """Behind a key and its colon, wherever spaces stand."""
-    at = after_space(data, at)
-    if data[at] != QUOTE:
+    at = after_space(at)
+    if byte_at(at) != QUOTE:
         return -1
-    at = text_stop(data, words, at + 1, end, True)
+    at = text_stop(at + 1, end, True)
     if at < 0:
         return -1
-    at = after_space(data, at + 1)
-    return at + 1 if data[at] == COLON else -1
+    at = after_space(at + 1)
+    return at + 1 if byte_at(at) == COLON else -1
 
 
 @step
-def after_value(data: Any, words: U64, at: int, end: int) -> Any:
+def after_value(at: int, end: int) -> Any:
     """Behind any value; what is in it is checked and not kept."""
     depth, maps = 0, np.uint64(0)
     while True:
-        at = after_space(data, at)
-        byte = data[at]
+        at = after_space(at)
+        byte = byte_at(at)
         if byte == QUOTE:
-            at = text_stop(data, words, at + 1, end, True)
+            at = text_stop(at + 1, end, True)
             if at < 0:
                 return -1
             at += 1
         elif byte in (OPEN, OPEN_LIST):
             is_map = byte == OPEN
-            inside = after_space(data, at + 1)
-            if data[inside] == (CLOSE if is_map else CLOSE_LIST):
+            inside = after_space(at + 1)
+            if byte_at(inside) == (CLOSE if is_map else CLOSE_LIST):
                 at = inside + 1
             else:
                 depth += 1
@@ -169,17 +169,17 @@ def after_value(data: Any, words: U64, at: int, end: int) -> Any:
                 maps = maps << np.uint64(1) | np.uint64(is_map)
                 at = inside
                 if is_map:
-                    at = after_key(data, words, at, end)
+                    at = after_key(at, end)
                     if at < 0:
                         return -1
                 continue
         elif byte == MINUS or ZERO <= byte <= NINE:
-            at = after_number(data, at)
+            at = after_number(at)
             if at < 0:
                 return -1
-        elif words[at] & ONES[4] == _TRUE or words[at] & ONES[4] == NULL:
+        elif word_at(at) & ONES[4] == _TRUE or word_at(at) & ONES[4] == NULL:
             at += 4
-        elif byte == _F and words[at + 1] & ONES[4] == _ALSE:
+        elif byte == _F and word_at(at + 1) & ONES[4] == _ALSE:
             at += 5
         else:
             return -1
@@ -188,13 +188,13 @@ def after_value(data: Any, words: U64, at: int, end: int) -> Any:
                 return -1
             if depth == 0:
                 return at
-            at = after_space(data, at)
-            byte = data[at]
+            at = after_space(at)
+            byte = byte_at(at)
             at += 1
             is_map = maps & np.uint64(1) == np.uint64(1)
             if byte == COMMA:
                 if is_map:
-                    at = after_key(data, words, at, end)
+                    at = after_key(at, end)
                     if at < 0:
                         return -1
                 break

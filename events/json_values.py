@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from events.compiled import inlined, step
+from events.compiled import byte_at, inlined, step
 from events.json_steps import COLON, DOT, MINUS, NINE, PLUS, ZERO
 
 _MOST_DIGITS: Final = 15
@@ -18,7 +18,7 @@ _DAY_MS: Final = 86_400_000
 
 
 @step
-def decimal_of(data: Any, at: int) -> Any:
+def decimal_of(at: int) -> Any:
     """A decimal as an integer and how many of its digits stand behind the point.
 
     Returns:
@@ -26,16 +26,16 @@ def decimal_of(data: Any, at: int) -> Any:
     """
     begin, decimals = at, 0
     number: Any = 0
-    while ZERO <= data[at] <= NINE and at - begin <= _MOST_DIGITS:
-        number = 10 * number + np.int64(data[at]) - ZERO
+    while ZERO <= byte_at(at) <= NINE and at - begin <= _MOST_DIGITS:
+        number = 10 * number + np.int64(byte_at(at)) - ZERO
         at += 1
     digits = at - begin
-    if digits == 0 or (digits > 1 and data[begin] == ZERO):
+    if digits == 0 or (digits > 1 and byte_at(begin) == ZERO):
         return -1, 0, 0
-    if data[at] == DOT:
+    if byte_at(at) == DOT:
         at += 1
-        while ZERO <= data[at] <= NINE and digits + decimals <= _MOST_DIGITS:
-            number = 10 * number + np.int64(data[at]) - ZERO
+        while ZERO <= byte_at(at) <= NINE and digits + decimals <= _MOST_DIGITS:
+            number = 10 * number + np.int64(byte_at(at)) - ZERO
             decimals += 1
             at += 1
         if decimals == 0:
@@ -65,22 +65,22 @@ def in_minor(number: int, decimals: int, digits: int, most: int) -> Any:
 
 
 @inlined
-def two(data: Any, at: int) -> Any:
+def two(at: int) -> Any:
     """Two digits; -1 where there are none."""
-    tens, ones = np.int64(data[at]) - ZERO, np.int64(data[at + 1]) - ZERO
+    tens, ones = np.int64(byte_at(at)) - ZERO, np.int64(byte_at(at + 1)) - ZERO
     return 10 * tens + ones if 0 <= tens <= 9 and 0 <= ones <= 9 else -1
 
 
 @step
-def time_ms(data: Any, at: int, n: int) -> Any:
+def time_ms(at: int, n: int) -> Any:
     """The time in a text of the form ``2026-01-31T12:34:56.789+01:00``, floored; or -1."""
-    if n < 20 or data[at + 4] != MINUS or data[at + 7] != MINUS or data[at + 10] != _UPPER_T:
+    if n < 20 or byte_at(at + 4) != MINUS or byte_at(at + 7) != MINUS or byte_at(at + 10) != _UPPER_T:
         return -1
-    if data[at + 13] != COLON or data[at + 16] != COLON:
+    if byte_at(at + 13) != COLON or byte_at(at + 16) != COLON:
         return -1
-    century, years, month = two(data, at), two(data, at + 2), two(data, at + 5)
-    day, hour = two(data, at + 8), two(data, at + 11)
-    minute, second = two(data, at + 14), two(data, at + 17)
+    century, years, month = two(at), two(at + 2), two(at + 5)
+    day, hour = two(at + 8), two(at + 11)
+    minute, second = two(at + 14), two(at + 17)
     if century < 0 or years < 0 or not 1 <= month <= 12 or day < 1:
         return -1
     if not 0 <= hour <= 23 or not 0 <= minute <= 59 or not 0 <= second <= 59:
@@ -97,22 +97,22 @@ def time_ms(data: Any, at: int, n: int) -> Any:
     days = 365 * before + before // 4 - before // 100 + before // 400 - 719_162
     days += _DAYS_BEFORE[month - 1] + (is_leap and month > 2) + day - 1
     at += 19
-    if data[at] == DOT:
+    if byte_at(at) == DOT:
         at += 1
         scale, begin = 100, at
-        while at < end and ZERO <= data[at] <= NINE:
-            ms += scale * (np.int64(data[at]) - ZERO)
+        while at < end and ZERO <= byte_at(at) <= NINE:
+            ms += scale * (np.int64(byte_at(at)) - ZERO)
             scale //= 10
             at += 1
         if at == begin:
             return -1
     offset = 0
-    if data[at] == _Z:
+    if byte_at(at) == _Z:
         at += 1
     else:
-        ahead = data[at] == PLUS
-        hours, minutes = two(data, at + 1), two(data, at + 4)
-        if (not ahead and data[at] != MINUS) or data[at + 3] != COLON:
+        ahead = byte_at(at) == PLUS
+        hours, minutes = two(at + 1), two(at + 4)
+        if (not ahead and byte_at(at) != MINUS) or byte_at(at + 3) != COLON:
             return -1
         if not 0 <= hours <= 23 or not 0 <= minutes <= 59:
             return -1

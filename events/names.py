@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from events.compiled import inlined
+from events.compiled import inlined, word_at
 from events.schema import TYPES
 from events.texts import I64, ONES, U64
 
@@ -56,15 +56,15 @@ _ODD, _CODE, _HELD = _tables(KEYS, TYPES)
 
 
 @inlined
-def code_of(words: U64, at: int, n: int, which: int) -> Any:
+def code_of(at: int, n: int, which: int) -> Any:
     """The code of the name of ``n`` bytes at a place; -1 for no such name."""
     if n > 16:
         return -1
-    first, second = words[at], np.uint64(0)
+    first, second = word_at(at), np.uint64(0)
     if n < 8:
         first &= ONES[n]
     else:
-        second = words[at + 8] & ONES[n - 8]
+        second = word_at(at + 8) & ONES[n - 8]
     place = np.int64((((first * _TWIST) ^ second) * _ODD[which]) >> _SHIFT)
     same = _HELD[which, place, 0] == first and _HELD[which, place, 1] == second
     return _CODE[which, place, 0] if same and _CODE[which, place, 1] == n else -1

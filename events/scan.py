@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.batch import Batch, Read
-from events.compiled import compiled, inlined
+from events.compiled import byte_at, compiled, inlined, word_at
 from events.json_steps import (
     CLOSE,
     COLON,
@@ -57,7 +57,7 @@ from events.texts import (
     hash_at,
     same_at,
 )
-from events.words import PAD, words_of
+from events.words import PAD, place_of, words_of
 
 _USER, _EVENT, _ITEM, _CATEGORY, _DEVICE, _COUNTRY, _SOURCE, _ORDER = range(8)
 _SESSION, _CURRENCY, _TYPE, _TS, _AMOUNT, _QUANTITY, _VALUE, _CONTEXT, _UNKNOWN = range(8, 17)
@@ -153,7 +153,6 @@ class Scanner:
         length = np.fromiter(map(len, read.payloads), np.int64, len(read.payloads))
         stop, out = np.cumsum(length), Columns.of(len(length))
         _scan(
-            np.frombuffer(block, dtype=np.uint8),
             words_of(block),
             stop - length,
             stop,
@@ -190,46 +189,46 @@ class Scanner:
 
 
 @inlined
-def _text_end(data: Any, words: U64, at: int, end: int, key: int) -> Any:
+def _text_end(at: int, end: int, key: int) -> Any:
     """The quote that ends the text of a field, or -1; a user's id must be ASCII."""
     begin = at
-    at = to_special(words, at, end)
-    if at < end and data[at] != QUOTE and key != _USER:
-        at = text_stop(data, words, at, end, False)
-    if at < 0 or at >= end or data[at] != QUOTE or at - begin > _MOST[key]:
+    at = to_special(at, end)
+    if at < end and byte_at(at) != QUOTE and key != _USER:
+        at = text_stop(at, end, False)
+    if at < 0 or at >= end or byte_at(at) != QUOTE or at - begin > _MOST[key]:
         return -1
     return at
 
 
 @inlined
-def _integer_or_time(data: Any, words: U64, key: int, at: int, end: int) -> Any:
+def _integer_or_time(key: int, at: int, end: int) -> Any:
     """An integer, or the text of a time: the place behind it, or -1, and what it is."""
-    if key == _TS and data[at] == QUOTE:
+    if key == _TS and byte_at(at) == QUOTE:
         begin = at + 1
-        at = to_special(words, begin, end)
-        if at >= end or data[at] != QUOTE:
+        at = to_special(begin, end)
+        if at >= end or byte_at(at) != QUOTE:
             return -1, 0
-        return at + 1, time_ms(data, begin, at - begin)
-    at, number, decimals = decimal_of(data, at)
+        return at + 1, time_ms(begin, at - begin)
+    at, number, decimals = decimal_of(at)
     return (-1 if decimals > 0 else at), number
 
 
 @inlined
-def _amount(data: Any, at: int, bounds: Bounds) -> Any:
+def _amount(at: int, bounds: Bounds) -> Any:
     """An amount, a number or the text of one: the place behind it, or -1, and what it is."""
-    quoted = data[at] == QUOTE
-    at, number, decimals = decimal_of(data, at + quoted)
-    if at < 0 or (quoted and data[at] != QUOTE):
+    quoted = byte_at(at) == QUOTE
+    at, number, decimals = decimal_of(at + quoted)
+    if at < 0 or (quoted and byte_at(at) != QUOTE):
         return -1, 0
     minor = in_minor(number, decimals, bounds.digits, bounds.most_minor)
     return (at + quoted if minor >= 0 else -1), minor
 
 
 @inlined
-def _float(data: Any, at: int) -> Any:
+def _float(at: int) -> Any:
     """A small integer over a small power of ten, so that the division is exact."""
-    negative = data[at] == MINUS
-    at, number, decimals = decimal_of(data, at + negative)
+    negative = byte_at(at) == MINUS
+    at, number, decimals = decimal_of(at + negative)
     if at < 0 or (negative and number == 0):
         return -1, 0.0
     scale = 1.0
@@ -240,7 +239,6 @@ def _float(data: Any, at: int) -> Any:
 
 @compiled
 def _scan(
-    data: NDArray[np.uint8],
     words: U64,
     starts: I64,
     stops: I64,
@@ -251,6 +249,7 @@ def _scan(
     out: Columns,
 ) -> None:
     """Fill in all columns, message by message; whatever is not sure leaves it unclean."""
+    first = place_of(words)
     clean, kinds, ts_ms, amounts, quantities, values, start, length, hashes = out
     for i in range(len(starts)):
         clean[i], kinds[i], ts_ms[i], amounts[i], quantities[i] = False, -1, -1, 0, 0
@@ -258,28 +257,28 @@ def _scan(
         hashes[0, i], hashes[1, i], hashes[2, i] = 0, 0, 0
         for k in range(_ORDER + 1):
             start[k, i], length[k, i] = 0, -1
-        at, end = starts[i], stops[i]
-        if end - at < 2 or end - at > bounds.most_bytes or data[at] != OPEN:
+        at, end = first + starts[i], first + stops[i]
+        if end - at < 2 or end - at > bounds.most_bytes or byte_at(at) != OPEN:
             continue
         seen, more = 0, True
         while more:
-            at = after_space(data, at + 1)
-            if data[at] != QUOTE:
+            at = after_space(at + 1)
+            if byte_at(at) != QUOTE:
                 break
             begin = at + 1
-            at = text_stop(data, words, begin, end, False)
+            at = text_stop(begin, end, False)
             if at < 0:
                 break
-            key = code_of(words, begin, at - begin, OF_KEYS)
+            key = code_of(begin, at - begin, OF_KEYS)
             if key < 0:
                 key = _UNKNOWN
             elif seen >> key & 1:
                 break
-            at = after_space(data, at + 1)
-            if data[at] != COLON:
+            at = after_space(at + 1)
+            if byte_at(at) != COLON:
                 break
-            at = after_space(data, at + 1)
-            is_text, is_null = data[at] == QUOTE, words[at] & ONES[4] == NULL
+            at = after_space(at + 1)
+            is_text, is_null = byte_at(at) == QUOTE, word_at(at) & ONES[4] == NULL
             if is_null and not _NEEDED >> key & 1:
                 at += 4
             else:
@@ -288,40 +287,40 @@ def _scan(
                     if not is_text:
                         break
                     begin = at + 1
-                    at = _text_end(data, words, begin, end, key)
+                    at = _text_end(begin, end, key)
                     n = at - begin
                     if at < 0:
                         break
                     at += 1
                     if key == _TYPE:
-                        code = code_of(words, begin, n, OF_TYPES)
+                        code = code_of(begin, n, OF_TYPES)
                         if code < 0 or not allowed[code]:
                             break
                         kinds[i] = code
                     elif n > 0:
                         if key <= _ORDER:
-                            start[key, i], length[key, i] = begin, n
+                            start[key, i], length[key, i] = begin - first, n
                         elif key == _CURRENCY and (
-                            n != bounds.currency_length or not same_at(words, begin, currency, 0, n)
+                            n != bounds.currency_length or not same_at(begin, place_of(currency), n)
                         ):
                             break
                 elif key == _AMOUNT:
-                    at, amounts[i] = _amount(data, at, bounds)
+                    at, amounts[i] = _amount(at, bounds)
                 elif key == _VALUE:
-                    at, values[i] = _float(data, at)
+                    at, values[i] = _float(at)
                 elif key == _TS:
-                    at, ts_ms[i] = _integer_or_time(data, words, key, at, end)
+                    at, ts_ms[i] = _integer_or_time(key, at, end)
                 elif key == _QUANTITY:
-                    at, quantities[i] = _integer_or_time(data, words, key, at, end)
-                elif key == _UNKNOWN or data[at] == OPEN:
-                    at = after_value(data, words, at, end)
+                    at, quantities[i] = _integer_or_time(key, at, end)
+                elif key == _UNKNOWN or byte_at(at) == OPEN:
+                    at = after_value(at, end)
                 else:
                     break
                 if at < 0:
                     break
-            at = after_space(data, at)
-            more = data[at] == COMMA
-        if more or data[at] != CLOSE or at + 1 != end or seen & _NEEDED != _NEEDED:
+            at = after_space(at)
+            more = byte_at(at) == COMMA
+        if more or byte_at(at) != CLOSE or at + 1 != end or seen & _NEEDED != _NEEDED:
             continue
         users, events = length[_USER, i], length[_EVENT, i]
         moment, ahead_ms = ts_ms[i], ts_ms[i] - record_ts_ms[i]
@@ -334,19 +333,20 @@ def _scan(
                 continue
             if 0 <= bounds.most_age_ms < -ahead_ms:
                 continue
-        for k in range(start[_USER, i], start[_USER, i] + users):
-            more |= data[k] == _DELETE
+        user_at = first + start[_USER, i]
+        for k in range(user_at, user_at + users):
+            more |= byte_at(k) == _DELETE
         if more:
             continue
-        user = hash_at(words, start[_USER, i], users)
-        event = event_hash_of(user, hash_at(words, start[_EVENT, i], events), bounds.salt)
+        user = hash_at(first + start[_USER, i], users)
+        event = event_hash_of(user, hash_at(first + start[_EVENT, i], events), bounds.salt)
         hashes[0, i], hashes[1, i] = user, event
         kind = kinds[i]
         if kind in (PURCHASE, REFUND):
             if not seen >> _AMOUNT & 1:
                 continue
             if length[_ORDER, i] > 0:
-                hashes[2, i] = hash_at(words, start[_ORDER, i], length[_ORDER, i])
+                hashes[2, i] = hash_at(first + start[_ORDER, i], length[_ORDER, i])
             else:
                 hashes[2, i] = combined(event, _OWN_ORDER)
         elif kind in (ADD_TO_CART, REMOVE_FROM_CART) and length[_ITEM, i] < 1:

@@ -16,8 +16,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from events.compiled import compiled, inlined
-from events.words import PAD, open_words, put_bytes, words_of
+from events.compiled import compiled, inlined, word_at
+from events.words import PAD, open_words, place_of, put_bytes, words_of
 
 U8 = NDArray[np.uint8]
 I32 = NDArray[np.int32]
@@ -231,11 +231,11 @@ def finished(x: Any) -> Any:
 
 
 @inlined
-def hash_at(words: U64, at: int, n: int) -> Any:
-    """The hash of the ``n`` bytes from ``at`` on."""
+def hash_at(at: int, n: int) -> Any:
+    """The hash of the ``n`` bytes from an address on."""
     out = np.uint64(n) * _WORD ^ _SEED
     while n > 0:
-        word = words[at]
+        word = word_at(at)
         if n < 8:
             word &= ONES[n]
         mixed = (out ^ word) * _WORD
@@ -260,21 +260,21 @@ def event_hash_of(user: Any, event: Any, salt: Any) -> Any:
 
 
 @inlined
-def same_at(these: U64, at: int, those: U64, there: int, n: int) -> Any:
-    """Whether ``n`` bytes at two places of two blocks are equal."""
+def same_at(at: int, there: int, n: int) -> Any:
+    """Whether the ``n`` bytes from two addresses on are equal."""
     while n >= 8:
-        if these[at] != those[there]:
+        if word_at(at) != word_at(there):
             return False
         at += 8
         there += 8
         n -= 8
-    return n <= 0 or (these[at] ^ those[there]) & ONES[n] == np.uint64(0)
+    return n <= 0 or (word_at(at) ^ word_at(there)) & ONES[n] == np.uint64(0)
 
 
 @compiled
 def _hash_all(words: U64, start: I64, length: I32, out: U64) -> None:
     for i in range(len(start)):
-        out[i] = hash_at(words, start[i], max(length[i], 0))
+        out[i] = hash_at(place_of(words) + start[i], max(length[i], 0))
 
 
 @compiled

@@ -36,6 +36,12 @@ def open_words(out: U8) -> U64:
 
 
 @inlined
+def place_of(words: U64) -> Any:
+    """In a compiled loop: the address of a block's first byte."""
+    return np.int64(words.ctypes.data)
+
+
+@inlined
 def copy_bytes(target: int, source: int, length: int) -> None:
     """Copy bytes between addresses, whole words at a time; up to seven more may come along.
 

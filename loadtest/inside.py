@@ -28,7 +28,7 @@ STEPS = ("read", "decode", "deduplicate", "update", "decide", "model", "clock", 
 _STEP_OF: Final = {
     "_admit": "deduplicate",
     "_take": "update",
-    "_decide": "decide",
+    "decide": "decide",
     "tick": "clock",
     "collect": "encode",
     "settle": "encode",

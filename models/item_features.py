@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from events.catalog import Facts
 from events.compiled import compiled, step
 from events.texts import Texts, combined, hash_at
+from events.words import place_of
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -126,15 +127,15 @@ def _fill(
         for k in range(1, size + 1):
             byte = category[first + k] & low if k < size else np.uint64(_DOT)
             if byte in (_DOT, _SLASH, _GREATER):
-                n = _add(_CATEGORY, hash_at(category, first, k), n, weights, own, counts)
+                n = _add(_CATEGORY, hash_at(place_of(category) + first, k), n, weights, own, counts)
         if brand_length[i] > 0:
-            hashed = hash_at(brand, brand_start[i], brand_length[i])
+            hashed = hash_at(place_of(brand) + brand_start[i], brand_length[i])
             n = _add(_BRAND, hashed, n, weights, own, counts)
         first, size, begin = tags_start[i], tags_length[i], 0
         for k in range(size + 1):
             if k == size or tags[first + k] & low == _NEW_LINE:
                 if k > begin:
-                    hashed = hash_at(tags, first + begin, k - begin)
+                    hashed = hash_at(place_of(tags) + first + begin, k - begin)
                     n = _add(_TAG, hashed, n, weights, own, counts)
                 begin = k + 1
         if price[i] > 0:
@@ -144,9 +145,9 @@ def _fill(
         for k in range(max(size, 0)):
             if title[first + k] & low == _SPACE:
                 if k > begin:
-                    hashed = hash_at(title, first + begin, k - begin)
+                    hashed = hash_at(place_of(title) + first + begin, k - begin)
                     n = _add(_WORD, hashed, n, weights, own, counts)
                 begin = k + 1
         for k in range(size - 2):
             if title[first + k + 1] & low != _SPACE:
-                n = _add(_LETTERS, hash_at(title, first + k, 3), n, weights, own, counts)
+                n = _add(_LETTERS, hash_at(place_of(title) + first + k, 3), n, weights, own, counts)

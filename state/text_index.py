@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from events.compiled import come_closer, compiled
 from events.texts import I32, I64, U64, Texts, same_at
-from events.words import PAD
+from events.words import PAD, place_of
 
 U8 = NDArray[np.uint8]
 
@@ -242,7 +242,7 @@ def _find(
                 if (
                     number >= 0
                     and lengths[number] == n
-                    and same_at(words, start[i], held, starts[number], n)
+                    and same_at(place_of(words) + start[i], place_of(held) + starts[number], n)
                 ):
                     out[i] = number
                     break
@@ -281,7 +281,7 @@ def _add(
                 if (
                     number >= 0
                     and lengths[number] == n
-                    and same_at(words, start[i], held, starts[number], n)
+                    and same_at(place_of(words) + start[i], place_of(held) + starts[number], n)
                 ):
                     found = number
             at = (at + np.uint64(1)) & mask
