@@ -22,9 +22,10 @@ from typing import Any, Final, TypeVar, cast
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, config, njit, types
+from numba import config, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
+from numba.np.arrayobj import make_array, populate_array
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -47,10 +48,23 @@ config.CACHE_DIR = str(kept_in())  # before the first decorator asks for it
 
 def compiled(loop: F) -> F:
     """A loop over arrays that is called from Python."""
+    return _kept(loop, counts=False)
+
+
+def allocating(loop: F) -> F:
+    """A loop that makes arrays of its own, so that who holds which must be counted.
+
+    That costs 20 ns for each array it is given, and more for each that its steps are given.
+    """
+    return _kept(loop, counts=True)
+
+
+def _kept(loop: F, *, counts: bool) -> F:
+    options = {"nogil": True, "error_model": "numpy", "_nrt": counts}
     try:
-        return cast(F, njit(cache=True, nogil=True, error_model="numpy")(loop))
+        return cast(F, njit(cache=True, **options)(loop))
     except RuntimeError:  # nowhere to keep the result: compile at every start
-        return cast(F, njit(nogil=True, error_model="numpy")(loop))
+        return cast(F, njit(**options)(loop))
 
 
 def inlined(step: F) -> F:
@@ -61,14 +75,6 @@ def inlined(step: F) -> F:
 def step(part: F) -> F:
     """A larger step of a compiled loop; stays a function."""
     return cast(F, njit(error_model="numpy")(part))
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _pointer(_context: Any, address: Any) -> Any:
-    def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
-
-    return types.voidptr(address), code
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -99,11 +105,37 @@ def _load_of(read: types.Integer) -> Any:
     return intrinsic(typed)
 
 
+def _array_of(held: types.Integer) -> Any:
+    """An intrinsic that takes what lies from an address on for an array of this type."""
+    kind = types.Array(held, 1, "C")
+
+    def typed(_context: Any, address: Any) -> Any:
+        def code(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            array = make_array(kind)(context, builder)
+            place = builder.inttoptr(arguments[0], context.get_data_type(held).as_pointer())
+            size = context.get_constant(types.intp, held.bitwidth // 8)
+            one = context.get_constant(types.intp, 1)
+            populate_array(array, place, [one], [size], size, meminfo=None)
+            return array._getvalue()
+
+        return kind(address), code
+
+    return intrinsic(typed)
+
+
 byte_at: Final = _load_of(types.uint8)
 """In a compiled loop: the byte at an address."""
 
 word_at: Final = _load_of(types.uint64)
 """In a compiled loop: the eight bytes from an address on, the first one lowest."""
+
+bytes_at: Final = _array_of(types.uint8)
+"""In a compiled loop: what lies from an address on, as an array whose end is not known.
+
+Whoever passes the address keeps what lies there until the loop is through."""
+
+words_at: Final = _array_of(types.uint64)
+"""As ``bytes_at``, in words of eight bytes."""
 
 
 @inlined
@@ -114,18 +146,3 @@ def come_closer(array: Any, place: Any) -> None:
     loop waits for one after another. It is a hint, so a place beyond the end does no harm.
     """
     _prefetch(array.ctypes.data + place * array.strides[0])
-
-
-@inlined
-def words_at(address: int) -> Any:
-    """In a compiled loop: the words from an address on, as an array whose end is not known.
-
-    Whoever passes the address keeps what lies there until the loop is through.
-    """
-    return carray(_pointer(address), 1, np.uint64)
-
-
-@inlined
-def bytes_at(address: int) -> Any:
-    """As ``words_at``, byte by byte."""
-    return carray(_pointer(address), 1, np.uint8)

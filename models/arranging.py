@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from events.compiled import compiled
+from events.compiled import allocating
 from models.candidates import UNRANKED, Candidates
 from models.item_plan import SOURCES
 from models.items import ItemTable
@@ -91,7 +91,7 @@ def arranged(
     return out
 
 
-@compiled
+@allocating
 def _chosen(
     item: I32,
     count: I64,

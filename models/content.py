@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.catalog import Facts
-from events.compiled import compiled, step
+from events.compiled import allocating, compiled, step
 from models.item_features import BUCKETS, FEATURES, NO_FEATURE, features
 from models.items import ItemTable
 from models.neighbours import NOBODY
@@ -223,7 +223,7 @@ def _enter(item: I32, weight: F32, row: int, other: int, value: float) -> None:
         item[row, least], weight[row, least] = other, value
 
 
-@compiled
+@allocating
 def _compare(
     slots: I64,
     row_of: I32,

@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from events.compiled import compiled
+from events.compiled import allocating
 from models.board import clear, new_slots
 from models.candidates import UNRANKED, Candidates
 from models.cosine import add_cosines
@@ -208,7 +208,7 @@ class Gatherer:
         return held
 
 
-@compiled
+@allocating
 def _gather(
     recent: I64,
     bought: I64,

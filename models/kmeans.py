@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from events.compiled import compiled
+from events.compiled import allocating, compiled
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -239,7 +239,7 @@ def _squares(Z: F64, of: F64) -> F64:
     return squares
 
 
-@compiled
+@allocating
 def _nearest(X: F64, mean: F64, scale: F64, across: F64, labels: I64) -> None:
     """Label each row; ``across`` holds the scaled centres, float64[f, k]."""
     features, k = across.shape

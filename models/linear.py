@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from river import base
 
-from events.compiled import compiled, inlined, step
+from events.compiled import allocating, inlined, step
 from models.contract import F64, LARGEST, State, refuse_mismatch, refuse_names, refuse_unfit
 
 I64 = NDArray[np.int64]
@@ -253,7 +253,7 @@ def _scales(var: F64) -> F64:
     return np.divide(1.0, np.sqrt(var), out=np.zeros_like(var), where=var > 0)
 
 
-@compiled
+@allocating
 def _predict(X: F64, held: F64, intercept: float) -> F64:
     mean, var, weight = held[_MEAN], held[_VAR], held[_WEIGHT]
     out, deviation = np.empty(len(X)), np.empty(X.shape[1])
@@ -267,7 +267,7 @@ def _predict(X: F64, held: F64, intercept: float) -> F64:
     return out
 
 
-@compiled
+@allocating
 def _learn(X: F64, y: Bools, held: F64, intercept: float, rates: F64) -> tuple[F64, float]:
     """What was said of each row before it was learned, and the intercept after the last.
 

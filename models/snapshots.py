@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.batch import Batch
-from events.compiled import compiled
+from events.compiled import allocating, compiled
 from events.schema import TYPES
 from models.examples import SEEN, Examples
 from models.parked import bucket_of
@@ -251,7 +251,7 @@ def _send(
             X[i, j] = held_x[slot, j]
 
 
-@compiled
+@allocating
 def _flag(
     slots: I64,
     starts: I64,

@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from events.compiled import compiled
+from events.compiled import allocating
 from models.candidates import UNRANKED, Candidates
 from models.item_plan import SOURCES
 
@@ -217,7 +217,7 @@ class SourceWeights:
         return out
 
 
-@compiled
+@allocating
 def _learn(ranks: U8, says: F64, is_on: Bools, logs: F64, squares: F64) -> None:
     many, sources = ranks.shape[1], ranks.shape[2]
     score, weights, slope = np.empty(many), np.empty(sources), np.empty(sources)

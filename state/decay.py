@@ -21,7 +21,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from events.compiled import compiled, inlined
+from events.compiled import allocating, compiled, inlined
 from state.table import Column, Table
 from state.times import FAR_MS, NEVER_MS
 
@@ -172,7 +172,7 @@ def _log2(mantissa: F64, exponent: I32, out: F64) -> None:
         out[i] = np.log2(mantissa[i]) + exponent[i] if mantissa[i] > 0 else -np.inf
 
 
-@compiled
+@allocating
 def _fall_below(
     mantissa: F64, exponent: I32, now_ms: I64, half_life_ms: int, threshold: float, out: I64
 ) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from events.compiled import compiled
+from events.compiled import allocating
 from state.runs import SortedRuns, merged
 from state.times import FAR_MS
 
@@ -81,7 +81,7 @@ class TimeQueue:
         return np.array(times), ids
 
 
-@compiled
+@allocating
 def _sort_equals(times: I64, ids: I64) -> None:
     """Bring the ids of equal times into ascending order; times are."""
     start, ascend = 0, True
