@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from events.compiled import allocating
+from events.compiled import compiled
 from models.board import clear, new_slots
 from models.candidates import UNRANKED, Candidates
 from models.cosine import add_cosines
@@ -86,9 +86,10 @@ class _Items(NamedTuple):
 
 
 class _Rules(NamedTuple):
-    """How sources are weighed."""
+    """How sources are weighed; ``flat`` counts everything bought alike."""
 
     weights: F64
+    flat: F64
     fades: F64
     damping: float
     offset: float
@@ -154,7 +155,8 @@ class Gatherer:
         fades = np.arange(1, plan.looks_back + 1, dtype=np.float64) ** -plan.fade
         # a copy, because a view that is not to be written would be compiled for anew
         rules = _Rules(
-            np.array(weights, order="C"), fades, plan.damping, plan.rank_offset,
+            np.array(weights, order="C"), np.ones(bought.shape[1]), fades, plan.damping,
+            plan.rank_offset,
             self._items.boosts, running or Running.unknown(n, recent.shape[1]),
         )  # fmt: skip
         columns = out.item, out.score, out.source, out.because, out.ranks, out.count
@@ -208,7 +210,7 @@ class Gatherer:
         return held
 
 
-@allocating
+@compiled
 def _gather(
     recent: I64,
     bought: I64,
@@ -224,8 +226,7 @@ def _gather(
     out_count: I64,
 ) -> None:
     length, offset = out_item.shape[1], rules.offset
-    flat = np.ones(bought.shape[1], dtype=np.float64)
-    fades, all_weights = rules.fades, rules.weights
+    flat, fades, all_weights = rules.flat, rules.fades, rules.weights
     popularity, blocked, boost = items.popularity, items.blocked, items.boost
     co_item, co_weight = items.co_item, items.co_weight
     to_item, to_weight = items.to_item, items.to_weight

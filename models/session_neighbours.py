@@ -65,6 +65,8 @@ class SessionIndex(NamedTuple):
         found_at, similarity, nearest: of each session, when it was found last, how similar it was
             then, and the place of the latest item that it shares, int64[sessions].
         found: the sessions that were, int32[m].
+        found_recency: when they were last active, int64[m].
+        so_similar: how many sessions are as similar as that, int64[_MOST_SIMILAR + 1].
     """
 
     sample: int
@@ -84,6 +86,8 @@ class SessionIndex(NamedTuple):
     similarity: I64
     nearest: I64
     found: I32
+    found_recency: I64
+    so_similar: I64
 
 
 class SessionNeighbours:
@@ -107,6 +111,7 @@ class SessionNeighbours:
     def __init__(self, sessions: int, sample: int, neighbours: int) -> None:
         nodes = sessions * LONGEST
         buckets = 1 << max(sessions - 1, 0).bit_length()
+        most_found = min(sessions, PLACES * sample)
         self.index = SessionIndex(
             sample=sample,
             neighbours=neighbours,
@@ -124,7 +129,9 @@ class SessionNeighbours:
             found_at=np.zeros(sessions, np.int64),
             similarity=np.zeros(sessions, np.int64),
             nearest=np.zeros(sessions, np.int64),
-            found=np.empty(min(sessions, PLACES * sample), np.int32),
+            found=np.empty(most_found, np.int32),
+            found_recency=np.empty(most_found, np.int64),
+            so_similar=np.empty(_MOST_SIMILAR + 1, np.int64),
         )
 
     def __len__(self) -> int:
@@ -351,8 +358,7 @@ def _latest(many: int, index: Any) -> int:
     By a heap of its own, the oldest on top: to compile numpy's ``partition`` and ``argsort`` takes
     as long as all else that makes lists.
     """
-    found, kept = index.found, min(many, index.sample)
-    recency = np.empty(many, np.int64)
+    found, recency, kept = index.found, index.found_recency, min(many, index.sample)
     for k in range(many):
         recency[k] = index.recency[found[k]]
     for top in range(kept // 2 - 1, -1, -1):
@@ -387,7 +393,8 @@ def _most_similar(many: int, index: Any) -> int:
     most = index.neighbours
     if many <= most:
         return many
-    counts = np.zeros(_MOST_SIMILAR + 1, np.int64)
+    counts = index.so_similar
+    counts[:] = 0
     for session in index.found[:many]:
         counts[index.similarity[session]] += 1
     least, above = _MOST_SIMILAR, 0
