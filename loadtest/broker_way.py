@@ -1,8 +1,8 @@
 """From the broker to committed profiles: the whole engine as a child process, everything on.
 
 The engine is frozen while the log is filled, then let go; what its process spends until a commit
-covers the log, and the lists of items have followed, is what it costs. The embedded
-broker and store run outside it.
+covers the log is what it costs, and then what it spends until the lists of items have followed. The
+embedded broker and store run outside it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
+from operator import and_, or_
 from pathlib import Path
 
 import msgspec
@@ -22,6 +24,7 @@ from confluent_kafka import Producer
 
 from dataflows.child import Engine
 from dataflows.embedded import EmbeddedBroker, EmbeddedStore
+from loadtest.lists import Awaited
 from state.store import Store
 
 _PARTITIONS = 16
@@ -29,9 +32,8 @@ _PARTITIONS = 16
 
 _PATIENCE_S = 180.0
 
-_LISTS_S = 0.15
-"""Counted beyond the last profile, so that lists which were put off are made and stored, as far as
-``recommend.lists_per_s`` allows."""
+_LISTS_S = 60.0
+"""So long at most lists may take to follow the last profile."""
 
 
 @dataclass(slots=True)
@@ -75,15 +77,16 @@ class Running:
             raise RuntimeError(f"the embedded broker must take every event, but {left} are left")
 
     def committed(self) -> int:
-        """Events that the last commit covers.
+        """Events that the last commit of every lane covers.
 
         It covers them for the shards whose users did something. The others follow with a heartbeat,
         seconds later, and to wait for it would count an engine that has nothing to do.
         """
-        newest: Counter[int] = Counter()
-        for (raw,) in self.store.record_fields(["positions"]):
-            newest |= Counter(msgspec.json.decode(raw or b"{}", type=dict[int, int]))
-        return newest.total()
+        found = self.store.record_fields(["positions"])
+        each = [Counter(msgspec.json.decode(raw or b"{}", type=dict[int, int])) for (raw,) in found]
+        lanes = len(self.processes)
+        newest = [reduce(or_, each[lane::lanes]) for lane in range(lanes)]
+        return reduce(and_, newest).total()
 
     def wait(self) -> None:
         """Until everything that was sent is committed."""
@@ -156,25 +159,65 @@ def engine(
             child.kill()
 
 
+@dataclass(slots=True, frozen=True, order=True)
+class Cost:
+    """What a log took.
+
+    Attributes:
+        engine_s: CPU seconds of the engine until a commit covered the log.
+        store_s: of the store.
+        lists_s: of the engine from then on until all lists of items had followed, nothing else
+            to do and so with its idle looks for news; 0 where lists are not waited for.
+        events: of the log.
+    """
+
+    engine_s: float
+    store_s: float
+    lists_s: float
+    events: int
+
+
 def run(
-    warm: Path, file: Path, batch: int, workers: int = 0, sets: Iterable[str] = ()
-) -> tuple[float, float, int]:
-    """CPU seconds of the engine and of the store for one file, and its events."""
+    warm: Path, file: Path, batch: int, workers: int = 0, sets: Iterable[str] = (), *, lists: bool
+) -> Cost:
+    """What one file takes, once another has brought the engine to its steady state.
+
+    Args:
+        warm: what comes before.
+        file: what is counted.
+        batch: most messages in a read.
+        workers: of a supervised engine; 0 for one without a supervisor.
+        sets: settings of the engine.
+        lists: whether lists of items are waited for, too.
+    """
     with engine([f"kafka.fetch_max={batch}", *sets], workers=workers) as running:
-        running.publish(_lines(warm))
-        running.wait()
+        _commit(running, warm, lists=lists)
         running.freeze()
-        before = running.sent
+        before, url = running.sent, running.embedded.url
         running.publish(_lines(file))
+        awaited = Awaited(_lines(file) if lists else ())
         server = psutil.Process(running.embedded.pid)
         spent_s, server_s = running.cpu_s(), sum(server.cpu_times()[:2])
         running.thaw()
         running.wait()
-        time.sleep(_LISTS_S)
-        return (
-            running.cpu_s() - spent_s,
-            sum(server.cpu_times()[:2]) - server_s,
-            running.sent - before,
+        engine_s, store_s = running.cpu_s() - spent_s, sum(server.cpu_times()[:2]) - server_s
+        _follow(awaited, url)
+        lists_s = running.cpu_s() - spent_s - engine_s if lists else 0.0
+        return Cost(engine_s, store_s, lists_s, running.sent - before)
+
+
+def _commit(running: Running, file: Path, *, lists: bool) -> None:
+    running.publish(_lines(file))
+    running.wait()
+    if lists:
+        _follow(Awaited(_lines(file)), running.embedded.url)
+
+
+def _follow(awaited: Awaited, url: str) -> None:
+    if not awaited.wait(url, _LISTS_S):
+        raise RuntimeError(
+            f"lists of items must follow profiles, but {awaited.left:,} of {awaited.users:,} users "
+            f"have none of after what they did, {_LISTS_S:.0f} s after the last profile"
         )
 
 

@@ -6,18 +6,17 @@ Among the load are markers, each the one event of a user of its own. Their profi
 until ``last_seen`` is the marker's time. The system is met from outside: a producer, a Redis
 client, and the engine as a child process. One thread sends and asks in turn, every millisecond;
 that is the resolution, and what is late by less counts as late by a whole round. When all is
-committed, the lists of those who did something with an item in the last seconds are looked at: each
-must be of that time.
+committed, the lists of those who did something with an item in the last seconds are waited for:
+each must come to be of that time.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
-import re
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -32,6 +31,7 @@ from rich.console import Console
 from events.hashing import shard_of
 from events.texts import Texts
 from loadtest.broker_way import Running, engine, until, user_key
+from loadtest.lists import Awaited
 from loadtest.stream import SHOP, Load
 
 _SHARDS: Final = 64
@@ -45,16 +45,12 @@ _GENERATING_S: Final = 15e-6
 
 _DRAIN_S: Final = 10.0
 _RECENT_S: Final = 2
-_ACTS: Final = re.compile(rb'"type":"(product_view|add_to_cart|wishlist_add|purchase)"')
-_TIME: Final = re.compile(rb'"ts":(\d+)')
+_LISTS_S: Final = 10.0
+"""So long may lists take to follow the last profile."""
 
 
 class _Profile(msgspec.Struct):
     last_seen: int
-
-
-class _List(msgspec.Struct):
-    as_of: int
 
 
 @dataclass(slots=True, frozen=True)
@@ -166,31 +162,6 @@ def _rewrites(url: str) -> bool:
     return bool(redis.Redis.from_url(url).info("persistence")["aof_rewrite_in_progress"])
 
 
-def outdated(url: str, events: Iterable[Event]) -> tuple[int, int]:
-    """Whose lists are older than what users did with items.
-
-    Args:
-        url: of the store, which has committed everything.
-        events: whose users are looked at, markers aside.
-
-    Returns:
-        How many users, and how many of them have no list that knows of their last such event.
-    """
-    acted_ms: dict[str, int] = {}
-    for line in (each.line for each in events if each.marker is None):
-        if _ACTS.search(line):
-            user, ts_ms = user_key(line).decode(), int(_TIME.findall(line)[0])
-            acted_ms[user] = max(acted_ms.get(user, 0), ts_ms)
-    pipe = redis.Redis.from_url(url).pipeline(transaction=False)
-    shards = shard_of(Texts.of(list(acted_ms)), _SHARDS).tolist()
-    for user, shard in zip(acted_ms, shards, strict=True):
-        pipe.hget(f"ag:candidates:{{{shard:02d}}}", user)
-    old = 0
-    for items, ts_ms in zip(pipe.execute(), acted_ms.values(), strict=True):
-        old += items is None or msgspec.msgpack.decode(items, type=_List).as_of < ts_ms
-    return len(acted_ms), old
-
-
 def main() -> None:
     """Run the load and print the percentiles."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -208,7 +179,8 @@ def main() -> None:
         until(lambda: not _rewrites(running.embedded.url), "the store to rewrite its file")
         start_ms = int((time.time() + 1 + n * _GENERATING_S) * 1000)
         events = deque(plan(load, n, every, start_ms))
-        recent = list(islice(reversed(events), int(chosen.rate * _RECENT_S)))
+        recent = islice(reversed(events), int(chosen.rate * _RECENT_S))
+        awaited = Awaited(each.line for each in recent if each.marker is None)
         gc.freeze()  # or looking for garbage among so many events holds up their sending
         time.sleep(max(0.0, start_ms / 1000 - time.time()))
         spent_s = running.cpu_s()
@@ -216,14 +188,17 @@ def main() -> None:
         spent_s = running.cpu_s() - spent_s
         running.sent += n + n // every
         running.wait()
-        users, old = outdated(running.embedded.url, recent)
+        done_s = time.monotonic()
+        awaited.wait(running.embedded.url, _LISTS_S)
+        done_s = time.monotonic() - done_s
     p50, p90, p99, most = np.percentile(latencies_ms, [50, 90, 99, 100])
     Console().print(
         f"{chosen.rate:,.0f} events/s for {chosen.seconds:.0f} s, {len(latencies_ms):,} markers, "
         f"{missed} missed\npublished → readable: p50 {p50:.1f} ms, p90 {p90:.1f} ms, "
         f"p99 {p99:.1f} ms, most {most:.1f} ms\nlatest sent {worst_ms:.1f} ms after it was due; "
-        f"the engine used {spent_s / chosen.seconds:.0%} of a core\nof {users:,} users who did "
-        f"something with an item in the last {_RECENT_S} s, {old:,} have a list from before"
+        f"the engine used {spent_s / chosen.seconds:.0%} of a core\nof {awaited.users:,} "
+        f"users who did something with an item in the last {_RECENT_S} s, {awaited.left:,} had a "
+        f"list from before {done_s:.1f} s after the last profile"
     )
 
 
