@@ -35,7 +35,12 @@ _BACKSLASHES: Final = np.uint64(0x5C5C5C5C5C5C5C5C)
 @inlined
 def after_space(at: int) -> Any:
     """Behind all white space."""
-    while byte_at(at) == _SPACE or byte_at(at) == _LINE or byte_at(at) == _TAB or byte_at(at) == _RETURN:
+    while (
+        byte_at(at) == _SPACE
+        or byte_at(at) == _LINE
+        or byte_at(at) == _TAB
+        or byte_at(at) == _RETURN
+    ):
         at += 1
     return at
 

@@ -74,7 +74,12 @@ def two(at: int) -> Any:
 @step
 def time_ms(at: int, n: int) -> Any:
     """The time in a text of the form ``2026-01-31T12:34:56.789+01:00``, floored; or -1."""
-    if n < 20 or byte_at(at + 4) != MINUS or byte_at(at + 7) != MINUS or byte_at(at + 10) != _UPPER_T:
+    if (
+        n < 20
+        or byte_at(at + 4) != MINUS
+        or byte_at(at + 7) != MINUS
+        or byte_at(at + 10) != _UPPER_T
+    ):
         return -1
     if byte_at(at + 13) != COLON or byte_at(at + 16) != COLON:
         return -1

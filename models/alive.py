@@ -27,7 +27,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from events.compiled import allocating, compiled
+from events.compiled import compiled
 from models.contract import State
 from models.likelihood import (
     FEWEST_USERS,
@@ -303,7 +303,7 @@ def _first_unfit(x: F64, t_x: F64, T: F64) -> int:
     return len(x)
 
 
-@allocating
+@compiled
 def _fill(r: float, alpha: float, a: float, b: float, x: F64, t_x: F64, T: F64, alive: F64) -> None:
     """The probability to be alive: one over 1 + the odds that ``BgNbd._log_odds`` gives."""
     for i in range(len(x)):

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from events.compiled import allocating
+from events.compiled import compiled
 from state.table import Column, Table
 from state.times import NEVER_MS
 
@@ -96,7 +96,7 @@ def _seen(wanted: U32) -> Bools:
     return out
 
 
-@allocating
+@compiled
 def _find(held: U32, seen: Bools, wanted: U32, hit: Bools) -> None:
     """Which lists hold any of the wanted items, which are sorted."""
     mask = np.uint32((1 << _BITS) - 1)

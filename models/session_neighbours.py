@@ -66,7 +66,7 @@ class SessionIndex(NamedTuple):
             then, and the place of the latest item that it shares, int64[sessions].
         found: the sessions that were, int32[m].
         found_recency: when they were last active, int64[m].
-        so_similar: how many sessions are as similar as that, int64[_MOST_SIMILAR + 1].
+        so_similar: how many sessions are as similar as that, int64[_MOST_SIMILAR + 1], or none.
     """
 
     sample: int
@@ -131,7 +131,7 @@ class SessionNeighbours:
             nearest=np.zeros(sessions, np.int64),
             found=np.empty(most_found, np.int32),
             found_recency=np.empty(most_found, np.int64),
-            so_similar=np.empty(_MOST_SIMILAR + 1, np.int64),
+            so_similar=np.empty(_MOST_SIMILAR + 1 if sessions else 0, np.int64),
         )
 
     def __len__(self) -> int:

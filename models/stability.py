@@ -22,7 +22,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from events.compiled import allocating, compiled
+from events.compiled import compiled
 from models.contract import refuse_mismatch, refuse_names, refuse_unfit
 
 F64 = NDArray[np.float64]
@@ -216,7 +216,7 @@ def _most(edges: F64) -> int:
     return int(np.isfinite(edges).sum(axis=1).max())
 
 
-@allocating
+@compiled
 def _stability(reference: I64, current: I64) -> float:
     first, then = reference.sum() + 0.5 * len(reference), current.sum() + 0.5 * len(current)
     index = 0.0

@@ -32,7 +32,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from events.compiled import allocating
+from events.compiled import compiled
 from models.contract import F64, State, refuse_mismatch, refuse_names
 
 Bools = NDArray[np.bool_]
@@ -288,7 +288,7 @@ def _all_within(values: I32, low: int | NDArray[np.intp], high: int) -> bool:
     return bool(((values >= low) & (values <= high)).all())
 
 
-@allocating
+@compiled
 def _score(
     X: F64,
     feature: I32,

@@ -24,7 +24,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from events.compiled import compiled, step
+from events.compiled import allocating, compiled, step
 from loadtest.evaluate.recommend.protocol import F64, I64
 
 I32 = NDArray[np.int32]
@@ -213,7 +213,7 @@ def _to_front(node: int, index: _Index) -> None:
     index.newest[index.item[node]] = node
 
 
-@compiled
+@allocating
 def _vote(recent: I64, excluded: int, m: int, k: int, count: int, index: _Index) -> I64:
     """Items by the votes of the nearest sessions, best first."""
     index.counts[_ASKED] += 1
