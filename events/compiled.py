@@ -20,7 +20,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
-import numpy as np
 from llvmlite import ir
 from numba import config, njit, types
 from numba.core import cgutils

@@ -54,7 +54,8 @@ class Held:
 
     Attributes:
         users: how many it held.
-        rss_bytes: resident memory beyond that before it had any.
+        own_bytes: resident memory beyond that before it had any, but for pages of files: how much of
+            a library the kernel maps says nothing of users.
         table_bytes, ids_bytes: of the lane's columns; of the event ids against duplicates.
         seconds: wall time until they were there.
         silence_s: CPU seconds of each second of silence.
@@ -62,7 +63,7 @@ class Held:
     """
 
     users: int
-    rss_bytes: int
+    own_bytes: int
     table_bytes: int
     ids_bytes: int
     seconds: float
@@ -73,7 +74,7 @@ class Held:
 def fill(url: str, users: int, start_ms: int = START_MS) -> Held:
     """Take in two events for each user, the second one's user drawn at random."""
     store, lane, checkpoint = _open(url)
-    before = _rss()
+    before = _own_bytes()
     start_s = time.monotonic()
     checkpoint.open()
     uniform = Load(users=users, zipf=0.0, shares=SHOP)
@@ -89,7 +90,7 @@ def fill(url: str, users: int, start_ms: int = START_MS) -> Held:
 def reload(url: str, quiet_s: int) -> Held:
     """Load everything from the store, then let nothing happen."""
     _store, lane, checkpoint = _open(url)
-    before = _rss()
+    before = _own_bytes()
     start_s = time.monotonic()
     checkpoint.open()
     settle_memory()
@@ -134,7 +135,7 @@ def _held(
 ) -> Held:
     return Held(
         users=lane.table.size,
-        rss_bytes=_rss() - before,
+        own_bytes=_own_bytes() - before,
         table_bytes=lane.table.bytes_held(),
         ids_bytes=lane.dedup.bytes_held(),
         seconds=time.monotonic() - start_s,
@@ -159,8 +160,9 @@ def empty(span: Span) -> Read:
     return Read("load", [], none, none.astype(np.int32), none, [span])
 
 
-def _rss() -> int:
-    return int(psutil.Process(os.getpid()).memory_info().rss)
+def _own_bytes() -> int:
+    held = psutil.Process(os.getpid()).memory_info()
+    return int(held.rss - held.shared)
 
 
 def main() -> None:
@@ -186,7 +188,7 @@ def _text(filled: Held, loaded: Held, stored: int) -> str:
     lines = [f"{filled.users:,} users, two events each"]
     for name, held in (("filled", filled), ("loaded", loaded)):
         lines.append(
-            f"engine, {name}: {held.rss_bytes / held.users:,.0f} B of memory per user, of which "
+            f"engine, {name}: {held.own_bytes / held.users:,.0f} B of memory per user, of which "
             f"columns {held.table_bytes / held.users:,.0f} B and event ids "
             f"{held.ids_bytes / held.users:,.0f} B; after {held.seconds:.1f} s"
         )

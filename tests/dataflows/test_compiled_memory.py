@@ -1,6 +1,6 @@
-"""What compiled loops allocate they give back: those that do not say that they make arrays make none.
+"""What compiled loops allocate they give back.
 
-A loop that is compiled without counting who holds what would never free an array of its own.
+One that is compiled without counting who holds what would never free an array of its own.
 """
 
 import gc
