@@ -10,7 +10,12 @@ numba looks only at the file of a loop to see whether what it has kept is still 
 steps that the loop takes from other files. So results are kept in a folder that is named by the
 contents of all files that may hold such steps.
 
-Measured and decided in ``docs/decisions/0008-compiled-loops.md``.
+A loop that makes no arrays is compiled without counting who holds which: that would cost more than
+many a loop does. The compiler refuses one that makes some, unless it is ``allocating``. Steps are
+better given numbers than arrays, because an array is passed in seven parts; so what reads bytes is
+given addresses.
+
+Measured and decided in ``docs/decisions/0008-compiled-loops.md`` and ``0025-loops-do-not-count.md``.
 """
 
 from __future__ import annotations
@@ -46,14 +51,14 @@ config.CACHE_DIR = str(kept_in())  # before the first decorator asks for it
 
 
 def compiled(loop: F) -> F:
-    """A loop over arrays that is called from Python."""
+    """A loop over arrays that is called from Python; it makes none."""
     return _kept(loop, counts=False)
 
 
 def allocating(loop: F) -> F:
     """A loop that makes arrays of its own, so that who holds which must be counted.
 
-    That costs 20 ns for each array it is given, and more for each that its steps are given.
+    That costs it 20 ns for each array that it is given, and more for each that its steps are given.
     """
     return _kept(loop, counts=True)
 

@@ -54,8 +54,8 @@ class Held:
 
     Attributes:
         users: how many it held.
-        own_bytes: resident memory beyond that before it had any, but for pages of files: how much of
-            a library the kernel maps says nothing of users.
+        own_bytes: resident memory beyond that before it had any, but for pages of files: how much
+            of a library the kernel maps says nothing of users.
         table_bytes, ids_bytes: of the lane's columns; of the event ids against duplicates.
         seconds: wall time until they were there.
         silence_s: CPU seconds of each second of silence.
