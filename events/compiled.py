@@ -15,7 +15,8 @@ many a loop does. The compiler refuses one that makes some, unless it is ``alloc
 better given numbers than arrays, because an array is passed in seven parts; so what reads bytes is
 given addresses.
 
-Measured and decided in ``docs/decisions/0008-compiled-loops.md`` and ``0025-loops-do-not-count.md``.
+Measured and decided in ``docs/decisions/0008-compiled-loops.md`` and
+``0025-loops-do-not-count.md``.
 """
 
 from __future__ import annotations
