@@ -1,8 +1,8 @@
 """Steps through the bytes of JSON, strictly by its grammar, for compiled loops.
 
-Each is given a place and gives the one behind what it has read, or -1 where that is not there. A
-step may read beyond the end of a message; its caller notices, because the end does not come where
-it must. Escapes are not undone: texts with any are left to others.
+Each is given the address of a byte and gives that of the one behind what it has read, or -1 where
+that is not there. A step may read beyond the end of a message; its caller notices, because the end
+does not come where it must. Escapes are not undone: texts with any are left to others.
 """
 
 from __future__ import annotations

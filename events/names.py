@@ -57,7 +57,7 @@ _ODD, _CODE, _HELD = _tables(KEYS, TYPES)
 
 @inlined
 def code_of(at: int, n: int, which: int) -> Any:
-    """The code of the name of ``n`` bytes at a place; -1 for no such name."""
+    """The code of the name of ``n`` bytes from an address on; -1 for no such name."""
     if n > 16:
         return -1
     first, second = word_at(at), np.uint64(0)
