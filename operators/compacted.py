@@ -20,9 +20,10 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from operators.places import will_pass
+
 _POLL_S: Final = 0.5
 _AT_ONCE: Final = 5_000
-_MOVING: Final = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
 _UNKNOWN: Final = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}
 
 
@@ -94,7 +95,7 @@ class _Reader:
             try:
                 return self._look(consumer)
             except KafkaException as error:
-                if not error.args[0].retriable() and error.args[0].code() not in _MOVING:
+                if not will_pass(error):
                     raise
                 time.sleep(min(_POLL_S, self._left_s()))
 

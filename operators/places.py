@@ -6,10 +6,22 @@ and going on anywhere else would lose or invent events in silence.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Final
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
+
+_MOVING: Final = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
+_AGAIN_S: Final = 0.1
 
 
 class SourceError(Exception):
@@ -126,12 +138,29 @@ class Places:
 
     def _range(self, partition: int, timeout_s: float) -> tuple[int, int]:
         """The first offset that the log holds of a partition, and the one that comes next."""
-        place = TopicPartition(self._topic, partition)
-        try:
-            low, high = self._consumer.get_watermark_offsets(place, timeout=timeout_s)
-        except KafkaException as error:
-            raise silent(error, self._address) from error
-        return int(low), int(high)
+        begin, end = (
+            self._offset(TopicPartition(self._topic, partition, place), timeout_s)
+            for place in (OFFSET_BEGINNING, OFFSET_END)
+        )
+        return begin, end
+
+    def _offset(self, place: TopicPartition, timeout_s: float) -> int:
+        """The offset of a place; asked again while the partition's leader is being found.
+
+        Not by ``get_watermark_offsets``, which asks for both ends of the log and, where only the
+        first of its questions fails, gives the end for the beginning and says nothing.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            try:
+                (found,) = self._consumer.offsets_for_times([place], timeout=timeout_s)
+                if found.error is None:
+                    return int(found.offset)
+                raise KafkaException(found.error)
+            except KafkaException as error:
+                if not will_pass(error) or time.monotonic() > deadline_s:
+                    raise silent(error, self._address) from error
+            time.sleep(_AGAIN_S)
 
     def _lost(self, partition: int, wanted: int, low: int, high: int) -> PositionLost:
         return PositionLost(
@@ -140,6 +169,11 @@ class Places:
             "events between are lost: give the topic a longer retention. If the topic was "
             "recreated, start with another redis.prefix"
         )
+
+
+def will_pass(error: KafkaException) -> bool:
+    """Whether the broker may say otherwise in a moment: leaders are being found."""
+    return bool(error.args[0].retriable() or error.args[0].code() in _MOVING)
 
 
 def silent(error: KafkaException, address: str) -> BrokerSilent:

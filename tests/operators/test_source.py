@@ -11,6 +11,7 @@ from bytewax.dataflow import Dataflow
 from bytewax.run import cli_main
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from dataflows.embedded import EmbeddedBroker
 from dataflows.local_kafka import LocalKafka
 from operators.courier import Terms
 from operators.places import BrokerSilent, Places
@@ -89,6 +90,34 @@ def test_a_read_that_waits_takes_what_comes_together(one_broker, broker):
     assert producer.flush(20) == 0
     reader.close()
     assert [int(value) for value in payloads(reads)] == list(range(9))
+
+
+_LIST_OFFSETS = 2
+_NOT_LEADER, _FORBIDDEN = 6, 29
+
+
+@pytest.mark.parametrize("times", [1, 2, 3, 4, 5])
+def test_a_leader_that_is_being_found_is_waited_for(times):
+    """Whichever question fails, reading begins where the log begins."""
+    with EmbeddedBroker(1) as moving:
+        moving.create("moving")
+        produce(moving.bootstrap, "moving", numbered(3, 1))
+        moving.fail(_LIST_OFFSETS, _NOT_LEADER, times)
+        reader = open_reader(moving.bootstrap, "moving")
+        reads = read_until(reader, lambda reads: len(payloads(reads)) == 3)
+        reader.close()
+        assert [int(value) for value in payloads(reads)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("error", [_NOT_LEADER, _FORBIDDEN])
+def test_a_partition_without_an_answer_is_given_up(error):
+    with EmbeddedBroker(1) as moving:
+        moving.create("moving")
+        consumer = Consumer({"bootstrap.servers": moving.bootstrap, "group.id": "g"})
+        moving.fail(_LIST_OFFSETS, error, 100)
+        with pytest.raises(BrokerSilent, match="the broker does not answer"):
+            Places(consumer, "moving").beginnings({}, {}, 0.5)
+        consumer.close()
 
 
 def test_small_reads_say_that_many_events_wait(one_broker, broker):
