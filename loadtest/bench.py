@@ -146,7 +146,7 @@ def shop(report: Report, users: str, directory: Path, load: Load, n: int) -> Non
         ):
             report.add(case.name, users, batch, seconds, events)
     for what, sets in _BROKER_WAYS.items():
-        lists = not sets
+        lists = not sets  # on, as by default
         runs = [
             broker_way.run(files.warm, files.events, _BATCH, sets=sets, lists=lists)
             for _ in range(_BROKER_RUNS)

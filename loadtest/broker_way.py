@@ -25,6 +25,7 @@ from confluent_kafka import Producer
 from dataflows.child import Engine
 from dataflows.embedded import EmbeddedBroker, EmbeddedStore
 from loadtest.lists import Awaited
+from loadtest.stream import user_key
 from state.store import Store
 
 _PARTITIONS = 16
@@ -112,11 +113,6 @@ class Running:
         """Let it go on."""
         for process in self.processes:
             process.send_signal(signal.SIGCONT)
-
-
-def user_key(line: bytes) -> bytes:
-    """The user id in a line of ``loadtest.stream``: the Kafka key."""
-    return line.split(b'"', 8)[7]
 
 
 def until(holds: Callable[[], bool], what: str, every_s: float = 0.02) -> None:

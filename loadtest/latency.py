@@ -30,9 +30,9 @@ from rich.console import Console
 
 from events.hashing import shard_of
 from events.texts import Texts
-from loadtest.broker_way import Running, engine, until, user_key
+from loadtest.broker_way import Running, engine, until
 from loadtest.lists import Awaited
-from loadtest.stream import SHOP, Load
+from loadtest.stream import SHOP, Load, user_key
 
 _SHARDS: Final = 64
 _PARTITIONS: Final = 2

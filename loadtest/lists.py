@@ -10,13 +10,14 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 import redis
 
 from events.hashing import shard_of
 from events.texts import Texts
+from loadtest.stream import user_key
 
 _SHARDS: Final = 64
 _ACTS: Final = re.compile(rb'"type":"(product_view|add_to_cart|wishlist_add|purchase)"')
@@ -43,7 +44,7 @@ class Awaited:
         acted_ms: dict[str, int] = {}
         for line in lines:
             if _ACTS.search(line):
-                user, ts_ms = line.split(b'"', 8)[7].decode(), int(_TIME.findall(line)[0])
+                user, ts_ms = user_key(line).decode(), int(_TIME.findall(line)[0])
                 acted_ms[user] = max(acted_ms.get(user, 0), ts_ms)
         self._left: defaultdict[int, dict[str, int]] = defaultdict(dict)
         shards = shard_of(Texts.of(list(acted_ms)), _SHARDS).tolist()
@@ -70,7 +71,7 @@ class Awaited:
         for shard, acted_ms in self._left.items():
             if acted_ms:
                 key = f"ag:candidates:{{{shard:02d}}}"
-                lists: list[bytes | None] = client.hmget(key, list(acted_ms))  # type: ignore[assignment]
+                lists = cast("list[bytes | None]", client.hmget(key, list(acted_ms)))
                 self._left[shard] = {
                     user: ts_ms
                     for (user, ts_ms), items in zip(acted_ms.items(), lists, strict=True)

@@ -29,9 +29,9 @@ from confluent_kafka import Producer
 from rich.console import Console
 
 from afterglow_client import AsyncReader, Reader
-from loadtest.broker_way import Running, engine, until, user_key
+from loadtest.broker_way import Running, engine, until
 from loadtest.http_asking import HttpAsking
-from loadtest.stream import SHOP, Load
+from loadtest.stream import SHOP, Load, user_key
 
 _PARTITIONS = 4
 _ROUND_S = 0.002

@@ -26,7 +26,7 @@ from events.schema import EventRules
 from events.texts import Texts
 from loadtest import broker_way
 from loadtest.bench import Files
-from loadtest.stream import SHOP, Load
+from loadtest.stream import SHOP, Load, user_key
 
 _BATCH: Final = 5_000
 _SHARDS: Final = 64
@@ -89,7 +89,7 @@ def _shares(console: Console, files: Files, workers: int) -> None:
     """How users and events spread over lanes."""
     for what, file in (("users", files.warm), ("events", files.events)):
         with file.open("rb") as lines:
-            users = [broker_way.user_key(line).decode() for line in lines]
+            users = [user_key(line).decode() for line in lines]
         if what == "users":
             users = list(dict.fromkeys(users))
         lanes = Counter((shard_of(Texts.of(users), _SHARDS) % workers).tolist())

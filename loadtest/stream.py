@@ -139,3 +139,8 @@ def _extra(kind: str, user: int, ts_ms: int, item: int, cents: int) -> str:
     if kind in ("page_view", "search", "email_open"):
         return ""
     return f'"item_id":"i{item:05d}","category":"c{item % 12:02d}",'
+
+
+def user_key(line: bytes) -> bytes:
+    """The user id in a line of the load: the Kafka key."""
+    return line.split(b'"', 8)[7]

@@ -138,27 +138,28 @@ class Places:
 
     def _range(self, partition: int, timeout_s: float) -> tuple[int, int]:
         """The first offset that the log holds of a partition, and the one that comes next."""
+        deadline_s = time.monotonic() + timeout_s
         begin, end = (
-            self._offset(TopicPartition(self._topic, partition, place), timeout_s)
+            self._offset(TopicPartition(self._topic, partition, place), deadline_s)
             for place in (OFFSET_BEGINNING, OFFSET_END)
         )
         return begin, end
 
-    def _offset(self, place: TopicPartition, timeout_s: float) -> int:
+    def _offset(self, place: TopicPartition, deadline_s: float) -> int:
         """The offset of a place; asked again while the partition's leader is being found.
 
         Not by ``get_watermark_offsets``, which asks for both ends of the log and, where only the
         first of its questions fails, gives the end for the beginning and says nothing.
         """
-        deadline_s = time.monotonic() + timeout_s
         while True:
+            left_s = max(deadline_s - time.monotonic(), 0.0)
             try:
-                (found,) = self._consumer.offsets_for_times([place], timeout=timeout_s)
+                (found,) = self._consumer.offsets_for_times([place], timeout=left_s)
                 if found.error is None:
                     return int(found.offset)
                 raise KafkaException(found.error)
             except KafkaException as error:
-                if not will_pass(error) or time.monotonic() > deadline_s:
+                if not will_pass(error) or left_s <= _AGAIN_S:
                     raise silent(error, self._address) from error
             time.sleep(_AGAIN_S)
 
