@@ -137,13 +137,10 @@ class Supervisor:
                 break
         return 0
 
-    def pids(self) -> list[int]:
-        """The workers' processes, in order."""
-        return [worker.process.pid or 0 for worker in self._running]
-
     # -- inside -------------------------------------------------------------------------------
 
     def _start(self) -> None:
+        log.info("workers_starting", workers=self.workers)  # before any of them says something
         addresses = [f"127.0.0.1:{free_port()}" for _ in range(self.workers)]
         for number in range(self.workers):
             reading, writing = os.pipe()
@@ -154,7 +151,6 @@ class Supervisor:
             finally:
                 os.close(writing)
             self._running.append(Worker(number, process, reading, time.monotonic()))
-        log.info("workers_started", workers=self.workers, pids=self.pids())
 
     def _begin(
         self, number: int, addresses: Sequence[str], writing: int, others: Sequence[int]

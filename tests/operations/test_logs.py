@@ -135,7 +135,7 @@ def test_a_plant_says_what_it_does_in_json(running):
 
     until(lambda: sum(line["event"] == "lane_opened" for line in said()) >= 2, 60, running.log)
     names = [line["event"] for line in said()]
-    assert names[0] == "workers_started"
+    assert names[0] == "workers_starting"
     assert names.count("engine_started") >= 2
     assert set(names) <= set(described())
     for line in running.log().splitlines():
