@@ -15,7 +15,7 @@ from dataflows import plans, warm
 from dataflows.engine import Place, WorkerGone, run
 from dataflows.settings import Settings
 from dataflows.supervisor import Supervisor
-from events.compiled import kept_in
+from events.compiled_place import is_filled, is_kept, kept_in
 from operators.compacted import TopicUnread
 from operators.dead_letters import DeadLetterError
 from operators.metrics import MetricsError
@@ -116,12 +116,10 @@ def _work(settings: Settings, stop: Stop, number: int, addresses: Sequence[str],
 
 
 def _say_if_slow() -> None:
-    if not kept_in().is_dir():
-        print(
-            "afterglow: compiling loops, once after each change of the program; python -m "
-            "dataflows.warm does it beforehand",
-            file=sys.stderr,
-        )
+    if not is_kept():
+        log.warning("loops_not_kept", folder=str(kept_in().parent))
+    elif not is_filled():
+        log.info("compiling_loops", folder=str(kept_in().parent))
 
 
 def _end_at_once(form: str, error: Exception) -> None:

@@ -1,7 +1,8 @@
 """``python -m dataflows.warm``: compile the loops once, where starting an engine would wait for it.
 
 A made-up shop goes through decoder, lane and commit, so every compiled loop is called and the
-result kept (``events.compiled``). Installing does this. What was compiled from other sources goes.
+result kept (``events.compiled_place``). Installing does this. What was compiled from other sources
+goes.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dataflows import plans
 from dataflows.settings import load
 from events.batch import Batch, Read, Span
 from events.catalog import Facts, read_facts
-from events.compiled import kept_in
+from events.compiled_place import outdated
 from events.decode import Decoder
 from events.schema import EventRules
 from events.shop import Habits, Shop
@@ -164,10 +165,9 @@ def _read() -> Read:
 
 def main() -> None:
     """Compile everything, on as many cores as there are parts."""
-    begun_s, here = time.monotonic(), kept_in()
-    for other in here.parent.glob("*") if here.parent.is_dir() else ():
-        if other != here and len(other.name) == len(here.name):
-            shutil.rmtree(other, ignore_errors=True)
+    begun_s = time.monotonic()
+    for folder in outdated():
+        shutil.rmtree(folder, ignore_errors=True)
     with ProcessPoolExecutor(min(os.cpu_count() or 1, 4), get_context("spawn")) as pool:
         longest, others = [lane, lists], [models, decoder]
         running = [pool.submit(part) for part in (*longest, *others)]

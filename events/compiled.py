@@ -2,13 +2,10 @@
 
 Most work on whole columns is numpy's. What it cannot do in one pass (follow the bytes of a message,
 walk a hash table, go on from one row to the next) is a loop in plain Python under one of these
-decorators; numba compiles it at the first call and keeps the result, so only the first start after
-a change waits for it. Such a loop takes and fills arrays, and nothing else: no objects, no growing,
-no errors raised. What calls it checks its arguments, and is what others see.
-
-numba looks only at the file of a loop to see whether what it has kept is still true, and not at the
-steps that the loop takes from other files. So results are kept in a folder that is named by the
-contents of all files that may hold such steps.
+decorators; numba compiles it at the first call and keeps the result (``events.compiled_place``), so
+only the first start after a change waits for it. Such a loop takes and fills arrays, and nothing
+else: no objects, no growing, no errors raised. What calls it checks its arguments, and is what
+others see.
 
 A loop that makes no arrays is compiled without counting who holds which: that would cost more than
 many a loop does. The compiler refuses one that makes some, unless it is ``allocating``. Steps are
@@ -21,9 +18,7 @@ Measured and decided in ``docs/decisions/0008-compiled-loops.md`` and
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 from llvmlite import ir
@@ -32,23 +27,13 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 
+from events.compiled_place import kept_in
+
 F = TypeVar("F", bound=Callable[..., Any])
 
-_ROOT: Final = Path(__file__).parent.parent
-_LAYERS: Final = ("events", "state", "models")
-
-
-def kept_in() -> Path:
-    """The folder of what was compiled from the sources as they are."""
-    found = hashlib.sha256()
-    for layer in _LAYERS:
-        for file in sorted((_ROOT / layer).glob("*.py")):
-            found.update(file.read_bytes())
-    return Path(_BASE) / found.hexdigest()[:16]
-
-
-_BASE: Final = config.CACHE_DIR or str(_ROOT / ".compiled")
-config.CACHE_DIR = str(kept_in())  # before the first decorator asks for it
+# before the first decorator asks for it
+config.CACHE_DIR = str(kept_in())
+config.CACHE_LOCATOR_CLASSES = "UserProvidedCacheLocator"
 
 
 def compiled(loop: F) -> F:
@@ -68,7 +53,7 @@ def _kept(loop: F, *, counts: bool) -> F:
     options = {"nogil": True, "error_model": "numpy", "_nrt": counts}
     try:
         return cast(F, njit(cache=True, **options)(loop))
-    except RuntimeError:  # nowhere to keep the result: compile at every start
+    except RuntimeError:  # there is no place to keep it in
         return cast(F, njit(**options)(loop))
 
 

@@ -219,8 +219,12 @@ def test_containers_may_do_little_and_say_how_they_are(name):
     (container,) = pod["containers"]
     assert container["securityContext"] == {
         "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
+    assert {
+        mount["mountPath"] for mount in container["volumeMounts"] if "readOnly" not in mount
+    } == {"/tmp"}
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     for probe in ("readinessProbe", "livenessProbe"):
         assert container[probe]["httpGet"]["port"] in ports
@@ -242,8 +246,9 @@ def test_pods_are_given_what_the_settings_read(name):
             assert source["name"] == config["metadata"]["name"]
             assert source["key"] in config["data"]
         assert "PASSWORD" not in entry.get("value", "")
-    (volume,) = PODS[name]["spec"]["volumes"]
-    for item in volume["configMap"]["items"]:
+    held, temporary = PODS[name]["spec"]["volumes"]
+    assert temporary.keys() == {"name", "emptyDir"}
+    for item in held["configMap"]["items"]:
         assert item["key"] in config["data"]
 
 

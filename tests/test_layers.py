@@ -66,7 +66,12 @@ CLOCK_FREE = ("state", "models")
 WITH_CLOCK = {"state/store.py"}
 """The store waits for an answer, which takes real time, and its fences must not be guessed."""
 
-READS_ENVIRONMENT = {"dataflows/settings.py", "dataflows/child.py"}
+READS_ENVIRONMENT = {
+    "dataflows/settings.py",
+    "dataflows/child.py",
+    "events/compiled_place.py",
+}
+"""Where loops are kept must be known before there are settings; numba has a variable for it."""
 
 CLIENT = "serving/afterglow_client/"
 

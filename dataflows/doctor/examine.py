@@ -12,7 +12,7 @@ from dataflows.doctor.broker import BrokerFacts, gather_broker
 from dataflows.doctor.broker_checks import check_broker, topic_names
 from dataflows.doctor.findings import Finding, fault
 from dataflows.doctor.machine import Machine, look_at_port
-from dataflows.doctor.machine_checks import check_memory, check_port
+from dataflows.doctor.machine_checks import check_loops, check_memory, check_port
 from dataflows.doctor.store import Shard, StoreFacts, gather_store
 from dataflows.doctor.store_checks import check_store
 from dataflows.engine import open_lane
@@ -71,6 +71,7 @@ def examine(
         looked_at += [] if broker.error else [_topics(broker)]
     port = look_at_port(settings.metrics.address)
     findings += check_memory(machine, 0 if store is None or port.ours else store.users)
+    findings += check_loops(machine)
     findings += check_port(settings.metrics.address, port)
     return Examined(sorted(findings, key=lambda found: found.level), looked_at)
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from events.compiled_place import is_kept, kept_in
+
 NATIVE: Final = (
     *("bytewax", "confluent_kafka", "hiredis", "msgpack", "msgspec", "numba", "numpy", "psutil"),
     *("pydantic", "redis", "structlog"),
@@ -48,17 +50,20 @@ class Machine:
         python: version of the interpreter.
         packages: what is needed.
         free_bytes: memory that this process may still take; None if that cannot be told.
+        unkept_loops: the folder where compiled loops would be kept, if they cannot be.
     """
 
     python: tuple[int, int]
     packages: Sequence[Package] = field(default_factory=tuple)
     free_bytes: int | None = None
+    unkept_loops: str = ""
 
 
 def gather_machine(modules: Sequence[str] = NATIVE) -> Machine:
     """Look at this machine."""
     packages = [*_installed(), *map(_importable, modules)]
-    return Machine(sys.version_info[:2], packages, _free_bytes())
+    unkept = "" if is_kept() else str(kept_in().parent)
+    return Machine(sys.version_info[:2], packages, _free_bytes(), unkept)
 
 
 @dataclass(slots=True, frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Final
 
-from dataflows.doctor.findings import Finding, fault
+from dataflows.doctor.findings import Finding, fault, warning
 from dataflows.doctor.machine import Machine, Package, Port
 
 _PYTHON: Final = ((3, 11), (3, 13))
@@ -48,6 +48,18 @@ def check_memory(machine: Machine, users: int) -> Iterator[Finding]:
             f"{machine.free_bytes // _MIB:,} MiB",
             "Raise the limit of the container or process, or share the users among the workers "
             "of more machines (afterglow run --addresses)",
+        )
+
+
+def check_loops(machine: Machine) -> Iterator[Finding]:
+    """Whether compiled loops are kept for the next start."""
+    if machine.unkept_loops:
+        yield warning(
+            "machine.loops",
+            "loops are compiled at every start, which takes some 30 s",
+            "a folder that can be written to",
+            machine.unkept_loops,
+            "Set NUMBA_CACHE_DIR to a folder that this user may write to, and that stays",
         )
 
 

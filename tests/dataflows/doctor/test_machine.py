@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import socket
 import sys
+import tempfile
 from pathlib import Path
 
 import psutil
@@ -14,7 +15,13 @@ from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 
 from dataflows.doctor.machine import Machine, Package, gather_machine, look_at_port
-from dataflows.doctor.machine_checks import check_imports, check_memory, check_port, fits
+from dataflows.doctor.machine_checks import (
+    check_imports,
+    check_loops,
+    check_memory,
+    check_port,
+    fits,
+)
 from operators.metrics import Metrics
 
 
@@ -22,6 +29,7 @@ def test_a_machine_that_is_well() -> None:
     machine = gather_machine()
     assert list(check_imports(machine)) == []
     assert list(check_memory(machine, 0)) == []
+    assert list(check_loops(machine)) == []
     assert len([p for p in machine.packages if p.needed]) > 10
 
 
@@ -62,6 +70,15 @@ def test_too_little_memory() -> None:
     assert (found.check, "Raise the limit" in found.fix) == ("machine.memory", True)
     (found,) = check_memory(Machine((3, 11), (), 1 << 30), 2_000_000)
     assert (found.expected, found.came) == ("2,163 MiB", "1,024 MiB")
+
+
+def test_loops_that_nobody_can_keep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file" / "folder"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    (found,) = check_loops(gather_machine(()))
+    assert (found.check, found.level) == ("machine.loops", "warning")
+    assert found.came == str(tmp_path / "file" / "folder")
 
 
 def test_a_port_that_is_taken() -> None:
