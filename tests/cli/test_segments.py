@@ -224,9 +224,15 @@ def test_commands_refuse_what_cannot_be(world):
     (line,) = wrong("segments", "resume", "busy", *options, env=world.env)
     assert line == "afterglow: 'busy' is not paused"
     bad = world.file('[segments.x]\nenter = "nothing > 1"', "bad.toml")
+    line, *excerpt = wrong("segments", "apply", bad, *options, env=world.env)
+    assert line.startswith(
+        f"afterglow: {bad}: segments: segment 'x', enter: there is no feature 'nothing'; there are "
+    )
+    assert excerpt == ["  nothing > 1", "  ^"]
+    unknown = world.file('[segments.x]\nentry = "intent > 1"', "unknown.toml")
     assert (
-        "there is no feature 'nothing'"
-        in wrong("segments", "apply", bad, *options, env=world.env)[0]
+        f"afterglow: {unknown}: segments.x.ent"
+        in wrong("segments", "apply", unknown, *options, env=world.env)[0]
     )
     empty = world.file("", "empty.toml")
     assert "has neither" in wrong("segments", "preview", empty, *options, env=world.env)[0]
