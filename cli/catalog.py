@@ -91,7 +91,7 @@ def show_item(settings: Settings, item: str) -> int:
 def _held(settings: Settings, topic: str, item: str) -> bytes | None:
     """What the catalogue says of an item last; nothing if it is not there, or was taken out."""
     config, key = {**QUIET, **kafka_config(settings)}, item.encode()
-    topics_of(Producer(config), settings.kafka.bootstrap)
+    topics_of(Producer(config), kafka_config(settings))
     return latest(config, topic, wanted=lambda other: other == key).get(key)
 
 
@@ -168,7 +168,7 @@ class _Sender:
     def __init__(self, settings: Settings, topic: str) -> None:
         defaults: dict[str, Any] = {**QUIET, "compression.type": "zstd", "linger.ms": 5}
         self._producer = Producer({**defaults, **kafka_config(settings)})
-        topics_of(self._producer, settings.kafka.bootstrap)
+        topics_of(self._producer, kafka_config(settings))
         self._topic, self.first_error = topic, ""
         self.handed_on = self.sent = self.failed = 0
 

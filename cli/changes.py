@@ -43,7 +43,7 @@ def follow(settings: Settings, as_json: bool, seconds: float, beginning: bool) -
                 print(f"the topic {topic!r} has not come in {seconds:g} s", file=sys.stderr)
                 return 1
             time.sleep(_LOOK_S)
-            partitions = _partitions(consumer, settings.kafka.bootstrap, topic)
+            partitions = _partitions(consumer, kafka_config(settings), topic)
         _begin(consumer, topic, partitions, beginning=beginning)
         while time.monotonic() < deadline_s:
             message = consumer.poll(0.2)
@@ -75,11 +75,11 @@ def _opened(config: dict[str, Any], topic: str) -> tuple[Consumer, list[int]]:
             "fetch.wait.max.ms": 10,
         }
     )
-    return consumer, _partitions(consumer, config["bootstrap.servers"], topic)
+    return consumer, _partitions(consumer, config, topic)
 
 
-def _partitions(consumer: Consumer, address: str, topic: str) -> list[int]:
-    found = topics_of(consumer, address, topic)[topic]
+def _partitions(consumer: Consumer, config: dict[str, Any], topic: str) -> list[int]:
+    found = topics_of(consumer, config, topic)[topic]
     if found.error is None:
         return list(found.partitions)
     if found.error.code() in _NOT_THERE:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -142,13 +142,13 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def topics_of(
-    client: Consumer | Producer, address: str, topic: str | None = None
+    client: Consumer | Producer, config: Mapping[str, Any], topic: str | None = None
 ) -> dict[str, Any]:
     """The broker's metadata of a topic, or of all, by name.
 
     Args:
         client: to ask with.
-        address: where it asks, to be named.
+        config: that any client is given.
         topic: its name; None for all.
 
     Raises:
@@ -156,12 +156,12 @@ def topics_of(
     """
     from confluent_kafka import KafkaException
 
-    from operators.places import unanswered
+    from operators.broker_errors import silent
 
     try:
         topics: dict[str, Any] = client.list_topics(topic, timeout=5).topics
     except KafkaException as error:
-        raise UserError(unanswered(error, address)) from error
+        raise UserError(str(silent(error, config))) from error
     return topics
 
 
@@ -197,8 +197,8 @@ def _mendable(error: Exception) -> list[str]:
     from dataflows.embedded import EmbeddedError
     from dataflows.settings import SettingsError
     from events.rows import RowError
+    from operators.broker_errors import SourceError
     from operators.compacted import TopicUnread
-    from operators.source import SourceError
     from state.store_errors import StoreError
 
     while type(error).__module__.startswith("bytewax") and isinstance(error.__cause__, Exception):

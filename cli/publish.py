@@ -126,7 +126,7 @@ class _Sender:
     def __init__(self, settings: Settings, topic: str, interrupts: Interrupts) -> None:
         defaults: dict[str, Any] = {**QUIET, "compression.type": "zstd", "linger.ms": 5}
         self._producer = Producer({**defaults, **kafka_config(settings)})
-        topics_of(self._producer, settings.kafka.bootstrap)
+        topics_of(self._producer, kafka_config(settings))
         self._interrupts = interrupts
         self._head = msgspec.json.Decoder(_Head)
         self.topic, self.first_error = topic, ""

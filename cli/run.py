@@ -16,11 +16,11 @@ from dataflows.engine import Place, WorkerGone, run
 from dataflows.settings import Settings
 from dataflows.supervisor import Supervisor
 from events.compiled_place import is_filled, is_kept, kept_in
+from operators.broker_errors import SourceError
 from operators.compacted import TopicUnread
 from operators.dead_letters import DeadLetterError
 from operators.metrics import MetricsError
 from operators.publish import PublishError
-from operators.source import SourceError
 from operators.stop import Stop
 from state.positions import GapError
 from state.store_errors import FencedOff, StoreError, StoreMismatch

@@ -34,6 +34,8 @@ from dataflows.embedded import EmbeddedError, die_with_parent, free_port
 
 POM: Final = Path(__file__).parent.parent / "deploy" / "kafka" / "pom.xml"
 _HOME: Final = Path(__file__).parent.parent / "build" / "kafka"
+_ADMIN: Final = "admin"
+_LOGIN: Final = "org.apache.kafka.common.security.plain.PlainLoginModule"
 _JAVA: Final = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 _FETCH_S: Final = 600.0
 _START_S: Final = 120.0
@@ -85,6 +87,8 @@ class LocalKafka:
         settings: more broker properties.
         certificate: a PEM file with a key and a certificate that signs itself: clients must speak
             TLS and trust it.
+        users: passwords of those that clients must come as, by name; they may do nothing until
+            rights are given to them.
 
     Attributes:
         bootstrap: addresses of all brokers.
@@ -96,12 +100,14 @@ class LocalKafka:
         partitions: int = 4,
         settings: Mapping[str, str] | None = None,
         certificate: Path | None = None,
+        users: Mapping[str, str] | None = None,
     ) -> None:
         self.partitions = partitions
         self._jars = jars()
         self._home = Path(tempfile.mkdtemp(prefix="afterglow-kafka-"))
         self._ports = {node: (free_port(), free_port()) for node in range(1, brokers + 1)}
         self._settings, self._certificate = dict(settings or {}), certificate
+        self._users = {_ADMIN: uuid.uuid4().hex, **users} if users else {}
         self._inner = {node: free_port() for node in range(1, brokers + 1)}
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self.bootstrap = ",".join(f"127.0.0.1:{port}" for port, _ in self._ports.values())
@@ -183,11 +189,17 @@ class LocalKafka:
         """A client to administer it with."""
         return AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 2, **self.client()})
 
-    def client(self) -> dict[str, str]:
-        """What clients must be told beside the address."""
-        if self._certificate is None:
+    def client(self, user: str = _ADMIN) -> dict[str, str]:
+        """What clients must be told beside the address; one of ``users``, or who may do all."""
+        if not self._is_secured:
             return {}
-        return {"security.protocol": "SSL", "ssl.ca.location": str(self._certificate)}
+        told = {"security.protocol": self._protocol}
+        if self._certificate is not None:
+            told["ssl.ca.location"] = str(self._certificate)
+        if self._users:
+            told |= {"sasl.mechanism": "PLAIN", "sasl.username": user}
+            told["sasl.password"] = self._users[user]
+        return told
 
     def start(self, node: int = 1) -> None:
         """Start a broker again on its data; returns when it has caught up with the others.
@@ -252,20 +264,40 @@ class LocalKafka:
             **self._settings,
         }
 
+    @property
+    def _is_secured(self) -> bool:
+        return self._certificate is not None or bool(self._users)
+
+    @property
+    def _protocol(self) -> str:
+        """What clients speak."""
+        spoken = "SSL" if self._certificate is not None else "PLAINTEXT"
+        return f"SASL_{spoken}" if self._users else spoken
+
     def _secured(self, node: int) -> dict[str, str]:
-        """TLS for clients; brokers speak in plain text among themselves."""
-        if self._certificate is None:
+        """TLS and users for clients; brokers speak in plain text among themselves, as nobody."""
+        if not self._is_secured:
             return {}
         broker, controller = self._ports[node]
         clients, inner = f"CLIENTS://127.0.0.1:{broker}", f"INNER://127.0.0.1:{self._inner[node]}"
-        return {
+        spoken = f"CLIENTS:{self._protocol},INNER:PLAINTEXT,CONTROLLER:PLAINTEXT"
+        out = {
             "listeners": f"{clients},{inner},CONTROLLER://127.0.0.1:{controller}",
             "advertised.listeners": f"{clients},{inner}",
             "inter.broker.listener.name": "INNER",
-            "listener.security.protocol.map": "CLIENTS:SSL,INNER:PLAINTEXT,CONTROLLER:PLAINTEXT",
-            "ssl.keystore.type": "PEM",
-            "ssl.keystore.location": str(self._certificate),
+            "listener.security.protocol.map": spoken,
         }
+        if self._certificate is not None:
+            out |= {"ssl.keystore.type": "PEM", "ssl.keystore.location": str(self._certificate)}
+        if self._users:
+            held = " ".join(f'user_{name}="{password}"' for name, password in self._users.items())
+            out |= {
+                "sasl.enabled.mechanisms": "PLAIN",
+                "listener.name.clients.plain.sasl.jaas.config": f"{_LOGIN} required {held};",
+                "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+                "super.users": f"User:{_ADMIN};User:ANONYMOUS",
+            }
+        return out
 
     def _command(self, main: list[str]) -> list[str]:
         return ["java", *_JAVA, "-cp", f"{self._jars}/*", *main]

@@ -21,7 +21,8 @@ from confluent_kafka import Message as KafkaMessage
 
 from events.catalog import Facts, read_facts
 from events.schema import EventRules
-from operators.compacted import TopicUnread
+from operators.broker_errors import is_forbidden
+from operators.compacted import TopicUnread, unread
 
 log = structlog.get_logger("afterglow.catalog")
 
@@ -62,6 +63,7 @@ class CatalogReader:
         )
         self._partitions: set[int] = set()
         self._at_end: set[int] = set()
+        self._forbidden: KafkaError | None = None
         self._discovered_s, self._told = 0.0, 0
         self.counts = {"": 0}
 
@@ -74,6 +76,8 @@ class CatalogReader:
         deadline_s = time.monotonic() + timeout_s
         self._discover(timeout_s)
         while self._partitions - self._at_end:
+            if self._forbidden is not None:
+                raise unread(self._topic, KafkaException(self._forbidden))
             if time.monotonic() > deadline_s:
                 raise TopicUnread(
                     f"{self._topic!r} could not be read to its end in {timeout_s:.0f} s: the "
@@ -99,9 +103,7 @@ class CatalogReader:
         try:
             found = self._consumer.list_topics(self._topic, timeout=timeout_s).topics[self._topic]
         except KafkaException as error:
-            raise TopicUnread(
-                f"{self._topic!r} could not be read: {error.args[0].str()}"
-            ) from error
+            raise unread(self._topic, error) from error
         if found.error is not None:
             if found.error.code() not in _UNKNOWN:
                 log.warning("catalog_unreadable", topic=self._topic, error=str(found.error))
@@ -119,6 +121,8 @@ class CatalogReader:
                 good.append((message.key() or b"", message.value()))
             elif error.code() == KafkaError._PARTITION_EOF:
                 self._at_end.add(int(message.partition() or 0))
+            elif is_forbidden(error):
+                self._forbidden = error
             elif error.fatal():
                 log.warning("catalog_unreadable", topic=self._topic, error=str(error))
         facts, refused = read_facts(good, self._rules)

@@ -20,11 +20,15 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from operators.places import will_pass
+from operators.broker_errors import RIGHTS, is_forbidden, will_pass
 
 _POLL_S: Final = 0.5
 _AT_ONCE: Final = 5_000
 _UNKNOWN: Final = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}
+
+
+_BESIDE: Final = {KafkaError.GROUP_AUTHORIZATION_FAILED}
+"""The group is a name that the client must be given: nothing joins it."""
 
 
 class TopicUnread(Exception):
@@ -54,7 +58,13 @@ def latest(
     try:
         return _Reader(config, topic, deadline_s, grace_s).read(wanted)
     except KafkaException as error:
-        raise TopicUnread(f"{topic!r} could not be read: {error.args[0].str()}") from error
+        raise unread(topic, error) from error
+
+
+def unread(topic: str, error: KafkaException) -> TopicUnread:
+    """What to raise when a topic cannot be read."""
+    advice = f". {RIGHTS}" if is_forbidden(error.args[0]) else ""
+    return TopicUnread(f"{topic!r} could not be read: {error.args[0].str()}{advice}")
 
 
 class _Reader:
@@ -141,7 +151,7 @@ class _Reader:
                     if (message.offset() or 0) >= ends[p]:
                         unread.discard(p)
                         undecided.discard(p)
-                elif error.fatal() or not error.retriable():
+                elif error.fatal() or not (error.retriable() or error.code() in _BESIDE):
                     raise KafkaException(error)
 
     def _left_s(self) -> float:

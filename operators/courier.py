@@ -367,9 +367,11 @@ class Courier:
                     raise self._error(f"{why.str()}; then {error.str()}") from raised
 
     def _error(self, why: str) -> PublishError:
+        topic = self._terms.topics.changes
         return PublishError(
-            f"changes could not be published to {self._terms.topics.changes!r}: {why}. They stay "
-            "in the outbox and are published after a restart; check the topic and the broker"
+            f"changes could not be published to {topic!r}: {why.rstrip('.')}. They stay in the "
+            "outbox and are published after a restart; check the topic, the broker and what "
+            "this user may do there (docs/operations.md)"
         )
 
 

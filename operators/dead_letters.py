@@ -71,7 +71,8 @@ class DeadLetterWriter:
             raise DeadLetterError(
                 f"{len(letters)} dead letters could not be written to {self._topic!r} within "
                 f"{self._timeout_s:.0f} s: {why}. Nothing is lost: their events are read again "
-                "after a restart. Check the topic and the broker"
+                "after a restart. Check the topic, the broker and what this user may do there "
+                "(docs/operations.md)"
             )
 
     def _produce(self, letter: DeadLetter, *, whole: bool = True) -> None:
@@ -107,7 +108,7 @@ class DeadLetterWriter:
         if whole and _is_too_large(error):
             self._too_large.append(letter)
         else:
-            self._failed.append(str(error))
+            self._failed.append(error.str())
 
 
 class DeadLetterFile:

@@ -15,25 +15,24 @@ from confluent_kafka import (
     OFFSET_BEGINNING,
     OFFSET_END,
     Consumer,
-    KafkaError,
     KafkaException,
     TopicPartition,
 )
 
-_MOVING: Final = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
+from operators.broker_errors import (
+    RIGHTS,
+    BrokerSilent,
+    SourceError,
+    is_forbidden,
+    unanswered,
+    will_pass,
+)
+
 _AGAIN_S: Final = 0.1
-
-
-class SourceError(Exception):
-    """The log cannot be read as it must be; the message says the way on."""
 
 
 class PositionLost(SourceError):
     """The log does not hold the place where reading must go on."""
-
-
-class BrokerSilent(SourceError):
-    """The broker does not answer; it may later."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -128,10 +127,15 @@ class Places:
         try:
             found = self._consumer.list_topics(self._topic, timeout=timeout_s).topics[self._topic]
         except KafkaException as error:
-            raise silent(error, self._address) from error
+            raise self._silent(error) from error
+        if found.error is not None and is_forbidden(found.error):
+            raise SourceError(
+                f"the topic {self._topic!r} may not be read by this user: {found.error.str()}. "
+                f"{RIGHTS}"
+            )
         if found.error is not None:
             raise SourceError(
-                f"the topic {self._topic!r} cannot be read: {found.error}. Create it, or set "
+                f"the topic {self._topic!r} cannot be read: {found.error.str()}. Create it, or set "
                 "kafka.events to the topic that producers write to"
             )
         return sorted(found.partitions)
@@ -160,8 +164,11 @@ class Places:
                 raise KafkaException(found.error)
             except KafkaException as error:
                 if not will_pass(error) or left_s <= _AGAIN_S:
-                    raise silent(error, self._address) from error
+                    raise self._silent(error) from error
             time.sleep(_AGAIN_S)
+
+    def _silent(self, error: KafkaException) -> BrokerSilent:
+        return BrokerSilent(unanswered(error.args[0], self._address))
 
     def _lost(self, partition: int, wanted: int, low: int, high: int) -> PositionLost:
         return PositionLost(
@@ -170,29 +177,3 @@ class Places:
             "events between are lost: give the topic a longer retention. If the topic was "
             "recreated, start with another redis.prefix"
         )
-
-
-def will_pass(error: KafkaException) -> bool:
-    """Whether the broker may say otherwise in a moment: leaders are being found."""
-    return bool(error.args[0].retriable() or error.args[0].code() in _MOVING)
-
-
-def silent(error: KafkaException, address: str) -> BrokerSilent:
-    """What to raise when no broker answers at an address."""
-    return BrokerSilent(unanswered(error, address))
-
-
-def unanswered(error: KafkaException, address: str) -> str:
-    """What to say when no broker answers.
-
-    Args:
-        error: what the client says.
-        address: that was tried, as in ``bootstrap.servers``; what may stand before an ``@`` is no
-            part of it, and stays unsaid.
-    """
-    tried = ", ".join(place.strip().rpartition("@")[2] for place in address.split(","))
-    where = f" at {tried}" if tried else ""
-    return (
-        f"the broker does not answer: {error.args[0].str()}. Check KAFKA_BOOTSTRAP and that one "
-        f"runs{where}"
-    )

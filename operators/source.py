@@ -29,9 +29,10 @@ from numpy.typing import NDArray
 
 from events.batch import Read, Span
 from operators.ahead import Ahead, Told
+from operators.broker_errors import BrokerSilent, SourceError
 from operators.broker_news import BrokerNews
 from operators.message_keys import MessageKeys
-from operators.places import BrokerSilent, Places, PositionLost, Share, SourceError
+from operators.places import Places, PositionLost, Share
 from operators.stop import Stop
 
 __all__ = ["EventReader", "EventSource", "PositionLost", "SourceError", "SourceSpec"]

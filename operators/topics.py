@@ -17,7 +17,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     NewTopic,
 )
 
-from operators.places import silent
+from operators.broker_errors import silent
 
 log = structlog.get_logger()
 
@@ -66,7 +66,7 @@ def is_embedded(config: Mapping[str, Any]) -> bool:
         admin = AdminClient({**config, "log_level": 2})
         return cluster_is_embedded(admin.list_topics(timeout=_TIMEOUT_S))
     except KafkaException as error:
-        raise silent(error, config["bootstrap.servers"]) from error
+        raise silent(error, config) from error
 
 
 def make_topics(config: Mapping[str, Any], topics: Topics, like: str) -> None:
@@ -122,7 +122,7 @@ def identity(config: Mapping[str, Any], topic: str) -> str:
     try:
         known = admin.list_topics(timeout=_TIMEOUT_S)  # asking for one would make it
     except KafkaException as error:
-        raise silent(error, config["bootstrap.servers"]) from error
+        raise silent(error, config) from error
     if cluster_is_embedded(known) or topic not in known.topics:
         return ""
     try:

@@ -19,7 +19,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
-from operators.places import BrokerSilent
+from operators.broker_errors import BrokerSilent, is_forbidden
 from operators.topics import cluster_is_embedded, identity
 
 _TIMEOUT_S: Final = 5.0
@@ -49,6 +49,7 @@ class BrokerFacts:
         error: why nothing could be asked; empty if it answers.
         embedded: whether it is the built-in one, whose topics appear by first use.
         topics: those that are there, of the ones asked for.
+        hidden: those that this user may not know of, whether they are there or not.
         identity: what tells the events topic from another of its name; empty if nothing does.
         bounds: first offset and the one after the last, by partition of the events.
         newest_ms: the highest timestamp among the last events of the partitions.
@@ -58,6 +59,7 @@ class BrokerFacts:
     error: str = ""
     embedded: bool = False
     topics: dict[str, Topic] = field(default_factory=dict)
+    hidden: set[str] = field(default_factory=set)
     identity: str = ""
     bounds: dict[int, tuple[int, int]] = field(default_factory=dict)
     newest_ms: int | None = None
@@ -77,7 +79,7 @@ def gather_broker(
     """
     said: list[str] = []
     quiet = {**config, "log_level": 2, "error_cb": lambda error: said.append(error.str())}
-    facts = BrokerFacts()
+    facts, topics = BrokerFacts(), list(topics)
     try:
         admin = AdminClient(quiet)
         try:
@@ -93,6 +95,7 @@ def gather_broker(
         }
         if not facts.embedded:
             _describe(admin, facts.topics)
+            facts.hidden = _hidden(quiet, {*topics} - {*facts.topics, ""})
         facts.identity = identity(config, events)
         if events in facts.topics:
             _read_ends(quiet, facts, events, positions)
@@ -129,11 +132,22 @@ def _describe(admin: AdminClient, topics: dict[str, Topic]) -> None:
             topics[name].operations = frozenset(each.name.lower() for each in operations)
 
 
+def _hidden(config: Mapping[str, Any], topics: Iterable[str]) -> set[str]:
+    """Those that a list of all topics leaves out because this user has no rights there."""
+    with closing(_consumer(config)) as consumer:
+        found = (consumer.list_topics(name, timeout=_TIMEOUT_S).topics[name] for name in topics)
+        return {each.topic for each in found if each.error and is_forbidden(each.error)}
+
+
+def _consumer(config: Mapping[str, Any]) -> Consumer:
+    """A consumer of nothing yet; unlike other clients it makes no topic by asking for it."""
+    return Consumer({**config, "group.id": "afterglow-doctor", "enable.auto.commit": False})
+
+
 def _read_ends(
     config: Mapping[str, Any], facts: BrokerFacts, events: str, positions: Mapping[int, int]
 ) -> None:
-    own = {**config, "group.id": "afterglow-doctor", "enable.auto.commit": False}
-    with closing(Consumer(own)) as consumer:
+    with closing(_consumer(config)) as consumer:
         for p in range(facts.topics[events].partitions):
             low, high = consumer.get_watermark_offsets(
                 TopicPartition(events, p), timeout=_TIMEOUT_S

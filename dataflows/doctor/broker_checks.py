@@ -63,6 +63,8 @@ def check_broker(
     for role, name in names.items():
         if name in facts.topics:
             yield from _check_topic(role, name, facts.topics[name])
+        elif name in facts.hidden:
+            yield from _check_rights(role, name, frozenset())
     yield from _check_sizes(facts, names, settings.events.max_bytes)
     if names["events"] in facts.topics:
         yield from _check_positions(facts, names["events"], positions, log_identity)
@@ -71,7 +73,8 @@ def check_broker(
 
 
 def _check_there(facts: BrokerFacts, names: Mapping[str, str]) -> Iterator[Finding]:
-    if names["events"] not in facts.topics:
+    there = {*facts.topics, *facts.hidden}
+    if names["events"] not in there:
         yield fault(
             "topic.missing",
             "there is nothing to read",
@@ -79,7 +82,7 @@ def _check_there(facts: BrokerFacts, names: Mapping[str, str]) -> Iterator[Findi
             "none of this name",
             f"Create it: kafka-topics.sh --create --topic {names['events']} --partitions 4",
         )
-    missing = [name for name in list(names.values())[1:] if name not in facts.topics]
+    missing = [name for name in list(names.values())[1:] if name not in there]
     if missing and not facts.embedded:
         yield warning(
             "topic.to_make",
@@ -102,7 +105,12 @@ def _check_topic(role: str, name: str, topic: Topic) -> Iterator[Finding]:
             f"cleanup.policy {policy or 'none'}",
             f"kafka-configs.sh --alter --topic {name} --add-config cleanup.policy={needed}",
         )
-    lacking = _NEEDS[role] - topic.operations if topic.operations is not None else frozenset()
+    if topic.operations is not None:
+        yield from _check_rights(role, name, topic.operations)
+
+
+def _check_rights(role: str, name: str, held: frozenset[str]) -> Iterator[Finding]:
+    lacking = _NEEDS[role] - held
     if lacking:
         yield fault(
             "topic.acl",

@@ -44,6 +44,12 @@ def check_kafka(settings: Settings) -> None:
         SettingsError: librdkafka does not take one of them, or not with the others.
     """
     options = settings.kafka.options
+    spoken = str(options.get("security.protocol", "plaintext"))
+    if settings.kafka.username and "sasl" not in spoken.lower():
+        raise SettingsError(
+            "kafka.options.security.protocol: must be SASL_SSL or SASL_PLAINTEXT where there is a "
+            f"KAFKA_USERNAME, but {spoken!r} came: nobody would log in"
+        )
     for name, value in options.items():
         said = _refusal(Producer, {name: value})
         if said and not said.startswith(_NOT_MADE):  # which other options may mend

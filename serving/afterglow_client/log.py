@@ -27,7 +27,6 @@ _LOOKS: Final = 10
 
 _REFUSED: Final = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.GROUP_AUTHORIZATION_FAILED,
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     KafkaError.SASL_AUTHENTICATION_FAILED,
     KafkaError._AUTHENTICATION,
@@ -245,7 +244,7 @@ class Log:
         if error.code() in _REFUSED:
             return Forbidden(
                 f"the broker refuses: {error.str()}. The user needs to read and describe "
-                f"{self.changes!r} and {self.memberships!r}, and the group of 'group.id'"
+                f"{self.changes!r} and {self.memberships!r}"
             )
         if error.code() in _GONE:
             return Unavailable(

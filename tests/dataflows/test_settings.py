@@ -177,6 +177,20 @@ def test_options_of_the_client_may_have_dots(key, file):
         }
 
 
+@pytest.mark.parametrize("options", [{}, {"security.protocol": "ssl"}])
+def test_a_user_of_the_broker_must_log_in(options):
+    sets = [f'kafka.options."{name}"={value}' for name, value in options.items()]
+    settings = loaded(*sets, env={"KAFKA_USERNAME": "me", "KAFKA_PASSWORD": "s3cret"})
+    came = options.get("security.protocol", "plaintext")
+    with pytest.raises(
+        SettingsError, match=rf"kafka\.options\.security\.protocol: must be SASL.*'{came}' came"
+    ):
+        plans.check_kafka(settings)
+    well = {"security.protocol": "sasl_ssl", "sasl.mechanism": "PLAIN"}
+    sets = [f'kafka.options."{name}"={value}' for name, value in well.items()]
+    plans.check_kafka(loaded(*sets, env={"KAFKA_USERNAME": "me", "KAFKA_PASSWORD": "s3cret"}))
+
+
 def test_a_password_is_given_to_clients_and_shown_to_nobody():
     settings = loaded(env={"KAFKA_USERNAME": "me", "KAFKA_PASSWORD": "s3cret"})
     assert plans.kafka_config(settings)["sasl.password"] == "s3cret"

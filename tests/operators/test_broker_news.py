@@ -7,9 +7,10 @@ import structlog
 from confluent_kafka import KafkaError
 
 from dataflows.embedded import EmbeddedBroker
+from operators.broker_errors import SourceError
 from operators.broker_news import BrokerNews
 from operators.courier import Courier, Terms
-from operators.source import EventSource, SourceError, SourceSpec
+from operators.source import EventSource, SourceSpec
 from operators.stop import Stop
 from operators.topics import Topics
 from tests.cli.running import until

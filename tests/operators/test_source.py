@@ -13,10 +13,11 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from dataflows.embedded import EmbeddedBroker
 from dataflows.local_kafka import LocalKafka
+from operators.broker_errors import BrokerSilent, SourceError
 from operators.courier import Terms
-from operators.places import BrokerSilent, Places
+from operators.places import Places, PositionLost
 from operators.publish import KafkaPublisher, Published
-from operators.source import EventReader, EventSource, PositionLost, SourceError, SourceSpec
+from operators.source import EventReader, EventSource, SourceSpec
 from operators.stop import Stop
 from operators.topics import Topics
 from tests.brokers import new_broker
@@ -109,13 +110,16 @@ def test_a_leader_that_is_being_found_is_waited_for(times):
         assert [int(value) for value in payloads(reads)] == [0, 1, 2]
 
 
-@pytest.mark.parametrize("error", [_NOT_LEADER, _FORBIDDEN])
-def test_a_partition_without_an_answer_is_given_up(error):
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(_NOT_LEADER, "the broker does not answer"), (_FORBIDDEN, "the broker refuses: .*rights")],
+)
+def test_a_partition_without_an_answer_is_given_up(error, said):
     with EmbeddedBroker(1) as moving:
         moving.create("moving")
         consumer = Consumer({"bootstrap.servers": moving.bootstrap, "group.id": "g"})
         moving.fail(_LIST_OFFSETS, error, 100)
-        with pytest.raises(BrokerSilent, match="the broker does not answer"):
+        with pytest.raises(BrokerSilent, match=said):
             Places(consumer, "moving").beginnings({}, {}, 0.5)
         consumer.close()
 
