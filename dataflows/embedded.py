@@ -121,16 +121,18 @@ class EmbeddedBroker:
         """Take connections again."""
         self._library.rd_kafka_mock_broker_set_up(self._cluster, _BROKER)
 
-    def fail(self, request: int, error: int, times: int) -> None:
+    def fail(self, request: int, error: int, times: int, after: int = 0) -> None:
         """Answer the next requests of one kind with an error.
 
         Args:
             request: its number in Kafka's protocol: 0 for produce, 1 for fetch.
             error: Kafka's number for it.
             times: how many requests.
+            after: so many are answered well before.
         """
-        errors = (ctypes.c_int * times)(*[error] * times)
-        self._library.rd_kafka_mock_push_request_errors_array(self._cluster, request, times, errors)
+        n = after + times
+        errors = (ctypes.c_int * n)(*[0] * after, *[error] * times)
+        self._library.rd_kafka_mock_push_request_errors_array(self._cluster, request, n, errors)
 
     def close(self) -> None:
         """End it; everything in it is gone."""

@@ -141,31 +141,10 @@ class Places:
         return sorted(found.partitions)
 
     def _range(self, partition: int, timeout_s: float) -> tuple[int, int]:
-        """The first offset that the log holds of a partition, and the one that comes next."""
-        deadline_s = time.monotonic() + timeout_s
-        begin, end = (
-            self._offset(TopicPartition(self._topic, partition, place), deadline_s)
-            for place in (OFFSET_BEGINNING, OFFSET_END)
-        )
-        return begin, end
-
-    def _offset(self, place: TopicPartition, deadline_s: float) -> int:
-        """The offset of a place; asked again while the partition's leader is being found.
-
-        Not by ``get_watermark_offsets``, which asks for both ends of the log and, where only the
-        first of its questions fails, gives the end for the beginning and says nothing.
-        """
-        while True:
-            left_s = max(deadline_s - time.monotonic(), 0.0)
-            try:
-                (found,) = self._consumer.offsets_for_times([place], timeout=left_s)
-                if found.error is None:
-                    return int(found.offset)
-                raise KafkaException(found.error)
-            except KafkaException as error:
-                if not will_pass(error) or left_s <= _AGAIN_S:
-                    raise self._silent(error) from error
-            time.sleep(_AGAIN_S)
+        try:
+            return ends_of(self._consumer, self._topic, partition, timeout_s)
+        except KafkaException as error:
+            raise self._silent(error) from error
 
     def _silent(self, error: KafkaException) -> BrokerSilent:
         return BrokerSilent(unanswered(error.args[0], self._address))
@@ -177,3 +156,42 @@ class Places:
             "events between are lost: give the topic a longer retention. If the topic was "
             "recreated, start with another redis.prefix"
         )
+
+
+def ends_of(consumer: Consumer, topic: str, partition: int, timeout_s: float) -> tuple[int, int]:
+    """The first offset that the log holds of a partition, and the one that comes next.
+
+    Args:
+        consumer: to ask with.
+        topic: of the log.
+        partition: of the topic.
+        timeout_s: how long the answers may take; its leader may have to be found.
+
+    Raises:
+        KafkaException: they took longer, or were refused.
+    """
+    deadline_s = time.monotonic() + timeout_s
+    begin, end = (
+        _offset(consumer, TopicPartition(topic, partition, place), deadline_s)
+        for place in (OFFSET_BEGINNING, OFFSET_END)
+    )
+    return begin, end
+
+
+def _offset(consumer: Consumer, place: TopicPartition, deadline_s: float) -> int:
+    """The offset of a place; asked again while the partition's leader is being found.
+
+    Not by ``get_watermark_offsets``, which asks for both ends of the log and, where only the
+    first of its questions fails, gives the end for the beginning and says nothing.
+    """
+    while True:
+        left_s = max(deadline_s - time.monotonic(), 0.0)
+        try:
+            (found,) = consumer.offsets_for_times([place], timeout=left_s)
+            if found.error is None:
+                return int(found.offset)
+            raise KafkaException(found.error)
+        except KafkaException as error:
+            if not will_pass(error) or left_s <= _AGAIN_S:
+                raise
+        time.sleep(_AGAIN_S)

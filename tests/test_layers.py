@@ -40,6 +40,7 @@ OWN = {
 ALONE = {
     "serving/afterglow_client/changes.py": {"confluent_kafka"},
     "serving/afterglow_client/log.py": {"confluent_kafka"},
+    "serving/afterglow_client/places.py": {"confluent_kafka"},
     "events/parquet.py": {"pyarrow"},
     "dataflows/profile_table.py": {"pyarrow"},
     "state/servers.py": {"redis"},

@@ -20,6 +20,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from operators.broker_errors import BrokerSilent, is_forbidden
+from operators.places import ends_of
 from operators.topics import cluster_is_embedded, identity
 
 _TIMEOUT_S: Final = 5.0
@@ -149,10 +150,7 @@ def _read_ends(
 ) -> None:
     with closing(_consumer(config)) as consumer:
         for p in range(facts.topics[events].partitions):
-            low, high = consumer.get_watermark_offsets(
-                TopicPartition(events, p), timeout=_TIMEOUT_S
-            )
-            facts.bounds[p] = (low, high)
+            facts.bounds[p] = ends_of(consumer, events, p, _TIMEOUT_S)
         last = {p: high - 1 for p, (low, high) in facts.bounds.items() if high > low}
         newest = _times(consumer, events, last)
         unread = {

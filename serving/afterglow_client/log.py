@@ -14,6 +14,7 @@ from typing import Any, Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from afterglow_client.errors import AfterglowError, Forbidden, Unavailable
+from afterglow_client.places import ends_of
 
 _AT_ONCE: Final = 1_000
 _LOOK_S: Final = 30.0
@@ -231,9 +232,7 @@ class Log:
         raise KafkaException(found.error)
 
     def _range(self, topic: str, partition: int) -> tuple[int, int]:
-        place = TopicPartition(topic, partition)
-        low, high = self._consumer.get_watermark_offsets(place, timeout=self._answer_s)
-        return int(low), int(high)
+        return ends_of(self._consumer, topic, partition, self._answer_s)
 
     def _check(self, error: KafkaError) -> None:
         """Go on after an error that mends itself."""

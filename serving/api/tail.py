@@ -17,6 +17,7 @@ from uuid import uuid4
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from afterglow_client.places import ends_of
 from serving.api.feed import Feed, LogGone, Message
 
 log = structlog.get_logger()
@@ -167,9 +168,7 @@ class _Reading:
 
     def _range(self, partition: int) -> tuple[int, int]:
         """Where a partition begins, and where it ends."""
-        place = TopicPartition(self._topic, partition)
-        low, high = self._consumer.get_watermark_offsets(place, timeout=_ASK_S)
-        return int(low), int(high)
+        return ends_of(self._consumer, self._topic, partition, _ASK_S)
 
 
 class Past:

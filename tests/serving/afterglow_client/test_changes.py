@@ -14,7 +14,7 @@ from afterglow_client import NotAfterglow, Unavailable
 from afterglow_client.changes import Change, Changes
 from afterglow_client.news import Standing
 from dataflows.child import Engine
-from dataflows.embedded import EmbeddedStore
+from dataflows.embedded import EmbeddedBroker, EmbeddedStore
 from events.shop import Habits, Shop
 from state.store import Store
 from tests.brokers import new_broker
@@ -28,6 +28,8 @@ SETS = ("metrics.address=", "segments.away.enter=age(last_seen) >= 1s")
 """Beside what ships, a segment that silence brings people into within a second."""
 
 EVENTS, EVERY = 6_000, 50
+_LIST_OFFSETS, _NOT_LEADER = 2, 6
+"""In Kafka's protocol."""
 
 
 class Meddler:
@@ -247,6 +249,21 @@ def test_what_was_read_and_not_yet_given_is_part_of_the_state(broker):
         assert changes.poll(10).id == "1-00-3-0"
         assert changes.poll(0.5) is None
         assert changes.segments("ann") == ("away",)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("after", range(4))
+def test_a_leader_that_is_being_found_is_waited_for(after, times):
+    """Whichever question for the ends of a partition fails, nobody is overlooked."""
+    with EmbeddedBroker(1) as moving:
+        config = {"bootstrap.servers": moving.bootstrap}
+        moving.create("segment-changes", "memberships")
+        producer = Producer(config)
+        producer.produce("memberships", msgspec.json.encode(change("ann", 1, 1, "vip", {"vip"})))
+        assert producer.flush(10) == 0
+        moving.fail(_LIST_OFFSETS, _NOT_LEADER, times, after)
+        with Changes(config, begin="now") as changes:
+            assert changes.segments("ann") == ("vip",)
 
 
 def test_a_broker_that_is_not_there_is_said():
