@@ -147,13 +147,13 @@ def _ask(
     shown: Bools,
 ) -> Bools:
     """Make lists for those with a history and note them; which items were ever shown."""
-    had = lane.recent.items(table, rows)
+    had = lane.last.recent.items(table, rows)
     known = np.flatnonzero(had[:, 0] != 0)
     if not len(known):
         return shown
     had, came = had[known], part.item.take(known).hashes()
     length = lane.plan.length
-    lists = lane.candidates(table, rows[known], part.ts_ms[known], length + had.shape[1])
+    lists = lane.listing.candidates(table, rows[known], part.ts_ms[known], length + had.shape[1])
     hashes = _hashes(lane, lists)
     every.note(_place(hashes, came, np.zeros(hashes.shape, dtype=np.bool_), length))
     is_new = ~(had == came[:, None]).any(axis=1)

@@ -9,7 +9,6 @@ second.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -19,12 +18,11 @@ from events.batch import Batch
 from models.gathering import Gatherer
 from models.item_plan import ItemPlan
 from models.items import ItemTable
+from models.last_items import LastItems
 from models.pace import Pace
-from models.running_sessions import Running
 from models.source_weights import Sought
 from models.weights_by_history import WeightsByHistory
 from state.groups import Groups
-from state.recent import RecentItems
 from state.table import Table
 from state.times import NEVER_MS
 
@@ -54,9 +52,7 @@ class Seeking:
         plan: the weights of the settings, and which events matter.
         items: the item table.
         gatherer: of candidates.
-        recent, bought: what users had to do with last.
-        running: the sessions of users, if they are known.
-        segments: the segments of users, -1 for none.
+        last: what users had to do with last.
         sends: whether examples are learned when they are read back, in one order with the others'.
 
     Attributes:
@@ -68,17 +64,12 @@ class Seeking:
         plan: ItemPlan,
         items: ItemTable,
         gatherer: Gatherer,
-        recent: RecentItems,
-        bought: RecentItems,
-        running: Callable[[Table, I64], Running | None],
-        segments: Callable[[I64], I64],
+        last: LastItems,
         *,
         sends: bool,
     ) -> None:
         self.weights = WeightsByHistory(plan.source_weights, plan.rank_offset, plan.length)
-        self._items, self._gatherer = items, gatherer
-        self._recent, self._bought = recent, bought
-        self._running, self._segments = running, segments
+        self._items, self._gatherer, self._last = items, gatherer, last
         self._matters, self._sends = plan.weight_of > 0.0, sends
         self._sought: deque[list[Sought]] = deque(maxlen=_UNSENT)
         self._pace = Pace(_PER_S, _AT_ONCE)
@@ -99,14 +90,15 @@ class Seeking:
             return
         evenly = slice(None, None, -(-len(rows) // most))  # rows stand by age
         rows, items = rows[evenly], items[first[evenly]]
-        recent = self._items.find(self._recent.items(table, rows))
+        recent = self._last.recent_of(table, rows)
         came = self._items.find(items)
         asked = np.flatnonzero((recent[:, 0] >= 0) & (came >= 0) & (came != recent[:, 0]))
         if not len(asked):
             return
-        bought = self._items.find(self._bought.items(table, rows[asked]))
+        bought = self._last.bought_of(table, rows[asked])
         everything = np.tile(self.weights.everything, (len(asked), 1))
-        running, segment = self._running(table, rows[asked]), self._segments(rows[asked])
+        running = self._last.running(table, rows[asked])
+        segment = self._last.segments(rows[asked])
         lists = self._gatherer.gather(recent[asked], bought, _AMONG, everything, segment, running)
         some = self.weights.seek(lists, came[asked], _is_new(table, rows[asked]))
         if self._sends:

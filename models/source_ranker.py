@@ -165,7 +165,7 @@ class SourceRanker(reco.base.Ranker):
     def _preferences(self, user: Hashable) -> dict[str, float]:
         """The score of every item that a source names."""
         rows, now_ms = np.array([self._rows.get(f"{user}", 0)]), np.array([self._now_ms])
-        found = self._recommender.candidates(self._table, rows, now_ms, _TOLD)
+        found = self._recommender.listing.candidates(self._table, rows, now_ms, _TOLD)
         items, scores = found.item[0, : found.count[0]], found.score[0, : found.count[0]]
         names = map(str, self._recommender.items.ids.texts(items.astype(np.int64)).tolist())
         return dict(zip(names, scores.tolist(), strict=True))

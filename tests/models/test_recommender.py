@@ -142,7 +142,7 @@ def test_only_what_matters_makes_a_list_old():
     shoppers.act((3, "a", START_MS, REFUND), (4, None, START_MS, PRODUCT_VIEW))
     assert shoppers.due() == []
     assert names_of(shoppers.recommender.items) == ["a"]
-    assert shoppers.recommender.recent.items(shoppers.table, shoppers.rows).max() == 0
+    assert shoppers.recommender.last.recent.items(shoppers.table, shoppers.rows).max() == 0
     shoppers.act((5, "b", START_MS, CLICK), (6, "b", START_MS, PURCHASE))
     assert shoppers.due() == [5, 6]
 
@@ -329,7 +329,7 @@ def test_hostile_ids_harm_nobody_else():
         shoppers.act(*zip([n % 10] * 200, names, ts, kinds, strict=True))
         assert len(shoppers.recommender.items) <= 1_000
         shoppers.documents(range(10), START_MS)
-    held = shoppers.recommender.recent.at_ms(shoppers.table, shoppers.rows)
+    held = shoppers.recommender.last.recent.at_ms(shoppers.table, shoppers.rows)
     assert (np.diff(held, axis=1) <= 0).all()
     assert (held > NEVER_MS).all()
     assert shoppers.recommender.outgoing() != b""
@@ -447,8 +447,8 @@ def test_of_a_large_batch_users_of_every_age_are_looked_at():
     recommender = shoppers.recommender
     recommender.outgoing()
     asked = []
-    find = recommender.recent.items
-    recommender.recent.items = lambda table, rows: asked.append(rows) or find(table, rows)
+    find = recommender.last.recent.items
+    recommender.last.recent.items = lambda table, rows: asked.append(rows) or find(table, rows)
     shoppers.act(
         *[(user, f"i{(user + 1) % 7}", START_MS + 9_000, PRODUCT_VIEW) for user in range(800)]
     )

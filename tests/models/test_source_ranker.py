@@ -42,7 +42,7 @@ def test_it_ranks_as_the_engine_lists(events, source):
         engine.observe(table, group(np.array([user])), one)
         ranker.learn_one(user, item, True, {"type": kind, "ts": ts_ms, "amount": 1})
     for user in range(5):
-        lists = engine.candidates(table, np.array([user]), np.array([ts_ms]), 60)
+        lists = engine.listing.candidates(table, np.array([user]), np.array([ts_ms]), 60)
         items = lists.item[0, : lists.count[0]].astype(np.int64)
         wanted = [int(item) for item in engine.items.ids.texts(items).tolist()]
         assert ranker.rank(user, set(range(10)))[: len(wanted)] == wanted

@@ -69,9 +69,9 @@ def measured(rows: int, batches: int, warm: int = 10) -> Cost:
         learn = next(clock)
         asked = lane.due(None)
         now_ms = np.full(len(asked), times[-1])
-        found = lane.candidates(table, asked, now_ms)
+        found = lane.listing.candidates(table, asked, now_ms)
         gather = next(clock)
-        lane.documents(found, users.take(asked), now_ms)
+        lane.listing.documents(found, users.take(asked), now_ms)
         write = next(clock)
         if step >= warm:
             spent += learn, gather, write

@@ -70,7 +70,7 @@ class Afterglow:
         """See ``NextItem``."""
         place = int(self._lane_of[user])
         lane, table = self.lanes[place], self._tables[place]
-        some = lane.candidates(table, np.array([user]), np.array([ts_ms]), count)
+        some = lane.listing.candidates(table, np.array([user]), np.array([ts_ms]), count)
         hashes = lane.items.table["hash"][some.item[0, : some.count[0]]]
         return np.array([self._number[h] for h in hashes.tolist()], dtype=np.int64)
 

@@ -64,7 +64,7 @@ def periods(*, ranked: bool, seed: int = 3, steps: int = 400, of: int = 50) -> l
         kinds = np.full(_VISITORS, PRODUCT_VIEW, dtype=np.int8)
         times = np.full(_VISITORS, now_ms)
         lane.observe(table, group(users), batch(ids.take(viewed), kinds, times))
-        lists = lane.candidates(table, users, times, _SHOWN)
+        lists = lane.listing.candidates(table, users, times, _SHOWN)
         of_user, place = np.nonzero(np.arange(_SHOWN) < lists.count[:, None])
         hashes = lane.items.table["hash"][lists.item[of_user, place]]
         items = np.array([number[h] for h in hashes.tolist()])
