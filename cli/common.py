@@ -194,12 +194,14 @@ def _code(error: Exception) -> int:
 
 def _mendable(error: Exception) -> list[str]:
     """What to say of an error that whoever typed the command can mend; nothing of others."""
+    from redis.exceptions import RedisError
+
     from dataflows.embedded import EmbeddedError
     from dataflows.settings import SettingsError
     from events.rows import RowError
     from operators.broker_errors import SourceError
     from operators.compacted import TopicUnread
-    from state.store_errors import StoreError
+    from state.store_errors import StoreError, unanswered
 
     while type(error).__module__.startswith("bytewax") and isinstance(error.__cause__, Exception):
         error = error.__cause__  # one that came up inside the flow
@@ -208,6 +210,8 @@ def _mendable(error: Exception) -> list[str]:
     known = UserError | RowError | StoreError | SourceError | TopicUnread | EmbeddedError
     if isinstance(error, known):
         return [f"afterglow: {error}"]
+    if isinstance(error, RedisError):
+        return [f"afterglow: {unanswered(error)}"]
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return [f"afterglow: a file cannot be written to its end: {error}. Make room there"]
     return []

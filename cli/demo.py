@@ -38,6 +38,7 @@ from dataflows.settings import Settings
 from events.shop import GOOD, Habits, Shop
 from state.changes import Change
 from state.store import Store
+from state.store_errors import StoreError
 
 _STEP_S: Final = 0.1
 _CATCH_UP_S: Final = 60.0
@@ -223,7 +224,10 @@ class Scene:
     def finish(self, console: Console) -> int:
         """Close the doors, check everything once more, say what came of it."""
         self.shop.stop()
-        exact, text = self.compare()
+        try:
+            exact, text = self.compare()
+        except StoreError as error:
+            exact, text = False, str(error)
         code = self.engine.stop()
         self.changes.stop()
         for note in self.notes:

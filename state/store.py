@@ -397,9 +397,11 @@ class Store:
 
     def profiles(self, shard: int) -> Iterator[tuple[str, bytes]]:
         """All profiles of a shard as (user id, document), in no order."""
-        found = self.client.hscan_iter(self.key("profile", shard), count=1000)
+        what = f"the profiles of shard {shard} could not be read"
+        with in_words(what):
+            found = self.client.hscan_iter(self.key("profile", shard), count=1000)
         while True:
-            with in_words(f"the profiles of shard {shard} could not be read"):
+            with in_words(what):
                 user, document = next(found, (None, b""))
             if user is None:
                 return
@@ -407,11 +409,14 @@ class Store:
 
     def members(self, shard: int, segment: str) -> set[str]:
         """The user ids of one shard in a segment."""
-        return {m.decode() for m in self.client.smembers(self.key("members", shard, segment))}
+        with in_words(f"the members of {segment!r} in shard {shard} could not be read"):
+            found = self.client.smembers(self.key("members", shard, segment))
+        return {user.decode() for user in found}
 
     def record(self, shard: int) -> dict[str, bytes]:
         """The commit record of a shard, read only."""
-        held = self.client.hgetall(self.key("commit", shard))
+        with in_words(f"the commit record of shard {shard} could not be read"):
+            held = self.client.hgetall(self.key("commit", shard))
         return {self._text(name): value for name, value in held.items()}
 
     def ping(self) -> None:

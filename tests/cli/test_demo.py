@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 from cli.demo import latencies, quantile
@@ -55,6 +56,25 @@ def test_a_signal_ends_it_with_a_check_and_nothing_stays_behind(number, tmp_path
     assert (process.returncode, err) == (0, "")
     assert "\nexact: " in out
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.servers
+def test_a_store_that_dies_is_said_in_words(tmp_path):
+    addresses = tmp_path / "demo.env"
+    with demo(tmp_path, "--addresses", str(addresses), "--seconds", "8") as process:
+        try:
+            until(lambda: addresses.exists() or process.poll() is not None, 120)
+            children = psutil.Process(process.pid).children()
+            (store,) = [child for child in children if "valkey" in child.name()]
+            store.kill()
+            out, err = process.communicate(timeout=90)
+        finally:
+            process.kill()
+    assert (process.returncode, err) == (1, "")
+    assert "NOT exact: the profiles of shard 0 could not be read: the store says" in " ".join(
+        out.split()
+    )
+    assert "Traceback" not in out
 
 
 @pytest.mark.servers

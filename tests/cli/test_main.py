@@ -7,7 +7,9 @@ from typing import get_type_hints
 from urllib.parse import urlsplit
 
 import pytest
+import redis
 
+from cli.common import guard
 from cli.main import app
 from tests.cli.running import CLEAN, ROOT, afterglow, right, wrong
 
@@ -178,3 +180,20 @@ def test_whoever_reads_may_stop_reading(unbuffered):
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (redis.ConnectionError("Connection refused"), "no answer from the store: Connection ref"),
+        (redis.ResponseError("LOADING"), "the store answers, but refuses: LOADING"),
+    ],
+)
+def test_an_error_of_the_store_is_no_traceback(error, said, capsys):
+    def command():
+        raise error
+
+    with pytest.raises(SystemExit) as end:
+        guard(command)
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith(f"afterglow: {said}")

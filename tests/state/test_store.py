@@ -194,6 +194,9 @@ def test_an_older_fence_is_no_other_engine(store, each_store_url, is_emptied):
         lambda store: store.shared("cuts"),
         lambda store: store.positions(),
         lambda store: store.meta.begin(),
+        lambda store: store.record(7),
+        lambda store: store.members(7, "vip"),
+        lambda store: next(store.profiles(7)),
     ],
 )
 def test_a_store_that_is_gone_is_said_in_words(ask):
