@@ -18,7 +18,8 @@ from dataflows.settings import Settings
 from events.careful import Refused
 from events.catalog import read_item
 from events.cells import Cells, OnLines, too_many
-from events.rows import check_file, check_header, in_words, unpacked
+from events.row_columns import check_header
+from events.rows import check_file, in_words, unpacked
 from events.schema import EventRules
 from operators.compacted import latest
 

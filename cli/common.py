@@ -198,7 +198,7 @@ def _mendable(error: Exception) -> list[str]:
 
     from dataflows.embedded import EmbeddedError
     from dataflows.settings import SettingsError
-    from events.rows import RowError
+    from events.row_columns import RowError
     from operators.broker_errors import SourceError
     from operators.compacted import TopicUnread
     from state.store_errors import StoreError, unanswered

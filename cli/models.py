@@ -23,7 +23,8 @@ from dataflows.durations import duration_ms, duration_text
 from dataflows.engine import open_store
 from dataflows.evaluating import Foretold, Run, evaluate
 from dataflows.settings import Settings
-from events.rows import parse_pairs, read_messages
+from events.row_columns import parse_pairs
+from events.rows import read_messages
 from models.contract import ModelMismatch
 from models.predictor import CHAMPION, Predictor
 from models.probabilities import log_losses

@@ -26,7 +26,8 @@ from cli.renames import Renames
 from dataflows.durations import duration_text
 from dataflows.plans import kafka_config
 from dataflows.settings import Settings
-from events.rows import RowError, parse_pairs, read_messages
+from events.row_columns import RowError, parse_pairs
+from events.rows import read_messages
 
 _ANSWERS_S: Final = 60.0
 _LAST_ANSWERS_S: Final = 5.0

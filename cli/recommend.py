@@ -24,7 +24,8 @@ from dataflows.engine import open_store
 from dataflows.explaining_items import WHY, explain_item, utc
 from dataflows.foretelling import Run, foretell
 from dataflows.settings import Settings
-from events.rows import parse_pairs, read_messages
+from events.row_columns import parse_pairs
+from events.rows import read_messages
 
 
 def check_use(user: str, item: str, as_json: bool, renamed: bool) -> None:

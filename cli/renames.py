@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from events.rows import parse_pairs
+from events.row_columns import parse_pairs
 
 
 class _Key(str):

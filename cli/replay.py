@@ -20,7 +20,8 @@ from cli.renames import Renames
 from dataflows.embedded import EmbeddedStore
 from dataflows.replay import Interrupted, Replayed, replay
 from dataflows.settings import Settings
-from events.rows import RowError, parse_pairs, read_messages
+from events.row_columns import RowError, parse_pairs
+from events.rows import read_messages
 from events.schema import MAX_TS_MS
 from state.store import Store
 

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import msgspec
 
-from events.rows import FIELDS, RowError, check_columns
+from events.row_columns import FIELDS, RowError, check_columns
 
 _ROWS: Final = 4_096
 """Rows that are in memory at once."""

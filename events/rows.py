@@ -13,7 +13,6 @@ what makes the file unreadable is an error here.
 from __future__ import annotations
 
 import csv
-import difflib
 import gzip
 import io
 import zlib
@@ -26,44 +25,21 @@ from typing import Any, BinaryIO, Final, cast
 import msgspec
 
 from events.cells import CONVERT, Cells, OnLines, too_many, untold
-from events.schema import TYPES
-
-FIELDS: Final = (
-    *("event_id", "user_id", "type", "ts", "source", "item_id", "category", "amount", "currency"),
-    *("quantity", "order_id", "session_id", "device", "country", "value"),
+from events.parquet import parquet_messages
+from events.row_columns import (
+    FIELDS,
+    RowError,
+    check_columns,
+    check_header,
+    check_options,
+    listed,
 )
-REQUIRED: Final = ("event_id", "user_id", "type", "ts")
+
 _JSON_LINES: Final = ("jsonl", "json", "ndjson")
 _TELL_EVERY: Final = 1000
 _SHOWN: Final = 60
 _NAMED_OF: Final = 100
 """So many lines tell which keys there are."""
-
-
-class RowError(Exception):
-    """A file cannot be read as events; the message says what to do."""
-
-
-def parse_pairs(texts: Sequence[str], flag: str) -> dict[str, str]:
-    """``a=b`` options as a map.
-
-    >>> parse_pairs(["user_id=visitor"], "--map")
-    {'user_id': 'visitor'}
-
-    Raises:
-        RowError: an option of another form, or one that contradicts another.
-    """
-    pairs: dict[str, str] = {}
-    for text in texts:
-        left, mark, right = text.partition("=")
-        if not (left and mark and right):
-            raise RowError(f"{flag} {text}: must be of the form NAME=VALUE")
-        if pairs.setdefault(left, right) != right:
-            raise RowError(
-                f"{flag} {left}= must be given once, but {flag} {left}={pairs[left]} and "
-                f"{flag} {text} came; leave one of them out"
-            )
-    return pairs
 
 
 def read_messages(
@@ -91,7 +67,7 @@ def read_messages(
     columns, types = dict(columns or {}), dict(types or {})
     kind = _kind(path)
     check_file(path)
-    _check_options(columns, types)
+    check_options(columns, types)
     if kind == "csv":
         return _messages(
             path, lambda file: _csv_messages(path, file, columns, types, on_lines), on_bytes
@@ -101,8 +77,6 @@ def read_messages(
     if kind == "parquet":
         if path.suffix == ".gz":
             raise RowError(f"{path}: Parquet is compressed inside; unpack it first")
-        from events.parquet import parquet_messages  # what it needs takes half a second to import
-
         return parquet_messages(path, columns, types, on_bytes)
     endings = ", ".join(f".{each}" for each in ("csv", *_JSON_LINES))
     raise RowError(
@@ -141,45 +115,6 @@ def places_of(path: Path, numbers: Collection[int]) -> dict[int, str]:
     return found
 
 
-def check_columns(path: Path, columns: Mapping[str, str], there: Sequence[str]) -> None:
-    """Refuse a table without the columns that are mapped or required; all that lack are named.
-
-    Args:
-        path: of the file.
-        columns: contract field to the column it is taken from.
-        there: the table's columns.
-
-    Raises:
-        RowError: some lack.
-    """
-    absent = {name: column for name, column in columns.items() if column not in there}
-    needed = [name for name in REQUIRED if name not in columns and name not in there]
-    shown, said = ", ".join(there), []
-    if absent:
-        maps = ", ".join(f"--map {name}={column}" for name, column in absent.items())
-        said.append(
-            f"{maps}: there is no column {_listed(absent.values(), 'or')}; there are {shown}"
-        )
-    if len(needed) == 1:
-        said.append(
-            f"a column {needed[0]!r} is needed; say which one it is with "
-            f"--map {needed[0]}=<one of {shown}>"
-        )
-    elif needed:
-        maps = " ".join(f"--map {name}=<column>" for name in needed)
-        said.append(
-            f"columns {_listed(needed, 'and')} are needed; say which ones they are with {maps}, "
-            f"of {shown}"
-        )
-    if said:
-        raise RowError(f"{path}: {'; '.join(said)}")
-
-
-def _listed(names: Collection[str], joint: str) -> str:
-    *first, last = map(repr, names)
-    return f"{', '.join(first)} {joint} {last}" if first else last
-
-
 def _kind(path: Path) -> str:
     """The ending of a name, without that of gzip; empty where there is none."""
     return Path(path.name.removesuffix(".gz")).suffix.removeprefix(".")
@@ -193,22 +128,6 @@ def check_file(path: Path) -> None:
         raise RowError(f"{path}: there is no such file")
     if not path.is_file():
         raise RowError(f"{path}: must be a file, for it is read twice; write to one what comes")
-
-
-def _check_options(columns: Mapping[str, str], types: Mapping[str, str]) -> None:
-    for name, column in columns.items():
-        if name not in FIELDS:
-            hint = _near(name, FIELDS)
-            raise RowError(f"--map {name}={column}: the contract has no field {name!r}; {hint}")
-    for old, name in types.items():
-        if name not in TYPES:
-            hint = _near(name, TYPES)
-            raise RowError(f"--type {old}={name}: the contract has no type {name!r}; {hint}")
-
-
-def _near(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, 1)
-    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
 
 
 def _messages(
@@ -278,7 +197,7 @@ def _check_keys(path: Path, file: BinaryIO, columns: Mapping[str, str]) -> None:
     absent = {name: column for name, column in columns.items() if column in sought.values()}
     maps = ", ".join(f"--map {name}={column}" for name, column in absent.items())
     raise RowError(
-        f"{path}: {maps}: no line has a key {_listed(absent.values(), 'or')}; there are "
+        f"{path}: {maps}: no line has a key {listed(absent.values(), 'or')}; there are "
         f"{', '.join(there)}"
     )
 
@@ -332,33 +251,6 @@ def _csv_messages(
             row += [""] * (len(header) - len(row))
             row[at_type] = types.get(row[at_type], row[at_type])
             yield encode({name: convert(row[i]) for name, i, convert in places if row[i]})
-
-
-def check_header(path: Path, header: Sequence[str], names: Collection[str]) -> None:
-    """Refuse the header of a CSV that is none, or that has a column twice.
-
-    Args:
-        path: of the file.
-        header: its first line.
-        names: of the columns that are read; others may be there as often as they like.
-
-    Raises:
-        RowError: it is not as it must be.
-    """
-    if not header:
-        raise RowError(f"{path}: must begin with a line of column names, but is empty")
-    for mark, name in ((";", "semicolons"), ("\t", "tabs")):
-        if len(header) == 1 and mark in header[0]:
-            raise RowError(
-                f"{path}: columns must be separated by commas, but {name} separate their names: "
-                f"{header[0][:_SHOWN]!r}; save it with commas"
-            )
-    for name in header:
-        if name in names and header.count(name) > 1:
-            raise RowError(
-                f"{path}: there are {header.count(name)} columns {name!r}; one is needed: rename "
-                "or remove the others"
-            )
 
 
 def _places(

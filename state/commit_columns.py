@@ -6,7 +6,7 @@ All of it in the order of the shards, so that each shard's part is a stretch.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +17,11 @@ from state.commit import Operation, Writes
 from state.forms import Forms
 from state.groups import begins, distinct
 from state.id_blocks import ID_BYTES, pack_ids
+from state.lane_users import LaneUsers
+from state.portraits import Portraits
 from state.recommending import Lists
 from state.sessions import COUNTRY, DEVICE
 from state.side import SideTable
-
-if TYPE_CHECKING:
-    from state.lane import Lane
 
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
@@ -38,10 +37,18 @@ class Columns:
         lane: whose memory it is.
         forms: of the users' state records.
         tables: the side tables by name.
+        portraits: of the users.
     """
 
-    def __init__(self, lane: Lane, forms: Forms, tables: Mapping[str, SideTable]) -> None:
+    def __init__(
+        self,
+        lane: LaneUsers,
+        forms: Forms,
+        tables: Mapping[str, SideTable],
+        portraits: Portraits,
+    ) -> None:
         self._lane, self._forms, self._tables = lane, forms, tables
+        self._portraits = portraits
 
     def changed(self, rows: I64, lists: Lists, seq_of: I64) -> Writes:
         """What has changed since the last commit.
@@ -111,7 +118,7 @@ class Columns:
         lane.table["seq"][told] = seq_of[lane.table["shard"][told]]
         out = []
         if len(rows):
-            out.append(self._documents("profile", rows, lane.portraits.encode(rows)))
+            out.append(self._documents("profile", rows, self._portraits.encode(rows)))
         if len(told):
             states = self._forms.pack(told, self.texts(told))
             out.append(self._documents("state", told, states))

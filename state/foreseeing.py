@@ -9,18 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from state.lane_users import LaneUsers
 from state.memberships import U64
 from state.naming import Naming
 from state.remap import Remap
 from state.segments import SegmentPlan
-
-if TYPE_CHECKING:
-    from state.lane import Lane
 
 I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -63,7 +60,7 @@ class Foreseen:
         return int(np.count_nonzero(inside))
 
 
-def foresee(lane: Lane, target: SegmentPlan, rows: I64) -> Foreseen:
+def foresee(lane: LaneUsers, target: SegmentPlan, rows: I64) -> Foreseen:
     """What a plan would make of some rows of a lane now; nobody may be stale there."""
     plan = lane.decider.plan
     state = plan.read(lane.table, rows)
@@ -85,7 +82,7 @@ class Weighing:
         moves, members: of each tag and family with a guard.
     """
 
-    def __init__(self, lane: Lane, target: SegmentPlan, exempt: Collection[str] = ()) -> None:
+    def __init__(self, lane: LaneUsers, target: SegmentPlan, exempt: Collection[str] = ()) -> None:
         self._lane, self._target = lane, target
         self._guards = {unit: g for unit, g in target.guards.items() if unit not in exempt}
         self.moves = dict.fromkeys(self._guards, 0)

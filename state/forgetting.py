@@ -1,11 +1,9 @@
 """Forgetting: users who were silent for longer than the retention time leave the lane.
 
-A user **ends** when the retention time has passed since the last event, by event times alone. The
-end stands in ``due_ms`` like any timer, so nothing is scanned for it; but a timer that falls on the
-end, or behind it, does not fire. Whoever has ended is forgotten some time later, at most so many at
-a step, or at once when the next event comes: that event begins a new life. So what is decided does
-not depend on when the steps are; where a batch holds several lives of a user, they are taken one
-after another.
+A user **ends** when the retention time has passed since the last event (``state.ends``). Whoever
+has ended is forgotten some time later, at most so many at a step, or at once when the next event
+comes: that event begins a new life. So what is decided does not depend on when the steps are; where
+a batch holds several lives of a user, they are taken one after another.
 
 Forgetting ends every membership with cause ``retention``, deletes what the side tables hold, and
 gives the row back (``state.users``). The commit that publishes the exits takes the user out of the
@@ -15,7 +13,6 @@ store. Decided in ``docs/decisions/0012-forgotten-users-begin-anew.md``.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +20,11 @@ from numpy.typing import NDArray
 from events.batch import Batch
 from events.compiled import compiled
 from state.deciding import Occasion
+from state.ends import Ends
+from state.firing import Firing
 from state.groups import Groups, group
-from state.times import FAR_MS, NEVER_MS
-
-if TYPE_CHECKING:
-    from state.lane import Lane
+from state.lane_users import LaneUsers
+from state.times import NEVER_MS
 
 I64 = NDArray[np.int64]
 
@@ -37,36 +34,18 @@ class Forgetting:
 
     Args:
         lane: whose users.
-        after_ms: how long after the last event a user is remembered.
+        ends: theirs.
+        firing: of their timers.
         every_ms: least time of the lane's clock between two steps.
         most: users forgotten at a step.
     """
 
-    def __init__(self, lane: Lane, after_ms: int, every_ms: int, most: int) -> None:
-        self.after_ms = after_ms
-        self._lane, self._every_ms, self._most = lane, every_ms, most
+    def __init__(
+        self, lane: LaneUsers, ends: Ends, firing: Firing, every_ms: int, most: int
+    ) -> None:
+        self._lane, self._ends, self._firing = lane, ends, firing
+        self._every_ms, self._most = every_ms, most
         self._next_ms = NEVER_MS
-
-    # -- when ---------------------------------------------------------------------------------
-
-    def ends_ms(self, rows: I64) -> I64:
-        """When each row ends, int64[n]; ``FAR_MS`` where no event was seen yet."""
-        last = self._lane.table["last_seen"][rows]
-        return np.where(last == NEVER_MS, FAR_MS, last + self.after_ms)
-
-    def hasten(self, rows: I64) -> None:
-        """Look at rows again when they end, if nothing else is before."""
-        due = self._lane.table["due_ms"]
-        due[rows] = np.minimum(due[rows], self.ends_ms(rows))
-
-    def timers(self, rows: I64) -> I64:
-        """Those of some rows whose due time is before their end."""
-        due: I64 = self._lane.table["due_ms"][rows]
-        return rows[due < self.ends_ms(rows)]
-
-    def lasting(self, rows: I64, now_ms: int) -> I64:
-        """Those of some rows that have not ended."""
-        return rows[self.ends_ms(rows) > now_ms]
 
     # -- events -------------------------------------------------------------------------------
 
@@ -79,16 +58,23 @@ class Forgetting:
             at: their places in the batch, int64[n].
             wall_ms: the wall clock.
         """
-        lane, ts_ms = self._lane, batch.ts_ms
+        lane, ts_ms, after_ms = self._lane, batch.ts_ms, self._ends.after_ms
         clock_ms, last_seen = lane.clock.now_ms, lane.table["last_seen"]
         groups = group(rows, at)
-        if not _may_end(rows, at, ts_ms, last_seen, self.after_ms, clock_ms):
+        if not _may_end(rows, at, ts_ms, last_seen, after_ms, clock_ms):
             yield groups
             return
         life = np.empty(len(groups), dtype=np.int64)
         ends, held = groups.ends(), (ts_ms, last_seen)
         lives = _number(
-            groups.index, groups.row_of, groups.starts, ends, *held, self.after_ms, clock_ms, life
+            groups.index,
+            groups.row_of,
+            groups.starts,
+            ends,
+            *held,
+            self._ends.after_ms,
+            clock_ms,
+            life,
         )
         for number in range(lives + 1):
             part = groups.where(life == number)
@@ -106,7 +92,7 @@ class Forgetting:
         """Forget some of those who have ended by the clock, the longest gone first."""
         if now_ms < self._next_ms:
             return
-        rows = self.over(now_ms)
+        rows = self._ends.over(now_ms)
         if len(rows) <= self._most:
             self._next_ms = now_ms + self._every_ms
         else:
@@ -114,21 +100,19 @@ class Forgetting:
             rows = np.sort(rows[oldest[: self._most]])
         self.forget(rows, wall_ms)
 
-    def over(self, now_ms: int) -> I64:
-        """The rows that have ended and are not forgotten yet, ascending."""
-        table = self._lane.table
-        rows = np.flatnonzero(table["due_ms"][: table.size] <= now_ms)
-        return rows[self.ends_ms(rows) <= now_ms]
+    def finish(self, at_ms: int) -> None:
+        """Forget all who have ended by a time."""
+        self.forget(self._ends.over(at_ms), at_ms)
 
     def forget(self, rows: I64, wall_ms: int | None) -> None:
         """Forget the users of distinct rows as of their ends."""
         if not len(rows):
             return
         lane = self._lane
-        ends_ms = self.ends_ms(rows)
+        ends_ms = self._ends.of(rows)
         decided_at_ms = lane.decided_at(wall_ms, int(ends_ms.max()))
         lane.redefine(rows, decided_at_ms)
-        lane.timers.fire(rows, ends_ms - 1, Occasion("timer", decided_at_ms))
+        self._firing.fire(rows, ends_ms - 1, Occasion("timer", decided_at_ms))
         at_ms = np.maximum(ends_ms, lane.table["as_of"][rows])
         last_seen = lane.table["last_seen"][rows].tolist()
         lane.decider.forget(
@@ -136,7 +120,7 @@ class Forgetting:
             at_ms,
             decided_at_ms,
             [b'{"last_seen":%d}' % last for last in last_seen],
-            b'{"retention.after_ms":%d}' % self.after_ms,
+            b'{"retention.after_ms":%d}' % self._ends.after_ms,
         )
         lane.measures.forget(rows)
         if lane.learner is not None:

@@ -22,48 +22,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from events.batch import Batch
-from events.compiled import compiled
 from events.hashing import shard_of
 from events.texts import Texts
-from state.clock import Clock
 from state.commit import Found, ShardCommit, StoredShard
-from state.counters import Counters
-from state.deciding import Decider, Occasion
-from state.dedup import Dedup, bucket_length_ms
-from state.definition_plans import compile_definitions
+from state.deciding import Occasion
 from state.definition_set import DefinitionSet
-from state.features import RowView
+from state.firing import Firing
 from state.forgetting import Forgetting
-from state.forms import WRITTEN
 from state.groups import Groups, distinct, group
-from state.labels import Labels
+from state.lane_users import LaneUsers
 from state.learner import Learner
-from state.measures import Measures
-from state.offering import Offering
-from state.offers import OfferPlan
 from state.plan import LanePlan
-from state.population import Population
 from state.portraits import Portraits
-from state.positions import Positions
-from state.recommending import Lists, Recommender, Served
+from state.recommending import Lists, Recommender
 from state.recovering import recover
-from state.redefining import Redefiner
 from state.rounds import MOST_ROUNDS, rounds
 from state.saving import Saver
-from state.segments import SegmentPlan
-from state.side import SideTable
-from state.table import Column, Table
 from state.timers import Timers
-from state.times import NEVER_MS
-from state.users import COLUMNS as USER_COLUMNS
-from state.users import Users
 
 I64 = NDArray[np.int64]
 
 _NOBODY: Final = np.empty(0, dtype=np.int64)
 
 
-class Lane:
+class Lane(LaneUsers):
     """A lane of some shards, empty until it is restored.
 
     Args:
@@ -83,48 +65,16 @@ class Lane:
         learner: Learner | None = None,
         recommender: Recommender | None = None,
     ) -> None:
-        self.shards = tuple(shards)
-        self.counters = Counters()
-        self.clock = Clock(plan.lateness_ms, plan.wall_delay_ms)
-        self.table = Table([WRITTEN, *USER_COLUMNS, Column("seq", "i8")], together=True)
-        self.users = Users(self.table, plan.shards)
-        self.measures = Measures(plan, self.table)
-        self.learner = learner
-        if learner is not None:
-            self.measures.features |= learner.attach(self.measures.features)
-        self.recommender = recommender
-        if recommender is not None:
-            self.table.add_columns("", recommender.columns())
-        self.plan = plan
-        segments, offers = self.compiled(plan.definitions)
-        self.offering = None if offers is None else Offering(offers, self.table)
-        self.decider = Decider(
-            segments, self.measures.rfm, self.table, self.users.ids, self.offering
-        )
-        if recommender is not None:
-            recommender.tell_apart(Labels(self.decider, self.table))
-        self.redefiner = Redefiner(self.decider, self.table, plan.definitions.mark)
-        self.positions = Positions(shards)
-        self.population = Population(
-            self.measures.rfm, plan.cuts_every_ms, measures=0 in self.shards
-        )
-        self.dedup = Dedup(
-            shards,
-            plan.dedup_window_ms,
-            bucket_length_ms(plan.dedup_window_ms),
-            plan.dedup_cap,
-        )
-        self.forgetting: Forgetting | None = None
-        if plan.retention_ms:
+        super().__init__(plan, shards, learner, recommender)
+        self._firing = Firing(self)
+        self._forgetting: Forgetting | None = None
+        if self.ends is not None:
             steps = plan.retention_every_ms, plan.retention_rows
-            self.forgetting = Forgetting(self, plan.retention_ms, *steps)
-        self.timers = Timers(self)
+            self._forgetting = Forgetting(self, self.ends, self._firing, *steps)
+        self._timers = Timers(self, self._firing, self._forgetting)
         self.portraits = Portraits(self)
-        self._saver = Saver(self)
-        self._touched: list[I64] = []
+        self._saver = Saver(self, self.portraits)
         self._listed = Lists.none()
-        self.outdated = 0
-        self._outdated: list[I64] = []
         self._wall_ms: int | None = None
 
     # -- events -------------------------------------------------------------------------------
@@ -143,10 +93,10 @@ class Lane:
         rows, at = self._admit(batch)
         if not len(rows):
             pass
-        elif self.forgetting is None:
+        elif self._forgetting is None:
             self._take(batch, group(rows, at), wall_ms)
         else:
-            for groups in self.forgetting.lives(batch, rows, at, wall_ms):
+            for groups in self._forgetting.lives(batch, rows, at, wall_ms):
                 self._take(batch, groups, wall_ms)
         self.positions.advance(batch.spans)
         self.clock.observe(batch.spans, wall_ms, batch.partitions)
@@ -154,7 +104,7 @@ class Lane:
 
     def tick(self, wall_ms: int | None = None) -> None:
         """Do what the clock makes due: windows, timers, cuts, labels that have matured."""
-        self.timers.step(wall_ms)
+        self._timers.step(wall_ms)
 
     def steer(self, wall_ms: int | None) -> None:
         """Let the catalogue and the rules of the shop take effect on lists of items."""
@@ -164,17 +114,9 @@ class Lane:
 
     def finish(self, at_ms: int) -> None:
         """Bring every user to one time: the values, cuts and labels of a replay's end."""
-        self.timers.finish(at_ms)
+        self._timers.finish(at_ms)
 
     # -- definitions --------------------------------------------------------------------------
-
-    def compiled(self, definitions: DefinitionSet) -> tuple[SegmentPlan, OfferPlan | None]:
-        """Other definitions over the features of this lane, and its offers over them.
-
-        Raises:
-            SegmentError, OfferError: with what is wrong.
-        """
-        return compile_definitions(self.plan, self.measures.features, definitions)
 
     def adopt(self, definitions: DefinitionSet) -> None:
         """Put other definitions in force; users go over to them when they act, or in a sweep.
@@ -191,8 +133,8 @@ class Lane:
         self.redefiner.skip(self.users.vacant())
         if self.offering is not None and offers is not None:
             self.offering.plan = offers
-        self.portraits = Portraits(self)
-        self._saver.forms.renew()
+        self.portraits.renew()
+        self.forms.renew()
 
     def catch_up(self) -> None:
         """Let everybody go over to the definitions in force at once."""
@@ -237,24 +179,19 @@ class Lane:
         self.decider.restored()
         self.redefiner.restored()
         if not self.redefiner.left:
-            self._saver.forms.forget()
+            self.forms.forget()
         if self.learner is not None:
             self.learner.restore(memory, published)
         if self.recommender is not None:
             self.recommender.restored(self.table)
-        if self.forgetting is not None:
-            self.forgetting.hasten(self.users.everybody())
+        if self.ends is not None:
+            self.ends.hasten(self.users.everybody())
         if self.population.is_foreign:
             everybody = self.population.sample(self.table.size)
-            self.timers.measure(self.users.here(everybody), self.clock.now_ms)
+            self._timers.measure(self.users.here(everybody), self.clock.now_ms)
         for rows in self._outdated:  # decided anew as timers are: some at a time
             self.table["due_ms"][rows] = self.times(rows)
         self._outdated.clear()
-
-    def measured_otherwise(self, rows: I64) -> None:
-        """Restored users whose stored values were measured by other settings."""
-        self._outdated.append(rows)
-        self.outdated += len(rows)
 
     def members(self, shards: Collection[int]) -> list[str]:
         """The users of some shards who are in a segment."""
@@ -274,17 +211,6 @@ class Lane:
             How many changes that takes.
         """
         return recover(self, told, at_ms)
-
-    def touch(self, rows: I64) -> None:
-        """These rows belong to the next commit, changed or not."""
-        self._touched.append(rows)
-
-    def side_parts(self) -> dict[str, SideTable]:
-        """The side tables by name."""
-        tables = self.measures.tables()
-        if self.learner is not None:
-            tables["parked"] = SideTable.plain(self.learner.parked)
-        return tables
 
     def collect(
         self,
@@ -318,13 +244,6 @@ class Lane:
         self.redefine(rows, self._wall_ms)
         self._listed = self._listed.then(self.lists(rows))
 
-    def lists(self, rows: I64) -> Lists:
-        """New lists of items for some users, as of now."""
-        if self.recommender is None:
-            return Lists.none()
-        ids, now_ms = self.users.ids.texts(rows), self.times(rows)
-        return self.recommender.make(self.table, ids, now_ms, rows, self._served(rows, now_ms))
-
     def settle(self, commits: Sequence[ShardCommit]) -> None:
         """The store has these; what they held is not dirty any more."""
         self._saver.settle(commits)
@@ -334,46 +253,6 @@ class Lane:
     def forward(self, commit: ShardCommit, found: Found) -> ShardCommit:
         """A commit for a store that came back older: all that is newer."""
         return self._saver.forward(commit, found)
-
-    # -- deciding ---------------------------------------------------------------------------
-
-    def redefine(self, rows: I64, wall_ms: int | None) -> None:
-        """Let those of some rows go over to the definitions in force that have not yet."""
-        rows = self.redefiner.stale(rows)
-        if not len(rows):
-            return
-        occasion = Occasion("definition", self.decided_at(wall_ms))
-        self.redefiner.redefine(self.view(rows, self.times(rows)), occasion)
-        self._decided(rows)
-        if not self.redefiner.left:
-            self._saver.forms.forget()
-
-    def decide(self, rows: I64, now_ms: I64, occasion: Occasion) -> RowView:
-        """Decide segments and labels of some rows, each at a time of its own; how they stood."""
-        self.redefine(rows, occasion.decided_at_ms)
-        view = self.view(rows, now_ms)
-        if len(rows):
-            self.decider.decide(view, occasion)
-            self._decided(rows)
-        return view
-
-    def view(self, rows: I64, now_ms: I64) -> RowView:
-        """Some rows at times of their own, which must not lie before what they have seen."""
-        return self.measures.view(rows, now_ms, self.population.cuts, self.users.ids)
-
-    def view_now(self, rows: I64) -> RowView:
-        """Some rows as of now: at the clock, or at what they have seen if that is later."""
-        return self.view(rows, self.times(rows))
-
-    def times(self, rows: I64) -> I64:
-        """When rows are evaluated: at the clock, or at what they have seen if that is later."""
-        times = np.empty(len(rows), dtype=np.int64)
-        _latest(rows, self.table["last_seen"], self.table["as_of"], self.clock.now_ms, times)
-        return times
-
-    def decided_at(self, wall_ms: int | None, seen_ms: int = NEVER_MS) -> int:
-        """The wall clock; in a replay the lane's, or what was seen if that is later."""
-        return max(self.clock.now_ms, seen_ms) if wall_ms is None else wall_ms
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -410,7 +289,7 @@ class Lane:
         ts = batch.ts_ms[groups.index]
         decided_at_ms = self.decided_at(wall_ms, int(ts.max()))
         first_ms = np.minimum.reduceat(ts, groups.starts)
-        self.timers.fire_before(groups.rows, first_ms, decided_at_ms)
+        self._firing.fire_before(groups.rows, first_ms, decided_at_ms)
         late = batch.ts_ms < self.clock.now_ms
         self.counters.events += len(groups)
         self.counters.late += int(np.count_nonzero(late[groups.index]))
@@ -428,24 +307,3 @@ class Lane:
         view = self.decide(groups.rows, self.times(groups.rows), occasion)
         if self.learner is not None:
             self.learner.observe(view, groups, batch)
-
-    def _decided(self, rows: I64) -> None:
-        self._touched.append(rows)
-        self.counters.decided += len(rows)
-        if self.forgetting is not None:
-            self.forgetting.hasten(rows)
-
-    def _served(self, rows: I64, now_ms: I64) -> Served:
-        experiments = self.measures.experiments
-        if not len(experiments):
-            return Served.plainly(len(rows))
-        which, changes = experiments.overrides(self.table, rows, now_ms)
-        held_out = experiments.held_out(self.table, rows)
-        return Served(which, changes, held_out, *experiments.entries(self.table, rows, now_ms))
-
-
-@compiled
-def _latest(rows: I64, first_ms: I64, then_ms: I64, now_ms: int, out: I64) -> None:
-    """The latest of two columns and now, for each row."""
-    for k in range(len(rows)):
-        out[k] = max(first_ms[rows[k]], then_ms[rows[k]], now_ms)

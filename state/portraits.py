@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from events.texts import Texts
 from state.features import RowView, buyers
+from state.lane_users import LaneUsers
 from state.profile import profile_form
 from state.scoring import days_since_order
 from state.times import FAR_MS
 from state.view import Kind
-
-if TYPE_CHECKING:
-    from state.lane import Lane
 
 I64 = NDArray[np.int64]
 
@@ -49,8 +47,13 @@ class Portraits:
         label_family: the family whose member is shown as ``rfm.label``; None for none.
     """
 
-    def __init__(self, lane: Lane, label_family: str | None = "rfm") -> None:
-        self._lane = lane
+    def __init__(self, lane: LaneUsers, label_family: str | None = "rfm") -> None:
+        self._lane, self._label_family = lane, label_family
+        self.renew()
+
+    def renew(self) -> None:
+        """The segments in force are other ones."""
+        lane, label_family = self._lane, self._label_family
         measures, plan = lane.measures, lane.decider.plan
         self._declared = {
             part.spec.name: measures.features[part.spec.name].kind for part in measures.declared

@@ -13,18 +13,15 @@ later is new in a higher epoch (``state.users``, decision 12).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from events.texts import Texts
 from state.deciding import Occasion
-
-if TYPE_CHECKING:
-    from state.lane import Lane
+from state.lane_users import LaneUsers
 
 
-def recover(lane: Lane, told: Mapping[str, Sequence[str]], at_ms: int) -> int:
+def recover(lane: LaneUsers, told: Mapping[str, Sequence[str]], at_ms: int) -> int:
     """Note what brings consumers from what they were told to what there is.
 
     Args:

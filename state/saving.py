@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -29,9 +29,10 @@ from state.changes import Gone, encode_entry
 from state.commit import Found, ShardCommit, StoredShard, Writes
 from state.commit_columns import Columns
 from state.decisions import Records
-from state.forms import Forms
 from state.groups import begins
 from state.id_blocks import unpack_ids
+from state.lane_users import LaneUsers
+from state.portraits import Portraits
 from state.positions import Positions
 from state.recommending import Lists
 from state.record import Layout
@@ -39,13 +40,9 @@ from state.sessions import COUNTRY, DEVICE
 from state.text_index import TextIndex
 from state.times import NEVER_MS
 
-if TYPE_CHECKING:
-    from state.lane import Lane
-
 I64 = NDArray[np.int64]
 
 _TEXTS: Final = (DEVICE, COUNTRY)
-_OWN: Final = ("shard", "seq", *_TEXTS)
 _FORMS: Final = ("layout", "segments", "definitions", "measures")
 _PLACES: Final = ("positions", "buckets", "floor")
 """Of a commit record: how far the log was taken in, and what of it is known against duplicates."""
@@ -57,17 +54,13 @@ class Saver:
 
     Args:
         lane: whose memory it is.
+        portraits: of its users.
     """
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, lane: LaneUsers, portraits: Portraits) -> None:
         self._lane = lane
-        measures = lane.measures
-        self._tables = lane.side_parts()
-        transient = [*measures.transient(), *(lane.offering.transient if lane.offering else ())]
-        layouts = {name: side.entries.layout() for name, side in self._tables.items()}
-        skip, mark = [*_OWN, *transient], lane.plan.mark
-        self.forms = Forms(lane.table, lane.decider, lane.redefiner, skip, layouts, mark)
-        self._columns = Columns(lane, self.forms, self._tables)
+        self._tables, self._forms = lane.side_parts(), lane.forms
+        self._columns = Columns(lane, self._forms, self._tables, portraits)
         self._seq = dict.fromkeys(lane.shards, 0)
         self._epoch = dict.fromkeys(lane.shards, 0)
         self._fenced = dict.fromkeys(lane.shards, 0)
@@ -187,7 +180,7 @@ class Saver:
             forgets: which of them have users who leave.
             have: the sequence on which they follow; None for that of the last commit.
         """
-        lane, forms = self._lane, self.forms.record()
+        lane, forms = self._lane, self._forms.record()
         clock, ended = str(lane.clock.now_ms).encode(), lane.dedup.ended(shards)
         alike: dict[tuple[bytes, ...], dict[str, bytes]] = {}
         out = []
@@ -284,7 +277,7 @@ class Saver:
         serials = lane.table["serial"][rows]
         row_of_serial = np.full(int(serials.max()) + 1, -1, dtype=np.int64)
         row_of_serial[serials] = rows
-        alike = self.forms.measured_alike(stored.record) and self.forms.fits(stored.record)
+        alike = self._forms.measured_alike(stored.record) and self._forms.fits(stored.record)
         for name, (fields, values) in stored.tables.items():
             if not fields:
                 continue
@@ -294,7 +287,7 @@ class Saver:
                 side.entries.mark(slots)
         for bucket, block in stored.dedup.items():
             lane.dedup.load(shard, bucket, unpack_ids(block, stored.seq))
-        if not self.forms.measured_alike(stored.record):
+        if not self._forms.measured_alike(stored.record):
             lane.measured_otherwise(rows)
         if not alike:
             lane.touch(rows)
@@ -303,8 +296,8 @@ class Saver:
 
     def reread(self, rows: I64) -> None:
         """Write to some rows what their records say, which is what they have."""
-        states = self.forms.pack(rows, self._columns.texts(rows))
-        self._read(rows, states, self.forms.record())
+        states = self._forms.pack(rows, self._columns.texts(rows))
+        self._read(rows, states, self._forms.record())
 
     def _restore_users(self, stored: StoredShard) -> I64:
         lane = self._lane
@@ -315,7 +308,7 @@ class Saver:
         return rows
 
     def _read(self, rows: I64, states: Texts, record: Mapping[str, bytes]) -> None:
-        texts = self.forms.unpack(rows, states, record)
+        texts = self._forms.unpack(rows, states, record)
         codes = self._lane.measures.session_codes(texts)
         for name, column in zip(_TEXTS, codes, strict=True):
             self._lane.table[name][rows] = column

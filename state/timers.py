@@ -7,16 +7,14 @@ comes with the next, of timers the oldest first.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
 from state.deciding import Occasion
+from state.firing import Firing
+from state.forgetting import Forgetting
+from state.lane_users import LaneUsers
 from state.times import NEVER_MS
-
-if TYPE_CHECKING:
-    from state.lane import Lane
 
 I64 = NDArray[np.int64]
 
@@ -26,10 +24,12 @@ class Timers:
 
     Args:
         lane: whose users.
+        firing: of their timers.
+        forgetting: of those who have ended; None where nobody is forgotten.
     """
 
-    def __init__(self, lane: Lane) -> None:
-        self._lane = lane
+    def __init__(self, lane: LaneUsers, firing: Firing, forgetting: Forgetting | None) -> None:
+        self._lane, self._firing, self._forgetting = lane, firing, forgetting
         self._stepped_ms = self._swept_ms = NEVER_MS
 
     # -- time goes on -------------------------------------------------------------------------
@@ -43,9 +43,9 @@ class Timers:
         self._stepped_ms = now
         occasion = Occasion("timer", lane.decided_at(wall_ms))
         lane.redefine(lane.redefiner.sweep(plan.redefined_rows), wall_ms)
-        self.fire(self._due(now), now, occasion)
-        if lane.forgetting is not None:
-            lane.forgetting.step(now, wall_ms)
+        self._firing.fire(self._firing.due(now), now, occasion)
+        if self._forgetting is not None:
+            self._forgetting.step(now, wall_ms)
         expired = self._lasting(lane.measures.expire(now))
         if len(expired):
             lane.decide(expired, lane.times(expired), occasion)
@@ -62,10 +62,10 @@ class Timers:
         lane.clock.restore(at_ms)
         occasion = Occasion("timer", at_ms)
         lane.redefine(lane.users.everybody(), at_ms)
-        while len(rows := self._due(at_ms)):
-            self.fire(rows, at_ms, occasion)
-        if lane.forgetting is not None:
-            lane.forgetting.forget(lane.forgetting.over(at_ms), at_ms)
+        while len(rows := self._firing.due(at_ms)):
+            self._firing.fire(rows, at_ms, occasion)
+        if self._forgetting is not None:
+            self._forgetting.finish(at_ms)
         lane.measures.expire(at_ms)
         self._learn(at_ms)
         everyone = lane.users.everybody()
@@ -78,50 +78,10 @@ class Timers:
         buyers = lane.measures.buyers(rows)
         lane.population.remeasure(buyers, lane.view_now, now_ms, lane.table.size)
 
-    # -- silent users -------------------------------------------------------------------------
-
-    def fire(self, rows: I64, until_ms: int | I64, occasion: Occasion) -> None:
-        """Evaluate rows at the time of their timers, again and again up to a time (of each)."""
-        lane, table = self._lane, self._lane.table
-        until = np.broadcast_to(until_ms, rows.shape)
-        if lane.forgetting is not None:
-            until = np.minimum(until, lane.forgetting.ends_ms(rows) - 1)
-        stale = len(lane.redefiner.stale(rows))
-        if stale:
-            lane.redefine(rows, occasion.decided_at_ms)
-        if stale or lane.forgetting is not None:
-            again = table["due_ms"][rows] <= until
-            rows, until = rows[again], until[again]
-        while len(rows):
-            lane.decide(rows, table["due_ms"][rows], occasion)
-            again = table["due_ms"][rows] <= until
-            rows, until = rows[again], until[again]
-
-    def fire_before(self, rows: I64, first_ms: I64, decided_at_ms: int) -> None:
-        """Fire the timers of some users that come before their new events."""
-        waiting = self._lane.table["due_ms"][rows] <= first_ms
-        if waiting.any():
-            occasion = Occasion("timer", decided_at_ms)
-            self.fire(rows[waiting], first_ms[waiting], occasion)
-
-    def _due(self, until_ms: int) -> I64:
-        """Rows with a timer up to a time: the oldest first where there are too many."""
-        lane, budget = self._lane, self._lane.plan.timer_budget
-        due = lane.table["due_ms"][: lane.table.size]
-        rows = np.flatnonzero(due <= until_ms)
-        if lane.forgetting is not None:
-            rows = lane.forgetting.timers(rows)
-        if len(rows) > budget:
-            oldest = np.argpartition(due[rows], budget)
-            rows = np.sort(rows[oldest[:budget]])
-        return rows
-
     def _lasting(self, rows: I64) -> I64:
         """Those of some users whose time has not ended."""
         lane = self._lane
-        if lane.forgetting is None:
-            return rows
-        return lane.forgetting.lasting(rows, lane.clock.now_ms)
+        return rows if lane.ends is None else lane.ends.lasting(rows, lane.clock.now_ms)
 
     # -- all users ----------------------------------------------------------------------------
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from events.rows import RowError, read_messages
+from events.row_columns import RowError
+from events.rows import read_messages
 
 REQUIRED = {
     "event_id": ["e1", "e2"],

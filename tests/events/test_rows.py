@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.decode import Decoder
-from events.rows import FIELDS, REQUIRED, RowError, parse_pairs, places_of, read_messages
+from events.row_columns import FIELDS, REQUIRED, RowError, parse_pairs
+from events.rows import places_of, read_messages
 from events.schema import EventRules
 from tests.events.test_decode import read_of
 
