@@ -154,6 +154,8 @@ class Batch:
         if len(batches) == 1:
             return batches[0]
         out, gaps = Batch.joined(batches), []
+        if out.seen_ms is not None:
+            out.seen_ms = _seen_in_order(batches)
         spans: dict[int, Span] = {}
         for span in (span for batch in batches for span in batch.spans):
             before = spans.get(span.partition)
@@ -184,6 +186,15 @@ class Batch:
         if any(part.seen_ms is not None for part in parts):
             columns["seen_ms"] = np.concatenate([part.seen() for part in parts])
         return Batch(**columns)
+
+
+def _seen_in_order(batches: Sequence[Batch]) -> I64:
+    """What each event was seen after, also of the events of other lanes in the reads before."""
+    out, before_ms = [], -1
+    for batch in batches:
+        out.append(np.maximum(batch.seen(), before_ms))
+        before_ms = max([before_ms, *(span.max_ts_ms for span in batch.spans)])
+    return np.concatenate(out)
 
 
 _NUMBERS: Final = (

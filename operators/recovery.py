@@ -52,7 +52,9 @@ def recover(
         left: what the outbox holds, for the publisher to hand on before all else.
     """
     published = published_positions(config, topics.positions, grace_s=_GRACE_S)
-    lost = lost_shards(published, lane.sequences())
+    own = lane.sequences()
+    lane.outrank({shard: place.epoch for shard, place in published.items() if shard in own})
+    lost = lost_shards(published, own)
     if not lost:
         return
     told = latest(

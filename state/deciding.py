@@ -148,6 +148,7 @@ class Decider:
         self,
         rows: I64,
         told: Sequence[Sequence[str]],
+        at_ms: I64,
         occasion: Occasion,
         stale: Mapping[int, list[str]] = MappingProxyType({}),
     ) -> list[int]:
@@ -156,7 +157,8 @@ class Decider:
         Args:
             rows: int64[n], distinct.
             told: the names of the segments that each row was said to be in, n.
-            occasion: why and when.
+            at_ms: the time of each row's changes, int64[n].
+            occasion: why and when it is decided.
             stale: what rows that are still to be redefined were in, by row.
 
         Returns:
@@ -166,11 +168,11 @@ class Decider:
         plan, table = self.plan, self._table
         held = map(plan.naming.named, plan.masks(plan.read(table, rows)).tolist())
         versions = dict(zip(plan.names, plan.versions, strict=True))
-        for row, now, segments in zip(rows.tolist(), held, map(list, told), strict=True):
+        each = zip(rows.tolist(), held, map(list, told), at_ms.tolist(), strict=True)
+        for row, now, segments, ts_ms in each:
             names = stale.get(row, now)
             left = [name for name in segments if name not in names]
             joined = [name for name in names if name not in segments]
-            ts_ms = max(int(table["as_of"][row]), occasion.decided_at_ms)
             for name in (*left, *joined):
                 if name in left:
                     segments.remove(name)

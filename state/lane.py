@@ -155,6 +155,13 @@ class Lane(LaneUsers):
         """The sequence of each shard's last commit."""
         return self._saver.sequences()
 
+    def outrank(self, epochs: Mapping[int, int]) -> None:
+        """The next commits are of higher epochs than these, of some shards of this lane.
+
+        Epochs are times, and the machine that published before may have been ahead.
+        """
+        self._saver.outrank(epochs)
+
     def expect(self, counts: Mapping[str, int]) -> None:
         """Make room for what will be restored: users under ``state``, entries by side table."""
         self.table.expect(counts["state"])

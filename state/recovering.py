@@ -19,6 +19,7 @@ import numpy as np
 from events.texts import Texts
 from state.deciding import Occasion
 from state.lane_users import LaneUsers
+from state.times import NEVER_MS
 
 
 def recover(lane: LaneUsers, told: Mapping[str, Sequence[str]], at_ms: int) -> int:
@@ -37,8 +38,11 @@ def recover(lane: LaneUsers, told: Mapping[str, Sequence[str]], at_ms: int) -> i
     unknown = lane.users.ids.find(ids) < 0
     rows = lane.users.rows(ids)
     occasion = Occasion("recovery", at_ms)
+    # by event time, because changes that bear the times of the log will follow
+    times = lane.times(rows)
+    times[times == NEVER_MS] = at_ms
     stale = lane.redefiner.told(rows)
-    changed = lane.decider.retell(rows, [told[user] for user in users], occasion, stale)
+    changed = lane.decider.retell(rows, [told[user] for user in users], times, occasion, stale)
     lane.touch(np.array(changed, dtype=np.int64))
     if unknown.any():
         lane.users.leave(rows[unknown])

@@ -76,6 +76,11 @@ class Saver:
         """The sequence of each shard's last commit."""
         return dict(self._seq)
 
+    def outrank(self, epochs: Mapping[int, int]) -> None:
+        """The next commits are of higher epochs than these, of some shards."""
+        for shard, epoch in epochs.items():
+            self._epoch[shard] = max(self._epoch[shard], epoch + 1)
+
     # -- out ----------------------------------------------------------------------------------
 
     def collect(
@@ -270,6 +275,8 @@ class Saver:
         self._saved_positions[shard] = positions or b"{}"
         if positions is None or "floor" in stored.record:  # else by a version that kept none
             lane.dedup.restore(shard, int(stored.record.get("floor", NEVER_MS)))
+        for bucket, block in stored.dedup.items():
+            lane.dedup.load(shard, bucket, unpack_ids(block, stored.seq))
         if not stored.users:
             return
         layouts = msgspec.json.decode(stored.record["layout"], type=Layouts)
@@ -285,8 +292,6 @@ class Saver:
             slots = side.form.load(fields, values, row_of_serial, layout, stored.seq)
             if not alike:  # one layout holds for all entries of a shard, so all are written anew
                 side.entries.mark(slots)
-        for bucket, block in stored.dedup.items():
-            lane.dedup.load(shard, bucket, unpack_ids(block, stored.seq))
         if not self._forms.measured_alike(stored.record):
             lane.measured_otherwise(rows)
         if not alike:

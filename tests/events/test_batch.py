@@ -107,6 +107,18 @@ def test_batches_at_hand_become_one_whose_spans_follow_on():
     assert Batch.chained([first]) is first
 
 
+def test_what_others_have_seen_before_is_not_forgotten_when_batches_are_joined():
+    """Parts of one lane's events: of the first read the newest event is another lane's."""
+    whole = shop_batch()
+    first, then = whole.take(np.arange(200)), whole.take(np.arange(200, 500))
+    newest = int(whole.ts_ms.max()) + 1_000
+    first.seen_ms, then.seen_ms = first.seen() - 5, then.seen() - 5
+    spanned(first, Span(0, 0, 200, newest))
+    spanned(then, Span(0, 200, 500, newest + 7))
+    one = Batch.chained([first, then])
+    assert one.seen().tolist() == [*first.seen_ms, *[newest] * 300]
+
+
 def test_a_gap_between_batches_stays_to_be_seen():
     whole = shop_batch()
     first, then = whole.take(np.arange(200)), whole.take(np.arange(200, 500))

@@ -5,13 +5,15 @@ import time
 from collections import defaultdict
 
 import msgspec
+import numpy as np
 import pytest
 from confluent_kafka import Consumer as KafkaConsumer
 from confluent_kafka import Producer, TopicPartition
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from operators.courier import Courier, Position, Published, Terms
+from operators.compacted import latest
+from operators.courier import Courier, Position, Published, Terms, published_positions
 from operators.recovery import lost_shards, recover, yet_to_be_told
 from operators.topics import Topics, make_topics
 from state.changes import Gone, decode_entry, encode_entry, is_gone
@@ -106,7 +108,9 @@ whens = st.sampled_from([0, START_MS, NOW_MS])
 @given(st.integers(0, 30), st.integers(0, 6), told_maps, whens)
 def test_what_was_told_becomes_what_is_held(seed, steps, told, at_ms):
     lane, _ = grown(seed, steps)
-    held, counts, as_of = held_by(lane), column(lane, "changes"), column(lane, "as_of")
+    held, counts = held_by(lane), column(lane, "changes")
+    seen = {user: lane.times(np.array([lane.users.find(user)]))[0] for user in counts}
+    of_others = at_ms if lane.clock.now_ms == NEVER_MS else lane.clock.now_ms
     count = lane.recover(told, at_ms)
     said = by_user(lane)
     assert count == len(lane.decider.waiting)
@@ -118,7 +122,7 @@ def test_what_was_told_becomes_what_is_held(seed, steps, told, at_ms):
         assert numbers == list(range(first, first + len(numbers)))
         for change in said[user]:
             assert (change.cause.kind, change.cause.event_id) == ("recovery", None)
-            assert change.ts >= max(as_of.get(user, NEVER_MS), at_ms)
+            assert change.ts == seen.get(user, of_others)  # by event time
             assert change.decided_at == at_ms
     after = column(lane, "changes")
     assert after.keys() == counts.keys()
@@ -279,6 +283,49 @@ def test_shards_that_have_lost_what_was_published_are_told(broker):
     assert said.keys() <= told.keys()
     for user, names in told.items():
         assert_steps(said[user], names, held.get(user, set()))
+
+
+def test_times_of_a_user_do_not_fall_when_the_log_goes_on():
+    log = Log(random_events(random.Random(3), 180, USERS))
+    lane, at = new_lane(), dict.fromkeys(log.ends, 0)
+    for _ in range(3):
+        live(lane, log, at, 10)
+    assert lane.recover({user: ["keen"] for user in USERS}, NOW_MS)
+    entries = commit(lane)
+    while at != log.ends:
+        entries += live(lane, log, at, 10)
+    newest: dict[str, int] = {}
+    for change in (msgspec.json.decode(raw) for entry in entries for _, raw in entry.records):
+        user, ts = change["user_id"], change["ts"]
+        assert ts >= newest.get(user, 0)
+        newest[user] = ts
+    assert len(newest) > 5
+
+
+@pytest.mark.servers
+def test_whoever_published_ahead_of_its_time_is_outranked(broker):
+    """A store that has lost everything, and an engine whose clock is behind that of the last."""
+    topics = topics_of("ahead")
+    ahead = time.time_ns() // 1_000_000 + 600_000
+    lane, told = grown(7, steps=3)
+    lane.outrank(dict.fromkeys(lane.shards, ahead))
+    first = [*told, *commit(lane)]
+    publish(broker, topics, first)
+    again, at = new_lane(), dict.fromkeys(range(3), 0)
+    recover(again, config_of(broker), topics, NOW_MS)
+    log = Log(random_events(random.Random(7), 180, USERS))
+    entries = commit(again)
+    for _ in range(6):
+        entries += live(again, log, at, 10)
+    reached = published_positions(config_of(broker), topics.positions)
+    for entry in entries:
+        epochs = {msgspec.json.decode(raw)["epoch"] for _, raw in entry.records}
+        assert min(epochs) > reached[entry.shard].epoch if entry.shard in reached else True
+    publish(broker, topics, entries)
+    standing = latest(config_of(broker), topics.memberships)
+    for user, segments in held_by(again).items():
+        if user.encode() in standing:
+            assert set(msgspec.json.decode(standing[user.encode()])["segments"]) == segments
 
 
 @pytest.mark.servers

@@ -24,6 +24,7 @@ from dataflows import plans
 from dataflows import reference as naive
 from dataflows.embedded import EmbeddedStore
 from dataflows.settings import load
+from events.batch import Span
 from events.decode import Decoder
 from events.schema import EventRules
 from state.changes import decode_entry, is_gone
@@ -225,6 +226,36 @@ def test_what_a_replay_decides_is_decided_when_it_is_seen_to_end():
         assert ts <= decided_at_ms <= times[-1], kind
     ends = {(ts, decided_at_ms) for kind, ts, decided_at_ms in decided if kind == "retention"}
     assert ends == {(times[0] + AFTER_MS,) * 2, (times[2] + AFTER_MS,) * 2}
+
+
+@pytest.mark.servers
+def test_a_shard_without_users_knows_the_ids_of_their_events(store_url: str) -> None:
+    """The wall goes on, everybody is forgotten, and an event of that time comes again."""
+    event = {"event_id": "1", "user_id": "ann", "type": "purchase", "ts": START_MS, "amount": 1.0}
+
+    def begun(store: Store) -> tuple[Lane, Checkpoint]:
+        lane = forgetful(every_ms=0, most=100)
+        checkpoint = Checkpoint(lane, store)
+        checkpoint.open()
+        return lane, checkpoint
+
+    def read(at: int, *events: dict[str, Any]) -> Any:
+        batch, _ = Decoder(EventRules())(read_of(list(events), at))
+        batch.spans = [Span(0, at, at + len(events), at_end=True)]
+        return batch
+
+    store = Store(store_url)
+    lane, checkpoint = begun(store)
+    lane.apply(read(0, event), START_MS)
+    checkpoint.commit(heartbeat=True)
+    gone_ms = START_MS + AFTER_MS + DAY_MS
+    lane.apply(read(1), gone_ms)
+    checkpoint.commit(heartbeat=True)
+    assert len(lane.users) == 0
+    lane, checkpoint = begun(store)
+    lane.apply(read(1, event), gone_ms)
+    assert (lane.counters.events, lane.counters.duplicates) == (0, 1)
+    store.close()
 
 
 def test_nothing_grows_while_users_come_and_go():
