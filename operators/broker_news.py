@@ -43,6 +43,11 @@ class BrokerNews:
         """What the client must be given; it tells its trouble while it is polled."""
         return {**SILENT, "error_cb": self.trouble}
 
+    @property
+    def is_away(self) -> bool:
+        """Whether no broker could be reached when one was heard of last."""
+        return self._away_s is not None
+
     def trouble(self, error: KafkaError) -> None:
         """Something is wrong with a broker."""
         now_s = self._clock()

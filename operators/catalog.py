@@ -30,6 +30,8 @@ _AT_ONCE: Final = 2_000
 _WAIT_S: Final = 0.2
 _LOOK_S: Final = 1.0
 _DISCOVER_S: Final = 5.0
+_MORE_S: Final = 30.0
+"""How often a topic that is not there is looked for, and more partitions of one that is."""
 _TOLD_MOST: Final = 20
 """So many bad messages are told one by one; all are counted."""
 _UNKNOWN: Final = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}
@@ -88,7 +90,8 @@ class CatalogReader:
     def poll(self) -> Facts:
         """What has come since this was last asked; returns at once."""
         now_s = time.monotonic()
-        if not self._partitions and now_s - self._discovered_s >= _DISCOVER_S:
+        every_s = _MORE_S if self._partitions else _DISCOVER_S
+        if now_s - self._discovered_s >= every_s:
             with suppress(TopicUnread):  # whoever reads events says so
                 self._discover(_LOOK_S)
         return self._take(self._consumer.consume(_AT_ONCE, 0) if self._partitions else [])
@@ -98,7 +101,7 @@ class CatalogReader:
         self._consumer.close()
 
     def _discover(self, timeout_s: float) -> None:
-        """Find the topic's partitions; none if there is no such topic yet."""
+        """Find the topic's partitions, new ones too; none if there is no such topic yet."""
         self._discovered_s = time.monotonic()
         try:
             found = self._consumer.list_topics(self._topic, timeout=timeout_s).topics[self._topic]
@@ -108,9 +111,10 @@ class CatalogReader:
             if found.error.code() not in _UNKNOWN:
                 log.warning("catalog_unreadable", topic=self._topic, error=str(found.error))
             return
-        self._partitions = set(found.partitions)
-        self._consumer.assign(
-            [TopicPartition(self._topic, p, OFFSET_BEGINNING) for p in found.partitions]
+        new = set(found.partitions) - self._partitions
+        self._partitions |= new
+        self._consumer.incremental_assign(
+            [TopicPartition(self._topic, p, OFFSET_BEGINNING) for p in sorted(new)]
         )
 
     def _take(self, messages: list[KafkaMessage]) -> Facts:

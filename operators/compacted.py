@@ -67,6 +67,24 @@ def unread(topic: str, error: KafkaException) -> TopicUnread:
     return TopicUnread(f"{topic!r} could not be read: {error.args[0].str()}{advice}")
 
 
+class _Newest:
+    """Which record of a key is the last: in a partition the one behind, else the one of later time.
+
+    Keys stand in several partitions where a topic was given more of them.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[bytes, tuple[int, int]] = {}
+
+    def replaces(self, key: bytes, partition: int, at_ms: int) -> bool:
+        """Whether a record takes the place of what was read of its key before."""
+        former = self._held.get(key)
+        if former is not None and former[0] != partition and former[1] > at_ms:
+            return False
+        self._held[key] = (partition, at_ms)
+        return True
+
+
 class _Reader:
     def __init__(
         self, config: Mapping[str, Any], topic: str, deadline_s: float, grace_s: float | None
@@ -130,6 +148,7 @@ class _Reader:
     ) -> None:
         unread = {p for p, end in ends.items() if end > 0}
         undecided: set[int] = set()
+        newest = _Newest()
         reached_s = 0.0
         while unread:
             self._left_s()
@@ -141,9 +160,12 @@ class _Reader:
                 error, p = message.error(), int(message.partition() or 0)
                 if error is None:
                     key, value = message.key() or b"", message.value()
+                    at_ms = int(message.timestamp()[1])
+                    if not wanted(key) or not newest.replaces(key, p, at_ms):
+                        continue
                     if value is None:
                         held.pop(key, None)
-                    elif wanted(key):
+                    else:
                         held[key] = value
                 elif error.code() == KafkaError._PARTITION_EOF:
                     # It stands before the first open transaction, if there is one.

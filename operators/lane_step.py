@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 import structlog
@@ -20,6 +20,7 @@ from bytewax.operators import StatefulBatchLogic
 
 from events.batch import Batch
 from operators.ahead import TOLD_S
+from operators.broker_errors import SourceError
 from operators.catalog import CatalogReader
 from operators.definitions import DefinitionFollower
 from operators.heart import Heart
@@ -48,6 +49,9 @@ _THINK_S: Final = 0.05
 
 WallClock = Callable[[], int]
 """Gives epoch milliseconds."""
+
+_BEHIND_MS: Final = 2 * 86_400_000
+"""So far a clock may lie behind events that were taken for good ones."""
 
 
 def wall_clock_ms() -> int:
@@ -178,6 +182,7 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         for batch in self._gathered():
             self._heart.beat()
             now = None if self._wall_ms is None else self._wall_ms()
+            _check_clock(now, self._lane.clock.now_ms)
             with self._metrics.step("apply"):
                 self._lane.apply(batch, now)
             self._newest_record_ms = max(self._newest_record_ms, batch.newest_record_ms)
@@ -326,3 +331,16 @@ def _published(c: Committed, record_ms: int = -1) -> Published:
 
 LaneBuilder = Callable[[object], LaneLogic]
 """What Bytewax calls at the hello that starts a lane; the argument is unused resume state."""
+
+
+def _check_clock(wall_ms: int | None, lane_ms: int) -> None:
+    """Refuse to go on by a clock that was set back: it would take all events for future ones."""
+    if wall_ms is not None and lane_ms - wall_ms > _BEHIND_MS:
+        wall, lane = (
+            datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+            for ms in (wall_ms, lane_ms)
+        )
+        raise SourceError(
+            f"this machine's clock says {wall}, but events of {lane} have been processed: set the "
+            "clock, then start again. Nothing is lost"
+        )

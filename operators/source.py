@@ -18,13 +18,20 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from operator import itemgetter
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import structlog
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import (
+    TIMESTAMP_LOG_APPEND_TIME,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 from numpy.typing import NDArray
 
 from events.batch import Read, Span
@@ -51,6 +58,8 @@ _NO_DATA = {
 _START_TIMEOUT_S = 30.0
 _RUNNING_TIMEOUT_S = 1.0
 """While it runs, the source may hold its worker up only so long."""
+_AWAY_S, _AWAY_TIMEOUT_S = 1.0, 0.2
+"""How often a broker that is away is looked for, and how long it may take to answer then."""
 _IDLE_S = 0.001
 _FULL_S = 0.005
 """How long a reader rests that may not read, because lanes are behind."""
@@ -206,10 +215,11 @@ class EventReader(StatefulSourcePartition[Read, None]):
             self._wait_s = self._next_s - now_s
             return []
         begun_s = now_s
-        if now_s - self._discovered_s >= self._spec.discover_s:
+        is_away = self._news.is_away
+        if now_s - self._discovered_s >= (_AWAY_S if is_away else self._spec.discover_s):
             self._discovered_s = now_s
             # Before the poll: assigning begins again at the positions of the last read.
-            self._take_in_new_partitions()
+            self._take_in_new_partitions(_AWAY_TIMEOUT_S if is_away else _RUNNING_TIMEOUT_S)
         room = self._room(now_s)
         messages = self._poll(room) if room else []  # and lanes hear of the time all the same
         now_s = time.monotonic()
@@ -291,6 +301,7 @@ class EventReader(StatefulSourcePartition[Read, None]):
             # Offsets without a message (marks of transactions) may lie between the two.
             stop = max(stop, self._eof.get(p, stop))
             at_end = self._eof.get(p) == stop or stop >= ends.get(p, stop + 1)
+            at_end = at_end and not self._news.is_away  # nobody knows what has come there
             spans.append(Span(p, start, stop, at_end=at_end))
             self._next[p] = stop
             behind += max(ends.get(p, stop) - stop, 0)
@@ -321,12 +332,13 @@ class EventReader(StatefulSourcePartition[Read, None]):
 
     # -- partitions ---------------------------------------------------------------------------
 
-    def _take_in_new_partitions(self) -> None:
+    def _take_in_new_partitions(self, timeout_s: float) -> None:
         try:
-            self._assign(self._places.beginnings({}, self._next, _RUNNING_TIMEOUT_S))
+            self._assign(self._places.beginnings({}, self._next, timeout_s))
             self._news.well()
         except BrokerSilent as error:
-            log.warning("partitions_not_looked_for", error=str(error))
+            if not self._news.is_away:  # that is said already
+                log.warning("partitions_not_looked_for", error=str(error))
 
     def _assign(self, starts: Mapping[int, int]) -> None:
         if starts:
@@ -344,11 +356,13 @@ class EventReader(StatefulSourcePartition[Read, None]):
 
 
 def _stamps_ms(messages: Sequence[Message]) -> I64:
-    """The log's time of each message, none of them far in the future.
+    """The log's time of each message; where it is the producer's, none far in the future.
 
     Most topics hold the producer's time, and a producer whose clock is wrong by years must not move
     time for everybody. Within a day it may as well be this machine's clock that is wrong.
     """
-    stamps = map(itemgetter(1), map(Message.timestamp, messages))
-    found = np.fromiter(stamps, np.int64, len(messages))
-    return np.minimum(found, time.time_ns() // 1_000_000 + _BELIEVED_MS, out=found)
+    n = len(messages)
+    pairs = np.fromiter(chain.from_iterable(map(Message.timestamp, messages)), np.int64, 2 * n)
+    kinds, found = pairs[::2], pairs[1::2]
+    most = time.time_ns() // 1_000_000 + _BELIEVED_MS
+    return np.where(kinds == TIMESTAMP_LOG_APPEND_TIME, found, np.minimum(found, most))

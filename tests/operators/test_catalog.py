@@ -6,9 +6,11 @@ from contextlib import closing
 import pytest
 from confluent_kafka import Producer
 
+from dataflows.local_kafka import LocalKafka
 from events.schema import EventRules
 from operators.catalog import CatalogReader
 from operators.compacted import TopicUnread
+from tests.brokers import needs_kafka
 from tests.operators.logs import NOWHERE
 
 pytestmark = pytest.mark.servers
@@ -77,3 +79,23 @@ def test_a_broker_that_is_away_is_said_at_the_start_and_no_matter_later():
         with pytest.raises(TopicUnread, match="'catalog' could not be read"):
             list(catalog.catch_up(0.5))
         assert len(catalog.poll()) == 0
+
+
+@pytest.mark.kafka
+@needs_kafka
+def test_partitions_that_are_added_are_read(monkeypatch):
+    monkeypatch.setattr("operators.catalog._MORE_S", 0.0)
+    with LocalKafka(partitions=1) as kafka:
+        kafka.create("catalog")
+        write(kafka.bootstrap, "catalog", [(b"jar", b"{}")])
+        with reader(kafka.bootstrap, "catalog") as catalog:
+            assert [facts.ids.tolist() for facts in catalog.catch_up() if len(facts)] == [["jar"]]
+            kafka.add_partitions("catalog", 3)
+            producer = Producer(of(kafka.bootstrap))
+            for partition, item in ((2, b"cup"), (0, b"mug")):
+                producer.produce("catalog", b"{}", item, partition=partition)
+            assert producer.flush(20) == 0
+            came = []
+            while len(came) < 2:
+                came += polled(catalog).ids.tolist()
+            assert sorted(came) == ["cup", "mug"]  # and the jar is not read again

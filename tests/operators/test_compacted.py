@@ -64,6 +64,21 @@ def test_the_last_value_of_every_key_over_all_partitions(broker):
 
 
 @pytest.mark.servers
+def test_of_keys_that_have_changed_partitions_the_last_value_is_the_later_one(broker):
+    """As after a topic was given more partitions: whichever is read first."""
+    topic, producer = "changed-places", Producer(of(broker))
+    for key, former, present in ((b"a", 0, 3), (b"b", 3, 0), (b"gone", 1, 2), (b"back", 2, 1)):
+        values = [(former, b"1", 1_000), (former, b"2", 2_000)]
+        last = None if key == b"gone" else b"3"
+        for partition, value, at_ms in (*values, (present, last, 3_000)):
+            producer.produce(topic, value, key, partition=partition, timestamp=at_ms)
+        if key == b"back":
+            producer.produce(topic, None, key, partition=former, timestamp=2_500)
+    assert producer.flush(20) == 0
+    assert latest(of(broker), topic) == {b"a": b"3", b"b": b"3", b"back": b"3"}
+
+
+@pytest.mark.servers
 def test_what_comes_later_is_read_later(broker):
     produce(broker, "later", [(b"a", b"1"), (b"b", b"1")])
     assert latest(of(broker), "later") == {b"a": b"1", b"b": b"1"}

@@ -1,12 +1,14 @@
 """When a lane commits: at once where nothing waits, and together what waits anyway."""
 
 import time
+from dataclasses import replace
 
 import pytest
 
 from events.decode import Decoder
 from events.schema import EventRules
 from operators.ahead import TOLD_S
+from operators.broker_errors import SourceError
 from operators.lane_step import CommitPolicy, LaneLogic
 from operators.metrics import Metrics
 from state.checkpoint import Checkpoint
@@ -25,11 +27,11 @@ def open_logic(store_url):
     """Opens a lane over an empty store."""
     store = Store(store_url, "t", 64)
 
-    def open_one(policy, segments=(), **more):
+    def open_one(policy, segments=(), wall=None, **more):
         lane = Lane(plan(segments=segments), range(64))
         checkpoint = Checkpoint(lane, store)
         checkpoint.open()
-        return LaneLogic(lane, checkpoint, policy, None, Metrics(), **more), lane
+        return LaneLogic(lane, checkpoint, policy, wall, Metrics(), **more), lane
 
     yield open_one
     store.close()
@@ -158,3 +160,17 @@ def test_changes_are_handed_on_when_their_commit_is_known_to_be_stored(open_logi
 def test_who_waits_is_handed_changes_at_once(open_logic):
     logic, _ = open_logic(PATIENT, BUYERS)
     assert sorted(set(told(logic.on_batch([buyer(0)])[0]))) == ["u0"]
+
+
+def test_a_clock_that_was_set_back_by_days_ends_the_engine(open_logic):
+    """Else it would take every event for one of the future."""
+    walls = [START_MS, START_MS - 86_400_000, START_MS - 3 * 86_400_000]
+    logic, lane = open_logic(PATIENT, wall=lambda: walls[0])
+    for number in range(2):
+        caught_up = batch(number, more=False)
+        caught_up.spans = [replace(span, at_end=True) for span in caught_up.spans]
+        logic.on_batch([caught_up])
+        walls.pop(0)
+    with pytest.raises(SourceError, match=r"this machine's clock says .* set the clock"):
+        logic.on_batch([batch(2, more=False)])
+    assert lane.counters.events == 2

@@ -20,7 +20,7 @@ from operators.publish import KafkaPublisher, Published
 from operators.source import EventReader, EventSource, SourceSpec
 from operators.stop import Stop
 from operators.topics import Topics
-from tests.brokers import new_broker
+from tests.brokers import needs_kafka, new_broker
 from tests.operators.logs import (
     NOWHERE,
     assert_chained,
@@ -342,6 +342,42 @@ def test_a_broker_that_goes_away_is_waited_for():
     reader.close()
     assert payloads(reads) == [b"x"]
     assert assert_chained(reads, {}) == {0: 1}
+
+
+def test_of_a_broker_that_is_away_nobody_knows_where_its_log_ends():
+    """So time stands still for silent users, until it is back; then it goes on soon."""
+    with EmbeddedBroker(1) as broker:
+        broker.create("away")
+        produce(broker.bootstrap, "away", [(0, b"x")])
+        reader = open_reader(broker.bootstrap, "away", tick_s=0)
+        read_until(reader, at_ends)
+        broker.down()
+        read_until(reader, lambda reads: reads and not reads[-1].spans[0].at_end)
+        deadline_s = time.monotonic() + 2
+        while time.monotonic() < deadline_s:
+            assert not any(read.spans[0].at_end for read in reader.next_batch())
+        broker.up()
+        produce(broker.bootstrap, "away", [(0, b"y")])
+        reads = read_until(reader, lambda reads: payloads(reads) and at_ends(reads))
+        reader.close()
+        assert payloads(reads) == [b"y"]
+
+
+@pytest.mark.kafka
+@needs_kafka
+def test_the_time_of_the_log_itself_is_believed():
+    """A machine whose clock is days behind takes good events for good ones."""
+    with LocalKafka(partitions=1) as kafka:
+        kafka.create("own-time", config={"message.timestamp.type": "LogAppendTime"})
+        produce(kafka.bootstrap, "own-time", [(0, b"x")])
+        now_ns = time.time_ns()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("operators.source.time.time_ns", lambda: now_ns - 3 * 86_400 * 10**9)
+            reader = open_reader(kafka.bootstrap, "own-time")
+            reads = read_until(reader, payloads)
+            reader.close()
+        (stamp,) = [stamp for read in reads for stamp in read.record_ts_ms.tolist()]
+        assert abs(stamp - now_ns // 1_000_000) < 60_000
 
 
 def test_a_flow_from_topic_to_topic(one_broker, broker):
