@@ -204,8 +204,7 @@ class Changes:
         if state is not None:
             self._restore(state)
         # Where the changes end is asked first: what happens while the memberships are read is told.
-        self._log.begin(self._log.changes, at_end=is_now)
-        self._log.begin(self._log.memberships)
+        self._log.begin_both(changes_at_end=is_now)
         if is_now:
             for message in self._log.read_memberships():
                 if message.value() is not None:

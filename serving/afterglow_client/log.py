@@ -82,14 +82,32 @@ class Log:
 
     # -- places -------------------------------------------------------------------------------
 
-    def begin(self, topic: str, *, at_end: bool = False) -> None:
-        """Begin partitions of a topic that have no position yet at their beginning or end."""
+    def begin(self, topic: str, *, at_end: bool = False) -> bool:
+        """Begin partitions of a topic that have no position yet at their beginning or end.
+
+        Returns:
+            Whether partitions are gone, so that it is another topic, and all of it is begun.
+        """
         try:
-            for p in self._partitions(topic):
+            found = self._partitions(topic)
+            held = [p for name, p in self.positions if name == topic]
+            is_another = bool(found) and not set(held) <= set(found)
+            for p in held if is_another else ():
+                del self.positions[topic, p]
+            for p in found:
                 if (topic, p) not in self.positions:
                     self.positions[topic, p] = self._range(topic, p)[int(at_end)]
         except KafkaException as error:
             raise self._in_words(error.args[0]) from error
+        return is_another
+
+    def begin_both(self, *, changes_at_end: bool = False) -> bool:
+        """As ``begin``, changes first; where either is another topic, memberships are read anew."""
+        is_another = self.begin(self.changes, at_end=changes_at_end)
+        is_another |= self.begin(self.memberships)
+        if is_another:
+            self.begin_again(self.memberships)
+        return is_another
 
     def begin_again(self, topic: str) -> None:
         """Go back to where a topic begins."""
@@ -210,8 +228,9 @@ class Log:
         """Read partitions that were added, from their beginnings."""
         self._looked_s = time.monotonic()
         before = set(self.positions)
-        for topic in (self.changes, self.memberships):
-            self.begin(topic)
+        if self.begin_both():
+            self.start()
+            before = set(self.positions)
         for topic, p in self.positions.keys() - before:
             place = TopicPartition(topic, p, self.positions[topic, p])
             self._consumer.incremental_assign([place])

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Final, Protocol
 
 import msgspec
@@ -159,14 +160,24 @@ class Feed:
 
     def follow(self, wanted: Wanted, places: Mapping[int, int] | None = None) -> Follower:
         """A new follower, from now or from places that are remembered on."""
-        backlog: Sequence[Record] = ()
-        if places is not None:
-            backlog = [r for r in self._ring if r.offset >= places.get(r.partition, 0)]
+        backlog = [] if places is None else list(self._from(places))
         follower = Follower(self._waiting, wanted, backlog)
         self._followers.add(follower)
         if self.closed:
             follower.end("closing")
         return follower
+
+    def _from(self, places: Mapping[int, int]) -> Iterator[Record]:
+        """What is remembered from some places on, each with the place after it for who was there.
+
+        Who was ahead in one partition stays ahead there, whenever it was read here.
+        """
+        at = dict(places)
+        for record in self._ring:
+            if record.offset >= at.get(record.partition, 0):
+                at[record.partition] = record.offset + 1
+                _, _, rest = record.frame.partition(b"\n")
+                yield replace(record, frame=b"id: %b\n%b" % (encode_place(at).encode(), rest))
 
     def leave(self, follower: Follower) -> None:
         """Forget a follower."""

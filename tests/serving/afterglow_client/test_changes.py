@@ -266,6 +266,33 @@ def test_a_leader_that_is_being_found_is_waited_for(after, times):
             assert changes.segments("ann") == ("vip",)
 
 
+def test_a_state_of_topics_that_had_more_partitions_goes_on():
+    """They were made anew, with fewer: what is lost on the way is corrected all the same."""
+
+    def tell(broker, topic, user, n, segment):
+        producer = Producer({"bootstrap.servers": broker.bootstrap})
+        record = change(user, 2, n, segment, {segment})
+        producer.produce(topic, msgspec.json.encode(record), user, partition=0)
+        assert producer.flush(10) == 0
+
+    names = "segment-changes", "memberships"
+    with EmbeddedBroker(4) as wide:
+        wide.create(*names)
+        for topic in names:
+            tell(wide, topic, "bob", 1, "vip")
+        with Changes({"bootstrap.servers": wide.bootstrap}) as changes:
+            assert changes.segments("bob") == ("vip",)
+            state = changes.state()
+    with EmbeddedBroker(2) as narrow:
+        narrow.create(*names)
+        with Changes({"bootstrap.servers": narrow.bootstrap}, state, patience_s=0.2) as changes:
+            tell(narrow, "memberships", "ann", 3, "lapsing")
+            correction = changes.poll(20)
+            assert (correction.user_id, correction.missed) == ("ann", 3)
+            until(lambda: changes.poll(0.1) is None and changes.is_settled, 20)
+            assert changes.segments("bob") == ("vip",)
+
+
 def test_a_broker_that_is_not_there_is_said():
     config = {"bootstrap.servers": "127.0.0.1:1", "socket.timeout.ms": 500, "log_level": 0}
     with pytest.raises(Unavailable, match=r"bootstrap\.servers"):

@@ -63,6 +63,32 @@ def test_who_comes_back_gets_the_rest(partitions: list[int], cut: int, history: 
     asyncio.run(run())
 
 
+@given(_partitions, st.lists(st.integers(0, 40), min_size=3, max_size=3))
+def test_ids_never_go_back_for_who_was_ahead_in_some_partitions(
+    partitions: list[int], far: list[int]
+) -> None:
+    """As on another server, which got the partitions in another order."""
+
+    async def run() -> None:
+        feed, log = Feed(100, 1000), log_of(partitions)
+        feed.begin({0: 0, 1: 0, 2: 0})
+        feed.take(log)
+        ends = decode_place(feed.here)
+        held = {p: min(far[p], ends[p]) for p in ends}
+        follower = feed.follow(lambda _: True, held)
+        frames = (await follower.take(0.01)) or b""
+        assert shown(frames) == beyond(log, held)
+        at = dict(held)
+        for line in frames.decode().splitlines():
+            if line.startswith("id: "):
+                place = decode_place(line[4:])
+                assert all(place[p] >= at[p] for p in at)
+                at = place
+        assert at == ends or beyond(log, at) == []
+
+    asyncio.run(run())
+
+
 @given(_partitions, st.sets(st.sampled_from(["s0", "s1", "s2"])), st.sets(st.just("u1")))
 def test_who_chooses_gets_what_was_chosen(
     partitions: list[int], segments: set[str], users: set[str]
