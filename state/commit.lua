@@ -8,8 +8,10 @@
 -- Replies OK, DONE (this very commit is stored already: an earlier try whose answer was lost),
 -- 'FENCED <fence>' (another engine owns the shard) or 'BEHIND <sequence>' (the store came back
 -- older). Lua does not roll back: a command that failed half-way would leave states that are newer
--- than their positions. So all keys are looked at before the first write; then nothing can fail.
--- The sequence comes last all the same, and a repeat writes the same again.
+-- than their positions. So all keys are looked at before the first write, which a user without
+-- rights there may not, and for each command whether this user may send it (where the server can
+-- tell: from Redis 7 on); then nothing can fail. The sequence comes last all the same, and a repeat
+-- writes the same again.
 
 local commit, outbox = KEYS[1], KEYS[2]
 local fence, expected, seq = ARGV[1], ARGV[2], ARGV[3]
@@ -38,22 +40,37 @@ local function must_be(key, kind)
   end
 end
 
+local allowed = {}
+
+local function must_be_allowed(command, key, ...)
+  if not allowed[command] then
+    allowed[command] = not redis.acl_check_cmd or redis.acl_check_cmd(command, key, ...)
+    if not allowed[command] then
+      return redis.error_reply('NOPERM this user may not ' .. command .. ' ' .. key
+        .. '; nothing was written')
+    end
+  end
+end
+
 local KIND = {HSET = 'hash', HDEL = 'hash', SADD = 'set', SREM = 'set', APPEND = 'string',
   XADD = 'stream'}
 local at = first
 while at <= last do
-  local kind = KIND[ARGV[at]]
-  local wrong = kind and must_be(KEYS[tonumber(ARGV[at + 1])], kind)
+  local command, key, count = ARGV[at], KEYS[tonumber(ARGV[at + 1])], tonumber(ARGV[at + 2])
+  at = at + 3
+  local wrong = KIND[command] and must_be(key, KIND[command])
+    or must_be_allowed(command, key, unpack(ARGV, at, at + math.min(count, 2) - 1))
   if wrong then
     return wrong
   end
-  at = at + 3 + tonumber(ARGV[at + 2])
+  at = at + count
 end
+local wrong = must_be_allowed('HSET', commit, 'seq', seq)
 if entries > 0 then
-  local wrong = must_be(outbox, 'stream')
-  if wrong then
-    return wrong
-  end
+  wrong = wrong or must_be(outbox, 'stream') or must_be_allowed('XADD', outbox, '*', 'changes', '')
+end
+if wrong then
+  return wrong
 end
 
 at = first

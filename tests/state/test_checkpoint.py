@@ -180,6 +180,37 @@ def test_a_crash_before_the_commit_is_decided_again_from_the_log(store):
     assert_gapless(changes)
 
 
+@pytest.mark.parametrize("right", ["xadd", "sadd", "append", "hset"])
+def test_a_right_that_is_missing_leaves_nothing_half_written(one_store, store_url, right):
+    """Once it is given, the log goes on where the commits before it have ended."""
+    guest = None
+    try:
+        one_store.client.acl_setuser(
+            "guest", enabled=True, nopass=True, keys=["*"], categories=["+@all"]
+        )
+        guest = Store(store_url.replace("://", "://guest:x@"), "t", SHARDS, give_up_s=0.2)
+        for number, (a, b) in enumerate(BATCHES):
+            lane = new_lane()
+            checkpoint = Checkpoint(lane, guest)
+            checkpoint.open()
+            lane.apply(batch(a, b))
+            if number == len(BATCHES) // 2:
+                one_store.client.acl_setuser("guest", commands=[f"-{right}"])
+                with pytest.raises(StoreUnavailable, match=r"may not|NOPERM|permissions"):
+                    checkpoint.commit(heartbeat=True)
+                one_store.client.acl_setuser("guest", commands=[f"+{right}"])
+                lane = new_lane()
+                checkpoint = Checkpoint(lane, guest)
+                checkpoint.open()
+                lane.apply(batch(a, b))
+            checkpoint.commit(heartbeat=True)
+        assert values(stored(one_store)) == truth()
+    finally:
+        if guest is not None:
+            guest.close()
+        one_store.client.acl_deluser("guest")
+
+
 def test_what_was_committed_but_not_published_is_left_in_the_outbox(store):
     lane = new_lane()
     checkpoint = Checkpoint(lane, store)
