@@ -23,6 +23,7 @@ from redis.exceptions import (
     ClusterError,
     NoPermissionError,
     NoScriptError,
+    ReadOnlyError,
     RedisClusterException,
     RedisError,
     ResponseError,
@@ -56,12 +57,14 @@ class _Link:
         places: of the commands that go there.
         connection: one of the pool's, while they do.
         lacks_script: the server said so.
+        is_demoted: the server said that it is a replica now.
     """
 
     pool: Any
     places: list[int]
     connection: Any = None
     lacks_script: bool = False
+    is_demoted: bool = False
 
 
 @dataclass(slots=True, frozen=True)
@@ -128,7 +131,7 @@ class Servers:
                     self._send(link, at, commands, sent.answers)
                     self._read(link, at - _SLICE, _SLICE, sent.answers)
             for link in sent.links:
-                self._load_script(link)
+                self._attend(link)
         return sent.answers
 
     def send(self, keys: Sequence[str], commands: Sequence[Command]) -> Sent:
@@ -145,7 +148,7 @@ class Servers:
         with _given_back(sent.links):
             for link in sent.links:
                 self._read(link, 0, len(link.places), sent.answers)
-                self._load_script(link)
+                self._attend(link)
         return sent.answers
 
     def close(self) -> None:
@@ -217,13 +220,17 @@ class Servers:
                 answers[place] = link.connection.read_response()
             except ResponseError as error:
                 link.lacks_script |= isinstance(error, NoScriptError)
+                link.is_demoted |= isinstance(error, ReadOnlyError)
                 self._note(error, [place], answers)
             except TROUBLE as error:
                 link.connection.disconnect()
                 self._note(error, link.places[i:], answers)
 
-    def _load_script(self, link: _Link) -> None:
-        """Give the script to a server that did not know it, for the next try."""
+    def _attend(self, link: _Link) -> None:
+        """Do what the next try needs: the script at the server, or a way to the primary."""
+        if link.is_demoted:  # its address may lead elsewhere by now
+            link.connection.disconnect()
+            link.pool.disconnect(inuse_connections=False)
         if not link.lacks_script or not link.connection.is_connected:
             return
         try:
