@@ -9,7 +9,14 @@ from typing import Any, Final
 from uuid import uuid4
 
 import msgspec
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    Consumer,
+    KafkaError,
+    Message,
+    TopicPartition,
+)
 
 from cli.common import QUIET, UserError, need_kafka, topics_of
 from dataflows.plans import kafka_config
@@ -49,11 +56,22 @@ def follow(settings: Settings, as_json: bool, seconds: float, beginning: bool) -
             message = consumer.poll(0.2)
             if message is None or message.error():
                 continue
-            value = message.value() or b"{}"
-            print(value.decode() if as_json else line(_decoder.decode(value)), flush=True)
+            print(_shown(message, as_json=as_json), flush=True)
     finally:
         consumer.close()
     return 0
+
+
+def _shown(message: Message, *, as_json: bool) -> str:
+    value = message.value() or b""
+    try:
+        change = _decoder.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"the record at {message.topic()}/{message.partition()}/{message.offset()} is no "
+            f"change ({error}): check kafka.changes"
+        ) from error
+    return value.decode() if as_json else line(change)
 
 
 def open_changes(config: dict[str, Any], topic: str, *, beginning: bool) -> Consumer:

@@ -171,7 +171,8 @@ def guard(command: Callable[[], None]) -> None:
         try:
             command()
         finally:
-            sys.stdout.flush()
+            if sys.stdout is not None:  # else whoever started this has closed it
+                sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
@@ -212,6 +213,8 @@ def _mendable(error: Exception) -> list[str]:
         return [f"afterglow: {error}"]
     if isinstance(error, RedisError):
         return [f"afterglow: {unanswered(error)}"]
+    if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
+        return [f"afterglow: arguments must be UTF-8, but {error.object[:80]!r} came"]
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return [f"afterglow: a file cannot be written to its end: {error}. Make room there"]
     return []

@@ -102,7 +102,7 @@ def replay(
     until: Annotated[
         str, typer.Option(help="Take values at this time (epoch ms or RFC 3339); the last event's.")
     ] = "",
-    partitions: Annotated[int, typer.Option(min=1, help="Deal events to so many.")] = 1,
+    partitions: Annotated[int, typer.Option(min=1, max=1024, help="Deal events to so many.")] = 1,
     export: Annotated[
         Path | None, typer.Option(help="Write all profiles there: JSON lines, or .parquet.")
     ] = None,

@@ -79,7 +79,7 @@ def _cells(rule: Rule) -> tuple[str, ...]:
 def _read(file: Path) -> dict[str, Rule]:
     """The rules in a file: TOML, or JSON; a table for each."""
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
         data: Any = msgspec.json.decode(text) if file.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}") from error

@@ -202,7 +202,7 @@ def _check_whole(settings: Settings, live: Revision, file: Path, wanted: Definit
 def _read(file: Path) -> DefinitionSet:
     """The tables ``segments`` and ``families`` of a TOML file, which may be one of all settings."""
     try:
-        data: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
+        data: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

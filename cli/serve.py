@@ -88,14 +88,21 @@ def read_tokens(chosen: ServeSettings) -> dict[str, str]:
     lines = [chosen.tokens.get_secret_value()]
     try:
         if chosen.tokens_file:
-            lines += Path(chosen.tokens_file).read_text(encoding="utf-8").splitlines()
-        return parse_tokens(lines)
+            lines += Path(chosen.tokens_file).read_text(encoding="utf-8-sig").splitlines()
+        tokens = parse_tokens(lines)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"serve.tokens_file {chosen.tokens_file}: cannot be read: {error}"
         ) from error
     except TokenError as error:
         raise UserError(f"AFTERGLOW_TOKENS and serve.tokens_file: {error}") from error
+    if chosen.tokens_file and not tokens:
+        raise UserError(
+            f"serve.tokens_file {chosen.tokens_file}: must hold a token, such as "
+            "read:A-LONG-SECRET, but holds none; without the setting everybody on this machine "
+            "may ask"
+        )
+    return tokens
 
 
 def parse_address(address: str) -> tuple[str, int]:

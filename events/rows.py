@@ -16,7 +16,8 @@ import csv
 import gzip
 import io
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from codecs import BOM_UTF8
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -163,9 +164,9 @@ def _json_messages(
     path: Path, file: BinaryIO, columns: dict[str, str], types: dict[str, str]
 ) -> Iterator[bytes]:
     if columns:
-        _check_keys(path, file, columns)
+        _check_keys(path, _lines(file), columns)
         file.seek(0)
-    messages: Iterator[bytes] = filter(None, map(bytes.strip, file))
+    messages: Iterator[bytes] = filter(None, map(bytes.strip, _lines(file)))
     for first in messages:
         if first[:1] == b"[" and first[1:_SHOWN].lstrip()[:1] in (b"", b"{"):
             raise RowError(
@@ -179,11 +180,17 @@ def _json_messages(
     return (_remapped(message, columns, types) for message in messages)
 
 
-def _check_keys(path: Path, file: BinaryIO, columns: Mapping[str, str]) -> None:
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """Lines; without the byte order mark that editors of Windows begin a file with."""
+    first = file.readline()
+    return chain([first.removeprefix(BOM_UTF8)], file)
+
+
+def _check_keys(path: Path, lines: Iterable[bytes], columns: Mapping[str, str]) -> None:
     """Refuse JSON lines none of which has a key that is mapped; all such keys are named."""
     sought = {msgspec.json.encode(column): column for column in columns.values()}
     there: dict[str, None] = {}
-    for number, line in enumerate(file):
+    for number, line in enumerate(lines):
         if number >= _NAMED_OF and there and not any(text in line for text in (*sought, b"\\")):
             continue  # without one of the texts, and without an escape that may stand in one
         row = _row(line)

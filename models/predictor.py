@@ -43,6 +43,7 @@ class Predictor:
 
     Attributes:
         seen: examples so far.
+        outcomes: what has come of any of them, false, true or both.
         patient: whether challengers wait until somebody has built them (``preparing``).
         restored, drifts: how often the last good champion came back, and the loss alarmed.
         alerts: what somebody should know, as (snapshot time, text); whoever shows them clears them.
@@ -56,6 +57,7 @@ class Predictor:
         self.losses = LossDrift()
         self.guard = Guard()
         self.seen = 0
+        self.outcomes: set[bool] = set()
         self.patient = False
         self.restored = 0
         self.drifts = 0
@@ -92,11 +94,16 @@ class Predictor:
                 sampled = self._sampled(len(y))
                 self._contest(X[sampled], y[sampled], now[sampled], int(ts_ms[-1]))
         self.seen += len(y)
+        self.outcomes |= set(np.unique(y).tolist())
 
     @property
     def is_ready(self) -> bool:
-        """Whether it has learned enough to be asked."""
-        return self.seen >= self._least
+        """Whether it has learned enough to be asked, and of both outcomes.
+
+        Of one alone nothing is known of what makes the other: whoever is unlike those that it was
+        learned from would have it foretold for certain.
+        """
+        return self.seen >= self._least and len(self.outcomes) == 2
 
     @property
     def leader(self) -> str:
@@ -159,6 +166,7 @@ class Predictor:
             "contest": None if self.contest is None else self.contest.to_state(),
             "challengers": {kind: c.to_state() for kind, c in self.challengers.items()},
             "seen": self.seen,
+            "outcomes": sorted(self.outcomes),
             "restored": self.restored,
             "drifts": self.drifts,
         }
@@ -180,6 +188,7 @@ class Predictor:
         self.losses = LossDrift.from_state(state["losses"])
         self.guard = Guard.from_state(state["guard"])
         self.seen, self.restored = state["seen"], state["restored"]
+        self.outcomes = set(state.get("outcomes", (False, True)))  # former versions did not say
         self.drifts = state["drifts"]
         for kind in self.challengers:
             if kind in state["challengers"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any, Final
 
@@ -19,6 +20,8 @@ from state.expressions import ExpressionError
 from state.lane import Lane
 from state.offers import OfferError
 
+_TOPICS: Final = ("events", "dead", "changes", "memberships", "positions", "catalog")
+_TOPIC_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _NOT_MADE: Final = "Failed to create"
 """How librdkafka begins to say that options do not go together, or name files it cannot read."""
 
@@ -29,6 +32,7 @@ def check(settings: Settings) -> None:
     Raises:
         SettingsError: with the path of what is wrong.
     """
+    _check_topics(settings)
     event_rules(settings)
     patience(settings)
     plan, models = lane_plan(settings), learner(settings, trains=False)
@@ -69,6 +73,25 @@ def _refusal(kind: type[Producer | Consumer], config: dict[str, Any]) -> str:
     except KafkaException as error:
         return str(error.args[0].str()).strip()
     return ""
+
+
+def _check_topics(settings: Settings) -> None:
+    """Refuse topics that cannot be, and two of one name: each would be taken for the other."""
+    held: dict[str, str] = {}
+    for role in _TOPICS:
+        name = str(getattr(settings.kafka, role))
+        if role == "catalog" and not name:
+            continue
+        if not _TOPIC_NAME.fullmatch(name) or name in (".", ".."):
+            raise SettingsError(
+                f"kafka.{role}: must be the name of a topic, 1 to 249 letters, digits, '.', '_' "
+                f"or '-', but {name[:80]!r} came"
+            )
+        if name in held:
+            raise SettingsError(
+                f"kafka.{role}: must be another topic than kafka.{held[name]}, but {name!r} came"
+            )
+        held[name] = role
 
 
 def _check_labels(settings: Settings) -> None:

@@ -79,6 +79,11 @@ def item_rules(
         )
         for name, rule in chosen.items()
     }
+    for name, rule in rules.items():
+        if rule.valid_from >= rule.valid_to:
+            raise SettingsError(
+                f"{path}.{name}.valid_to: must be later than valid_from, or the rule never holds"
+            )
     try:
         Rules(rules)
     except RuleError as error:

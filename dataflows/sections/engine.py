@@ -30,7 +30,7 @@ def _store_url(url: SecretStr) -> SecretStr:
 class Events(Section):
     """What an event may be."""
 
-    types: tuple[str, ...]
+    types: Annotated[tuple[str, ...], Field(min_length=1)]
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
     minor_digits: Annotated[Whole, Field(ge=0, le=4)]
     max_ahead: Millis

@@ -105,6 +105,22 @@ def test_a_stranger_has_no_profile(live):
     assert line.startswith("afterglow: nothing is known of 'nobody' under 'ag': no event")
 
 
+def test_a_record_that_is_no_change_is_said(live):
+    topic = f"no-changes-{time.time_ns()}"
+    producer = Producer({"bootstrap.servers": live["KAFKA_BOOTSTRAP"]})
+    producer.produce(topic, b'{"event_id": "1"}')
+    assert producer.flush(10) == 0
+    for form in ((), ("--json",)):
+        done = afterglow(
+            *("changes", "--beginning", "--seconds", "5", *form, "--set", f"kafka.changes={topic}"),
+            env=live,
+        )
+        assert done.code == 2
+        assert f"the record at {topic}/" in done.err
+        assert "is no change" in done.err
+        assert "check kafka.changes" in done.err
+
+
 def test_a_topic_that_is_not_there_is_said(live):
     options = ("--seconds", "1", "--set", "kafka.changes=not-there")
     done = afterglow("changes", *options, env=live)

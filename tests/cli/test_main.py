@@ -182,6 +182,24 @@ def test_whoever_reads_may_stop_reading(unbuffered):
     assert process.returncode == 1
 
 
+@pytest.mark.parametrize("name", ["profile {}", "explain {} vip", "recommend {}"])
+def test_an_argument_that_is_no_utf8_is_said(name, begun_url):
+    (line,) = wrong(*name.format("\udcff\udcfe").split(), env={"REDIS_URL": begun_url})
+    assert line == "afterglow: arguments must be UTF-8, but '\\udcff\\udcfe' came"
+
+
+def test_who_closes_the_output_sees_no_traceback():
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{sys.executable} -m cli.main profile ann >&-"],
+        env={**CLEAN, "REDIS_URL": "redis://127.0.0.1:1"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("afterglow: no answer from the store")
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [

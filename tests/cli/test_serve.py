@@ -151,6 +151,14 @@ def test_a_file_of_tokens_that_is_not_there() -> None:
         read_tokens(load(sets=["serve.tokens_file=/nowhere"], env={}).serve)
 
 
+def test_a_file_of_tokens_without_one_opens_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    file.write_text("# none yet\n")
+    env = {"REDIS_URL": "redis://127.0.0.1:1", "AFTERGLOW_TOKENS_FILE": str(file)}
+    (line,) = wrong("serve", env=env)
+    assert f"serve.tokens_file {file}: must hold a token" in line
+
+
 def test_tokens_in_a_settings_file_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "afterglow.toml"
     file.write_text(f'[serve]\ntokens = "read:{READ}"\n')

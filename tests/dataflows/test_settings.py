@@ -177,6 +177,41 @@ def test_options_of_the_client_may_have_dots(key, file):
         }
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("kafka.dead=events", "kafka.dead: must be another topic than kafka.events, but 'events'"),
+        ("kafka.catalog=memberships", "kafka.catalog: must be another topic than kafka.members"),
+        ("kafka.events=", "kafka.events: must be the name of a topic"),
+        ("kafka.changes=a b", "kafka.changes: must be the name of a topic, .* but 'a b' came"),
+        ("kafka.positions=..", "kafka.positions: must be the name of a topic"),
+        ("kafka.memberships=" + "x" * 250, "kafka.memberships: must be the name of a topic"),
+    ],
+)
+def test_topics_are_names_and_no_two_are_one(wrong, said):
+    with pytest.raises(SettingsError, match=said):
+        plans.check(loaded(wrong))
+    plans.check(loaded("kafka.catalog="))
+
+
+def test_a_rule_that_never_holds_is_refused():
+    times = 'valid_from="2026-12-01T00:00:00Z"', 'valid_to="2026-11-30T00:00:00Z"'
+    rule = f'{{exclude="stale", {times[0]}, {times[1]}}}'
+    with pytest.raises(SettingsError, match=r"rules\.early\.valid_to: must be later"):
+        plans.item_rules(loaded(f"recommend.rules.early={rule}").recommend.rules)
+
+
+def test_no_type_of_event_at_all_is_refused():
+    with pytest.raises(SettingsError, match=r"events\.types: "):
+        loaded("events.types=[]")
+
+
+def test_a_mark_that_windows_puts_before_a_text_is_no_part_of_it(tmp_path):
+    file = tmp_path / "settings.toml"
+    file.write_text('[rfm]\r\nbasis = "window"\r\n', encoding="utf-8-sig")
+    assert load(file, env={}).rfm.basis == "window"
+
+
 @pytest.mark.parametrize("options", [{}, {"security.protocol": "ssl"}])
 def test_a_user_of_the_broker_must_log_in(options):
     sets = [f'kafka.options."{name}"={value}' for name, value in options.items()]

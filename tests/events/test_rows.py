@@ -52,6 +52,13 @@ def test_json_lines_stay_byte_for_byte(tmp_path, name):
     assert list(read_messages(path)) == lines
 
 
+@pytest.mark.parametrize("options", [{}, {"columns": {"user_id": "who"}}])
+def test_a_mark_that_windows_puts_before_json_lines_is_no_part_of_them(tmp_path, options):
+    lines = b'\xef\xbb\xbf{"who":"ann","user_id":"ann"}\r\n{"who":"bob","user_id":"bob"}\r\n'
+    users = [event["user_id"] for event in events(written(tmp_path, lines, "e.jsonl"), **options)]
+    assert users == ["ann", "bob"]
+
+
 def test_fields_come_from_other_columns_and_types_get_other_names(tmp_path):
     path = written(tmp_path, "id,who,what,when\n1,ann,view,5\n2,bob,purchase,6\n")
     columns = {"event_id": "id", "user_id": "who", "type": "what", "ts": "when"}

@@ -83,6 +83,19 @@ def test_it_says_nothing_before_it_has_learned_the_least():
     assert predictor.scoring()["labels"] == 200
 
 
+@pytest.mark.parametrize("outcome", [False, True])
+def test_of_one_outcome_alone_it_foretells_nothing(outcome):
+    X = world(500)[0]
+    predictor = teach(new(least=100), X, np.full(500, outcome))
+    assert (predictor.is_ready, predictor.scoring()) == (False, None)
+    again = carried(predictor, plan_of(least=100))
+    assert not again.is_ready
+    teach(again, X[:1], np.array([not outcome]))
+    assert again.is_ready
+    former = {name: held for name, held in predictor.to_state().items() if name != "outcomes"}
+    assert Predictor.from_state(former, TASK, plan_of(least=100)).is_ready
+
+
 def test_no_examples_change_nothing():
     predictor = teach(new(), *world(100)[:2])
     before = predictor.to_state()

@@ -37,7 +37,7 @@ def told_of(champion, kept=1.0, calibration=None):
     """How to foretell by a champion, as a predictor tells it."""
     task = Task("any", tuple(champion.features), negatives=kept)
     predictor = Predictor(task, ModelPlan((task,), least=0))
-    predictor.champion = champion
+    predictor.champion, predictor.outcomes = champion, {False, True}
     if calibration is not None:
         predictor.calibration = calibration
     return predictor.scoring()
