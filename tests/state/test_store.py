@@ -136,6 +136,13 @@ def test_a_log_is_known_by_its_identity(store):
         store.meta.agree_log("events", "cluster/again")
 
 
+def test_a_broker_may_begin_to_give_ids_to_topics(store):
+    store.meta.agree_log("events", "cluster")
+    store.meta.agree_log("events", "cluster/topic")
+    with pytest.raises(StoreMismatch, match="identity cluster"):
+        store.meta.agree_log("events", "another/topic")
+
+
 def test_amounts_stay_in_their_currency_and_minor_unit(store):
     store.meta.agree_money("EUR", 2)
     store.meta.agree_money("EUR", 2)
