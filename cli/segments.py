@@ -176,7 +176,7 @@ def next_revision(
     except SettingsError as error:
         if "there is no " in str(error):
             _check_whole(settings, live, file, wanted)
-        raise UserError(f"{file}: {error}") from error
+        raise SettingsError(f"{file}: {error}") from error
     return follow(
         live,
         at_ms=wall_clock_ms(),
@@ -230,7 +230,9 @@ def _table(
     try:
         return form.validate_python(data.get(name, {}))
     except ValidationError as error:
-        raise UserError("\n".join(f"{file}: {line}" for line in lines(error, (name,)))) from None
+        raise SettingsError(
+            "\n".join(f"{file}: {line}" for line in lines(error, (name,)))
+        ) from None
 
 
 def _publish(store: Store, then: Revision) -> None:

@@ -226,12 +226,12 @@ def test_commands_refuse_what_cannot_be(world):
     bad = world.file('[segments.x]\nenter = "nothing > 1"', "bad.toml")
     line, *excerpt = wrong("segments", "apply", bad, *options, env=world.env)
     assert line.startswith(
-        f"afterglow: {bad}: segments: segment 'x', enter: there is no feature 'nothing'; there are "
+        f"settings: {bad}: segments: segment 'x', enter: there is no feature 'nothing'; there are "
     )
-    assert excerpt == ["  nothing > 1", "  ^"]
+    assert excerpt == ["settings:   nothing > 1", "settings:   ^"]
     unknown = world.file('[segments.x]\nentry = "intent > 1"', "unknown.toml")
     assert (
-        f"afterglow: {unknown}: segments.x.ent"
+        f"settings: {unknown}: segments.x.ent"
         in wrong("segments", "apply", unknown, *options, env=world.env)[0]
     )
     empty = world.file("", "empty.toml")

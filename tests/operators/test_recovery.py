@@ -305,7 +305,7 @@ def test_times_of_a_user_do_not_fall_when_the_log_goes_on():
 @pytest.mark.servers
 def test_whoever_published_ahead_of_its_time_is_outranked(broker):
     """A store that has lost everything, and an engine whose clock is behind that of the last."""
-    topics = topics_of("ahead")
+    topics = topics_of("published-ahead")
     ahead = time.time_ns() // 1_000_000 + 600_000
     lane, told = grown(7, steps=3)
     lane.outrank(dict.fromkeys(lane.shards, ahead))
