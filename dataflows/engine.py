@@ -29,7 +29,7 @@ from operators.dead_letters import DeadLetterWriter
 from operators.decode_step import DecodeStep
 from operators.definitions import DefinitionFollower
 from operators.heart import Heart
-from operators.lane_step import LaneLogic, wall_clock_ms
+from operators.lane_step import BEHIND_MS, LaneLogic, wall_clock_ms
 from operators.metrics import Metrics
 from operators.publish import KafkaPublisher
 from operators.recovery import recover
@@ -236,6 +236,9 @@ def assemble(
         settle_memory()
         heart.beat()
         prepare(lane)
+        ahead_ms = lane.clock.now_ms - wall_clock_ms()
+        if ahead_ms > BEHIND_MS:
+            log.warning("clock_behind", seconds=ahead_ms // 1000)
         if lane.outdated:
             log.warning("users_measured_otherwise", users=lane.outdated)
         log.info(

@@ -50,7 +50,7 @@ _THINK_S: Final = 0.05
 WallClock = Callable[[], int]
 """Gives epoch milliseconds."""
 
-_BEHIND_MS: Final = 2 * 86_400_000
+BEHIND_MS: Final = 2 * 86_400_000
 """So far a clock may lie behind events that were taken for good ones."""
 
 
@@ -182,7 +182,7 @@ class LaneLogic(StatefulBatchLogic[Batch, Published, None]):
         for batch in self._gathered():
             self._heart.beat()
             now = None if self._wall_ms is None else self._wall_ms()
-            _check_clock(now, self._lane.clock.now_ms)
+            _check_clock(now, self._lane.clock.newest_ms)
             with self._metrics.step("apply"):
                 self._lane.apply(batch, now)
             self._newest_record_ms = max(self._newest_record_ms, batch.newest_record_ms)
@@ -333,14 +333,14 @@ LaneBuilder = Callable[[object], LaneLogic]
 """What Bytewax calls at the hello that starts a lane; the argument is unused resume state."""
 
 
-def _check_clock(wall_ms: int | None, lane_ms: int) -> None:
+def _check_clock(wall_ms: int | None, newest_ms: int) -> None:
     """Refuse to go on by a clock that was set back: it would take all events for future ones."""
-    if wall_ms is not None and lane_ms - wall_ms > _BEHIND_MS:
-        wall, lane = (
+    if wall_ms is not None and newest_ms - wall_ms > BEHIND_MS:
+        wall, newest = (
             datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
-            for ms in (wall_ms, lane_ms)
+            for ms in (wall_ms, newest_ms)
         )
         raise SourceError(
-            f"this machine's clock says {wall}, but events of {lane} have been processed: set the "
-            "clock, then start again. Nothing is lost"
+            f"this machine's clock says {wall}, but events of {newest} have been processed: set "
+            "the clock, then start again. Nothing is lost"
         )
