@@ -53,9 +53,6 @@ class Lane(LaneUsers):
         shards: the shards it owns.
         learner: models that score users; their scores are features.
         recommender: makes lists of items for users.
-
-    Attributes:
-        outdated: how many users were restored whom other settings had measured.
     """
 
     def __init__(
